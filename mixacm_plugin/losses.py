@@ -1,0 +1,201 @@
+"""The activated channel map loss L_acm."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torchdistill.losses.registry import register_mid_level_loss
+
+from .channel_maps import MAPPINGS, channel_map, normalize_map
+from .transforms import POOLINGS, resize_channels
+
+SIDES = ("teacher", "student")
+IO = ("input", "output")
+
+
+class PairError(ValueError):
+    """A misconfigured argument of ``ACMLoss``; ``where`` is its key path inside the kwargs."""
+
+    def __init__(self, where: str, message: str) -> None:
+        super().__init__(f"{where}: {message}")
+        self.where, self.message = where, message
+
+
+def acm_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
+    """Mean squared difference of the two normalised channel maps.
+
+    Args:
+        student_map: ``(N, C)``, any scale.
+        teacher_map: ``(N, C)``, any scale.
+
+    Returns:
+        A scalar, zero where the maps agree up to a positive factor and at most ``4 / C``.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Source: MixACM, supplement A.2; the distance and its reduction are this plugin's reading.
+
+    Example:
+        >>> import torch
+        >>> acm_loss(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]])).item()
+        1.0
+    """
+    if student_map.shape != teacher_map.shape:
+        raise ValueError(
+            f"channel maps differ in shape: student {tuple(student_map.shape)}, "
+            f"teacher {tuple(teacher_map.shape)}"
+        )
+    return (normalize_map(student_map) - normalize_map(teacher_map)).square().mean()
+
+
+@register_mid_level_loss
+class ACMLoss(nn.Module):
+    """Weighted sum over pairs of ``acm_loss`` between hooked modules of student and teacher.
+
+    Each activation is mapped to a channel map, transformed where a transform is given, and
+    normalised.
+
+    Args:
+        pairs: name to ``{teacher: {path, io}, student: {path, io}}`` and, optionally, ``weight``
+            (default 1) and ``transform``.
+        mapping: see ``channel_map``.
+        transform: for all pairs without their own: ``{side: teacher|student, kind: ...}`` with a
+            kind of ``resize_channels``, or ``{side, module}`` with a module from ``affine``.
+            A pooling changes nothing where the channel counts are equal.
+
+    Raises:
+        PairError: on a malformed argument, at construction; on channel counts that differ and no
+            transform to make them equal, in the first step.
+
+    Source: MixACM, supplement A.2 and A.4.6.
+    """
+
+    def __init__(
+        self,
+        pairs: Mapping[str, Mapping[str, Any]],
+        mapping: str = "mean",
+        transform: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if mapping not in MAPPINGS:
+            raise PairError("mapping", f"expected one of {', '.join(MAPPINGS)}; found {mapping!r}")
+        if not isinstance(pairs, Mapping) or not pairs:
+            raise PairError("pairs", f"expected named pairs; found {pairs!r}")
+        _check_transform(transform, "transform")
+        for name, pair in pairs.items():
+            _check_pair(pair, f"pairs.{name}")
+        self.mapping = mapping
+        self.pairs = {n: {"weight": 1.0, "transform": transform, **p} for n, p in pairs.items()}
+
+    def forward(
+        self,
+        student_io_dict: Mapping[str, Mapping[str, Tensor]],
+        teacher_io_dict: Mapping[str, Mapping[str, Tensor]],
+        targets: Tensor | None = None,
+    ) -> Tensor:
+        """Return the loss, a scalar, from the host's dictionaries of hooked activations."""
+        hooked = {"teacher": teacher_io_dict, "student": student_io_dict}
+        return sum(
+            pair["weight"] * self._pair_loss(name, pair, hooked)
+            for name, pair in self.pairs.items()
+        )
+
+    def learnable_transforms(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield the name of each pair with a learnable transform, and the transform."""
+        for name, pair in self.pairs.items():
+            if pair["transform"] and "module" in pair["transform"]:
+                yield name, pair["transform"]["module"]
+
+    def extra_repr(self) -> str:
+        """Say in the host's log what is matched."""
+        return f"pairs={list(self.pairs)}, mapping={self.mapping}"
+
+    def _pair_loss(self, name: str, pair: Mapping[str, Any], hooked: Mapping[str, Any]) -> Tensor:
+        maps = {}
+        for side in SIDES:
+            path, io = pair[side]["path"], pair[side]["io"]
+            try:
+                activation = hooked[side][path][io]
+            except KeyError:
+                raise PairError(
+                    f"pairs.{name}.{side}",
+                    f"the {io} of '{path}' isn't hooked; list '{path}' under "
+                    f"train.{side}.forward_hook.{io}",
+                ) from None
+            maps[side] = channel_map(activation, mapping=self.mapping)
+        transform = pair["transform"]
+        if transform is not None:
+            side = transform["side"]
+            maps[side] = self._transformed(name, transform, maps)
+        counts = {side: maps[side].shape[1] for side in SIDES}
+        if counts["teacher"] != counts["student"]:
+            raise PairError(
+                f"pairs.{name}",
+                f"the teacher has {counts['teacher']} channels and the student "
+                f"{counts['student']}; give a transform, e.g. "
+                "transform: {side: teacher, kind: adaptive_max_pool}",
+            )
+        return acm_loss(maps["student"], maps["teacher"])
+
+    @staticmethod
+    def _transformed(name: str, transform: Mapping[str, Any], maps: dict[str, Tensor]) -> Tensor:
+        side = transform["side"]
+        other = maps["student" if side == "teacher" else "teacher"].shape[1]
+        if "kind" in transform:
+            return resize_channels(maps[side], other, kind=transform["kind"])
+        module, channels = transform["module"], maps[side].shape[1]
+        expected = (
+            getattr(module, "in_features", channels),
+            getattr(module, "out_features", other),
+        )
+        if expected != (channels, other):
+            raise PairError(
+                f"pairs.{name}.transform.module",
+                f"found an affine from {expected[0]} to {expected[1]} channels; on the {side}'s "
+                f"side of this pair it has to map {channels} to {other}",
+            )
+        # Channel maps are float32 at least; under autocast the affine would fall to bfloat16.
+        return module(maps[side].to(next(module.parameters()).dtype)).to(maps[side].dtype)
+
+
+def _check_pair(pair: Any, where: str) -> None:
+    if not isinstance(pair, Mapping):
+        raise PairError(where, f"expected {{teacher: ..., student: ...}}; found {pair!r}")
+    for side in SIDES:
+        end = pair.get(side)
+        if not isinstance(end, Mapping) or "path" not in end or end.get("io") not in IO:
+            raise PairError(
+                f"{where}.{side}", f"expected {{path: ..., io: input|output}}; found {end!r}"
+            )
+    unknown = set(pair) - {*SIDES, "weight", "transform"}
+    if unknown:
+        raise PairError(where, f"unknown key {sorted(unknown)[0]!r}")
+    weight = pair.get("weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
+        raise PairError(f"{where}.weight", f"expected a number; found {weight!r}")
+    _check_transform(pair.get("transform"), f"{where}.transform")
+
+
+def _check_transform(transform: Any, where: str) -> None:
+    if transform is None:
+        return
+    if not isinstance(transform, Mapping) or set(transform) not in (
+        {"side", "kind"},
+        {"side", "module"},
+    ):
+        raise PairError(where, f"expected {{side, kind}} or {{side, module}}; found {transform!r}")
+    if transform["side"] not in SIDES:
+        raise PairError(
+            f"{where}.side", f"expected teacher or student; found {transform['side']!r}"
+        )
+    if "kind" in transform and transform["kind"] not in POOLINGS:
+        raise PairError(
+            f"{where}.kind", f"expected one of {', '.join(POOLINGS)}; found {transform['kind']!r}"
+        )
+    if "module" in transform and not isinstance(transform["module"], nn.Module):
+        raise PairError(
+            f"{where}.module",
+            f"expected an alias of an affine that the teacher's wrapper owns; "
+            f"found {transform['module']!r}",
+        )
