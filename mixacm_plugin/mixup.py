@@ -1,0 +1,59 @@
+"""Mixup as a collate function that a recipe can configure."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.utils.data import default_collate
+from torchdistill.datasets.registry import register_collate_func
+from torchvision.transforms.v2 import MixUp
+
+
+class MixupCollate:
+    """Collate samples, then mix them; see ``mixup_collate``. Picklable, for spawned workers."""
+
+    def __init__(self, alpha: float, num_classes: int) -> None:
+        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or alpha < 0:
+            raise ValueError(f"mixup_collate: alpha must be a number >= 0; found {alpha!r}")
+        if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
+            raise ValueError(
+                f"mixup_collate: num_classes must be an integer > 1; found {num_classes!r}"
+            )
+        self.num_classes = num_classes
+        self.mixup = MixUp(alpha=alpha, num_classes=num_classes) if alpha > 0 else None
+
+    def __call__(self, samples: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+        """Collate and mix a batch."""
+        images, labels, *rest = default_collate(samples)
+        if not images.is_floating_point():
+            raise ValueError(
+                f"mixup_collate: images are {images.dtype}, not floats in [0, 1]; end the "
+                "dataset's transform with ToTensor() or ToDtype(torch.float32, scale=True)"
+            )
+        if self.mixup is not None:
+            images, labels = self.mixup(images, labels)
+        else:
+            labels = F.one_hot(labels, self.num_classes).to(torch.get_default_dtype())
+        return images, labels, *rest
+
+
+def mixup_collate(alpha: float, num_classes: int) -> str:
+    r"""Register a mixup collate function and return its key, for ``collate_fn`` in a recipe.
+
+    One :math:`\lambda \sim Beta(a, a)` a batch; each image is mixed with its neighbour, so the
+    loader has to shuffle. Samples ``(image, label)`` give a pair of ``(N, C, H, W)`` and soft
+    labels ``(N, num_classes)``; samples with the host's supplementary dict give a triple.
+
+    Args:
+        alpha: :math:`a`, at least 0; the paper uses 1 for CIFAR and 0.2 for ImageNet. 0 leaves
+            images unmixed and labels one-hot.
+        num_classes: number of classes.
+
+    Raises:
+        ValueError: on other values.
+
+    Source: MixACM, supplement A.1; ``torchvision.transforms.v2.MixUp``.
+    """
+    key = f"mixup_collate(alpha={alpha}, num_classes={num_classes})"
+    register_collate_func(key=key)(MixupCollate(alpha, num_classes))
+    return key

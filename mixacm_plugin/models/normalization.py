@@ -1,0 +1,64 @@
+"""Normalisation inside a model, so that its inputs are pixels and ε is measured in them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchdistill.models.official import get_image_classification_model
+from torchdistill.models.registry import get_model, register_model
+
+CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
+
+
+def _normalize_input(model: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    images, *rest = args
+    return (images - model.normalization_mean) / model.normalization_std, *rest
+
+
+def normalize_inside(model: nn.Module, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
+    """Make a model normalise its input; its state dict and module paths stay what they were.
+
+    Args:
+        model: takes normalised ``(N, C, H, W)``; afterwards it takes the same in [0, 1].
+        mean: C channel means.
+        std: C channel standard deviations, positive.
+
+    Returns:
+        The model itself.
+
+    Raises:
+        ValueError: if the lengths differ or a deviation isn't positive.
+    """
+    if len(mean) != len(std) or not all(s > 0 for s in std):
+        raise ValueError(
+            f"normalisation needs as many positive std as mean; found mean={mean}, std={std}"
+        )
+    for name, values in (("mean", mean), ("std", std)):
+        # Not persistent: published checkpoints don't hold them.
+        buffer = torch.tensor([float(v) for v in values]).view(-1, 1, 1)
+        model.register_buffer(f"normalization_{name}", buffer, persistent=False)
+    model.register_forward_pre_hook(_normalize_input)
+    return model
+
+
+@register_model
+def normalized(
+    model: str,
+    model_kwargs: dict[str, Any] | None = None,
+    mean: Sequence[float] = CIFAR10_MEAN,
+    std: Sequence[float] = CIFAR10_STD,
+) -> nn.Module:
+    """Build any registered or torchvision classification model with normalisation inside.
+
+    Args:
+        model: the model's key.
+        model_kwargs: its arguments.
+        mean: see ``normalize_inside``.
+        std: see ``normalize_inside``.
+    """
+    model_kwargs = dict(model_kwargs or {})
+    built = get_image_classification_model({"key": model, "kwargs": model_kwargs})
+    if built is None:
+        built = get_model(model, None, **model_kwargs)
+    return normalize_inside(built, mean, std)

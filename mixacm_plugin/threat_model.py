@@ -1,0 +1,77 @@
+"""Threat models: the norm and ε of an adversary, and the ball they span."""
+
+import math
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+NORMS = ("Linf", "L2")
+
+
+def parse_number(text: str | float) -> float:
+    """Read a non-negative number, also one written as a fraction of pixels.
+
+    Raises:
+        ValueError: if it is no finite number of at least 0.
+
+    Example:
+        >>> parse_number("8/255") == 8 / 255
+        True
+    """
+    try:
+        if isinstance(text, bool):
+            raise ValueError
+        value = float(Fraction(text)) if isinstance(text, str) else float(text)
+    except (ValueError, TypeError, ZeroDivisionError):
+        raise ValueError(f"expected a number such as 8/255 or 0.03; found {text!r}") from None
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"expected a finite number of at least 0; found {text!r}")
+    return value
+
+
+def check_norm(norm: str) -> str:
+    """Return ``norm`` if it is known, else raise ``ValueError``."""
+    if norm not in NORMS:
+        raise ValueError(f"norm must be one of {', '.join(NORMS)}; found {norm!r}")
+    return norm
+
+
+def perturbation_size(perturbation: Tensor, norm: str) -> Tensor:
+    """Norm of each image's perturbation: ``(N, C, H, W)`` to ``(N,)``."""
+    order = {"Linf": torch.inf, "L2": 2}[check_norm(norm)]
+    return torch.linalg.vector_norm(perturbation.flatten(1), ord=order, dim=1)
+
+
+def _like(values: Tensor, images: Tensor) -> Tensor:
+    return values.view(-1, *[1] * (images.ndim - 1))
+
+
+def project(perturbation: Tensor, *, eps: float, norm: str) -> Tensor:
+    """Nearest perturbation inside the ball.
+
+    Args:
+        perturbation: ``(N, C, H, W)``.
+        eps: radius in pixels of range [0, 1].
+        norm: ``Linf`` or ``L2``.
+    """
+    if check_norm(norm) == "Linf":
+        return perturbation.clamp(-eps, eps)
+    size = perturbation_size(perturbation, norm).clamp_min(1e-12)
+    return perturbation * _like((eps / size).clamp_max(1), perturbation)
+
+
+def steepest_direction(gradient: Tensor, *, norm: str) -> Tensor:
+    """Unit step that raises the loss most: the sign (Linf) or the normalised gradient (L2)."""
+    if check_norm(norm) == "Linf":
+        return gradient.sign()
+    return gradient / _like(perturbation_size(gradient, norm).clamp_min(1e-12), gradient)
+
+
+def random_perturbation(images: Tensor, *, eps: float, norm: str) -> Tensor:
+    """Draw a perturbation uniformly from the ball, with torch's generator."""
+    if check_norm(norm) == "Linf":
+        return torch.empty_like(images).uniform_(-eps, eps)
+    direction = steepest_direction(torch.randn_like(images), norm=norm)
+    radius = torch.rand(len(images), dtype=images.dtype, device=images.device)
+    return direction * _like(eps * radius ** (1 / images[0].numel()), images)
