@@ -1,0 +1,214 @@
+"""From a recipe to models with weights and the host's training box, ready for its first step."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torchdistill.core.distillation import DistillationBox, get_distillation_box
+from torchdistill.core.training import TrainingBox, get_training_box
+from torchdistill.models.official import get_image_classification_model
+from torchdistill.models.registry import get_model
+from torchdistill.models.wrapper import AuxiliaryModelWrapper
+
+from . import checks
+from .adversarial import eval_mode
+from .checkpoints import CheckpointError, load_weights
+from .losses import ACMLoss, PairError
+from .recipe import Recipe
+from .rng import preserved_rng
+
+Box = DistillationBox | TrainingBox
+
+
+def build_model(recipe: Recipe, config: Mapping[str, Any], path: str) -> nn.Module:
+    """Build the plain model that the recipe has at ``path``, without weights.
+
+    Raises:
+        RecipeError: if its key or its arguments are wrong.
+    """
+    checks.check_model_key(recipe, config, path)
+    section = checks.get(config, path)
+    try:
+        model = get_image_classification_model(section)
+        if model is None:
+            model = get_model(section["key"], section.get("repo_or_dir"), **section["kwargs"])
+    except Exception as error:
+        raise recipe.error(f"{path}.kwargs", f"{type(error).__name__}: {error}") from error
+    return model
+
+
+def load_into(recipe: Recipe, model: nn.Module, where: str, checkpoint: str | None) -> None:
+    """Load the checkpoint named at ``where``, if one is named.
+
+    Raises:
+        RecipeError: if it is missing, unreadable or of another architecture.
+    """
+    if checkpoint is not None:
+        try:
+            load_weights(model, checkpoint)
+        except CheckpointError as error:
+            raise recipe.error(where, str(error)) from error
+
+
+def build_models(recipe: Recipe, config: Mapping[str, Any]) -> dict[str, nn.Module]:
+    """Build the plain models by role (``teacher``, ``student``), with their source checkpoints."""
+    built = {}
+    for role, path in reversed(checks.model_sections(config).items()):  # the host's order
+        built[role] = build_model(recipe, config, path)
+        source = checks.get(config, f"{path}.src_ckpt")
+        load_into(recipe, built[role], f"{path}.src_ckpt", source)
+    return built
+
+
+def build_box(
+    recipe: Recipe,
+    config: Mapping[str, Any],
+    models: Mapping[str, nn.Module],
+    device: torch.device,
+    *,
+    distributed: bool = False,
+    lr_factor: int = 1,
+) -> Box:
+    """Build the host's box and try it on four images, so that a wrong recipe stops here.
+
+    Raises:
+        RecipeError: on anything that would stop the first training step.
+    """
+    checks.check_module_paths(recipe, config, models)
+    device_ids = [device.index] if distributed and device.type == "cuda" else None
+    for model in models.values():
+        model.to(device)
+    common = (config["datasets"], config["train"], device, device_ids, distributed, lr_factor)
+    try:
+        if "teacher" in models:
+            box = get_distillation_box(models["teacher"], models["student"], *common)
+        else:
+            box = get_training_box(models["student"], *common)
+    except Exception as error:
+        raise recipe.error("train", f"{type(error).__name__}: {error}") from error
+    if distributed:
+        wrap_student(box)
+    check_stage(recipe, config, box, models)
+    return box
+
+
+def wrap_student(box: Box) -> None:
+    """Wrap the student for distributed training where the host doesn't: on CPUs."""
+    name = "student_model" if isinstance(box, DistillationBox) else "model"
+    student = getattr(box, name)
+    if not isinstance(student, DistributedDataParallel | AuxiliaryModelWrapper):
+        frozen = any(not p.requires_grad for p in student.parameters())
+        setattr(box, name, DistributedDataParallel(student, find_unused_parameters=frozen))
+
+
+def check_stage(
+    recipe: Recipe, config: Mapping[str, Any], box: Box, models: Mapping[str, nn.Module]
+) -> None:
+    """Check a box at the beginning of a stage: who is trained, and one step without gradient.
+
+    Raises:
+        RecipeError: if the teacher would be trained, a learnable transform wouldn't, or the step
+            fails.
+    """
+    path, _ = list(checks.stages(config))[getattr(box, "stage_number", 1) - 1]
+    if "teacher" in models:
+        trained = [n for n, p in models["teacher"].named_parameters() if p.requires_grad]
+        if trained:
+            raise recipe.error(
+                f"{path}.teacher",
+                f"the teacher would be trained ({len(trained)} tensors, e.g. {trained[0]!r}); "
+                "set requires_grad: False, in every stage",
+            )
+    optimised = {id(p) for group in box.optimizer.param_groups for p in group["params"]}
+    for where, name, loss in _acm_terms(box, path):
+        for pair, module in loss.learnable_transforms():
+            if any(id(p) not in optimised for p in module.parameters()):
+                raise recipe.error(
+                    f"{where}.kwargs.pairs.{pair}.transform.module",
+                    f"the learnable transform of term {name!r} isn't in the optimiser; list it "
+                    f"under {path}.teacher.auxiliary_model_wrapper.kwargs.modules of a "
+                    "FrozenTeacher",
+                )
+    _dry_run(recipe, config, box, path)
+
+
+def _acm_terms(box: Box, path: str) -> Iterator[tuple[str, str, ACMLoss]]:
+    for name, (term, _) in getattr(box.criterion, "term_dict", {}).items():
+        if isinstance(term, ACMLoss):
+            yield f"{path}.criterion.kwargs.sub_terms.{name}.criterion", name, term
+
+
+def unpack(batch: Any, device: torch.device) -> tuple[Tensor, Tensor, Any]:
+    """Images, targets and the host's supplementary dict of a batch, on the device."""
+    images, targets, *rest = batch
+    return images.to(device), targets.to(device), rest[0] if rest else None
+
+
+def check_images(images: Tensor) -> None:
+    """Raise ``ValueError`` unless images are finite floats in [0, 1]."""
+    if not images.is_floating_point():
+        raise ValueError(f"images are {images.dtype}; expected floats in [0, 1]")
+    low, high = images.aminmax()
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"images range from {low:.3g} to {high:.3g}; expected [0, 1], so that ε means pixels. "
+            "Normalise inside the model (dm_wide_resnet, normalized), not in the dataset"
+        )
+
+
+def _dry_run(recipe: Recipe, config: Mapping[str, Any], box: Box, path: str) -> None:
+    loader, where = box.train_data_loader, f"{path}.train_data_loader"
+    distilled = isinstance(box, DistillationBox)
+    student = box.student_model if distilled else box.model
+    teacher = box.teacher_model if distilled else nn.Identity()
+    criterion = box.criterion
+    running: list[str] = []
+    try:
+        # In eval mode, on a copy of the loss and with the generators put back: no trace is left.
+        with preserved_rng(), eval_mode(student), eval_mode(teacher), torch.no_grad():
+            samples = [loader.dataset[i] for i in range(min(4, len(loader.dataset)))]
+            images, targets, extra = unpack(loader.collate_fn(samples), box.device)
+            if any("mixacm_plugin" in str(d) for d in config.get("dependencies") or []):
+                check_images(images)
+            where = f"{path}.criterion"
+            box.criterion = copy.deepcopy(criterion)
+            for name, (term, _) in getattr(box.criterion, "term_dict", {}).items():
+                term.register_forward_pre_hook(lambda *_, name=name: running.append(name))
+            with _checked_targets(recipe, student, targets, f"{path}.train_data_loader.collate_fn"):
+                box.forward_process(images, targets, extra)
+    except PairError as error:
+        key = f"{where}.kwargs.sub_terms.{running[-1]}.criterion.kwargs.{error.where}"
+        raise recipe.error(key, error.message) from error
+    except (KeyError, ValueError, TypeError, RuntimeError, IndexError, AttributeError) as error:
+        where += f".kwargs.sub_terms.{running[-1]}" if running else ""
+        raise recipe.error(where, f"{type(error).__name__}: {error}") from error
+    finally:
+        box.criterion = criterion
+
+
+@contextmanager
+def _checked_targets(
+    recipe: Recipe, student: nn.Module, targets: Tensor, where: str
+) -> Iterator[None]:
+    def check(module: nn.Module, args: Any, logits: Any) -> None:
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            return
+        classes = logits.shape[1]
+        if targets.ndim == 2 and targets.shape[1] != classes:
+            raise recipe.error(
+                where, f"labels have {targets.shape[1]} classes, the student has {classes}"
+            )
+        if targets.ndim == 1 and int(targets.max()) >= classes:
+            raise recipe.error(
+                where, f"found label {int(targets.max())}, the student has {classes} classes"
+            )
+
+    handle = student.register_forward_hook(check)
+    try:
+        yield
+    finally:
+        handle.remove()

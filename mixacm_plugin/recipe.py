@@ -1,0 +1,233 @@
+"""Recipes: read, override and build a torchdistill YAML config; say where one is wrong."""
+
+import copy
+import difflib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torchdistill.common import yaml_util
+from torchdistill.common.main_util import import_dependencies
+
+STRING_TAG = "tag:yaml.org,2002:str"
+MERGE_TAG = "tag:yaml.org,2002:merge"
+EXPONENT_WITHOUT_POINT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+
+
+class RecipeError(Exception):
+    """A recipe that can't be run: the file, the key path and, in one line, what to change."""
+
+    def __init__(self, file: str | os.PathLike[str], where: str, message: str) -> None:
+        self.file, self.where = os.fspath(file), where
+        self.message = " ".join(str(message).split())
+        super().__init__(": ".join(part for part in (self.file, where, self.message) if part))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Suggest names close to a misspelt one: a sentence to append, or nothing."""
+    matches = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(repr(m) for m in matches)}?" if matches else ""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe as YAML nodes, from which objects are built on demand."""
+
+    path: str
+    root: yaml.MappingNode
+
+    def build(self, *keys: str) -> Any:
+        """Build the object at a key path, or all of the recipe where none is given.
+
+        Raises:
+            RecipeError: if the key path is missing or an object can't be built.
+        """
+        node, here = self.root, []
+        for key in keys:
+            children = _children(node)
+            if key not in children:
+                raise self.error(
+                    ".".join([*here, key]),
+                    f"missing; there is {', '.join(children)}.{nearest(key, children)}",
+                )
+            node = children[key]
+            here.append(key)
+        return _Loader(self).construct_document(node)
+
+    def text(self) -> str:
+        """Return the recipe, with its overrides, as YAML that the host reads too."""
+        return yaml.serialize(self.root)
+
+    def error(self, where: str, message: str) -> RecipeError:
+        """Return an error that names this recipe."""
+        return RecipeError(self.path, where, message)
+
+
+class _Loader(yaml.FullLoader):
+    """The host's YAML dialect, with errors that name the key path."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__("")
+        self.recipe = recipe
+        self.paths = {}
+        for path, node in walk(recipe.root):
+            self.paths.setdefault(id(node), path)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except RecipeError:
+            raise
+        except Exception as error:
+            problem = getattr(error, "problem", None) or f"{type(error).__name__}: {error}"
+            where = self.paths.get(id(node), "")
+            raise self.recipe.error(where, f"{node.tag} failed: {problem}") from error
+
+
+def read_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe, apply overrides to it and import its dependencies; build nothing yet.
+
+    Args:
+        path: YAML file.
+        overrides: ``key.path=value`` each, the value in YAML.
+
+    Raises:
+        RecipeError: on a missing file, a syntax error, a key given twice, a number that YAML
+            reads as text, an override of a path that isn't there, or a dependency that can't be
+            imported.
+    """
+    path = os.fspath(path)
+    yaml_util.load_yaml_file(os.devnull)  # registers the host's tags with yaml.FullLoader
+    try:
+        root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.FullLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RecipeError(path, "", f"can't read the recipe: {reason}") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise RecipeError(path, where, f"YAML syntax: {error.problem}") from error
+    if not isinstance(root, yaml.MappingNode):
+        raise RecipeError(path, "", "expected a mapping with datasets, models, train and test")
+    recipe = Recipe(path, root)
+    for override in overrides:
+        _override(recipe, override)
+    _check_nodes(recipe)
+    dependencies = recipe.build("dependencies") if "dependencies" in _children(root) else None
+    try:
+        import_dependencies(dependencies)
+    except Exception as error:
+        raise recipe.error("dependencies", f"can't import: {error}") from error
+    return recipe
+
+
+def walk(node: yaml.Node, path: str = "") -> Iterator[tuple[str, yaml.Node]]:
+    """Yield every node below (and with) ``node``, with its key path."""
+    yield path, node
+    children: Iterable[tuple[str, yaml.Node]] = ()
+    if isinstance(node, yaml.MappingNode):
+        children = [(key.value if isinstance(key.value, str) else "?", v) for key, v in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        children = [(str(index), value) for index, value in enumerate(node.value)]
+    for name, child in children:
+        yield from walk(child, f"{path}.{name}" if path else name)
+
+
+def _check_nodes(recipe: Recipe) -> None:
+    for path, node in walk(recipe.root):
+        if isinstance(node, yaml.MappingNode):
+            names = [key.value for key, _ in node.value if key.tag != MERGE_TAG]
+            for name in names:
+                if names.count(name) > 1:
+                    line = node.start_mark.line + 1
+                    raise recipe.error(path, f"key {name!r} is given twice (from line {line})")
+        if (
+            isinstance(node, yaml.ScalarNode)
+            and node.tag == STRING_TAG
+            and node.style is None
+            and EXPONENT_WITHOUT_POINT.fullmatch(node.value)
+        ):
+            mantissa, exponent = re.split("[eE]", node.value)
+            if "." not in mantissa:
+                mantissa += ".0"
+            sign = "" if exponent[0] in "+-" else "+"
+            raise recipe.error(
+                path,
+                f"YAML reads {node.value} as text, not as a number; "
+                f"write {mantissa}e{sign}{exponent}",
+            )
+
+
+def _override(recipe: Recipe, override: str) -> None:
+    path, separator, text = override.partition("=")
+    where = f"--set {override}"
+    if not separator or not path:
+        raise recipe.error(where, "expected key.path=value")
+    try:
+        new = yaml.compose(text, Loader=yaml.FullLoader) or yaml.ScalarNode(STRING_TAG, "")
+    except yaml.MarkedYAMLError as error:
+        raise recipe.error(where, f"YAML syntax: {error.problem}") from error
+    node, here, parts, alias = recipe.root, "", path.split("."), False
+    definitions: dict[int, str] = {}
+    for place, known in walk(recipe.root):
+        definitions.setdefault(id(known), place)
+    while True:
+        children = _children(node)
+        # A key may itself contain dots.
+        names = [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
+        name = next((n for n in names if n in children), None)
+        if name is None:
+            there = f"it has {', '.join(children)}" if children else "it has no keys"
+            hint = nearest(parts[0], children)
+            raise recipe.error(where, f"no {parts[0]!r} in {here or 'the recipe'}; {there}.{hint}")
+        here, parts = f"{here}.{name}".lstrip("."), parts[name.count(".") + 1 :]
+        old = children[name]
+        # Where a value is defined, its aliases follow; through an alias, only that place changes.
+        alias = alias or definitions[id(old)] != here
+        if not parts:
+            break
+        if alias:
+            copied = copy.copy(old)
+            copied.value = [
+                (copy.copy(item[0]), item[1]) if isinstance(item, tuple) else item
+                for item in old.value
+            ]
+            _put(node, name, copied)
+            old = copied
+        node = old
+    if alias:
+        _put(node, name, new)
+        return
+    for _, parent in list(walk(recipe.root)):
+        for key, child in _children(parent, merged=False).items():
+            if child is old:
+                _put(parent, key, new)
+
+
+def _children(node: yaml.Node, merged: bool = True) -> dict[str, yaml.Node]:
+    """Return a node's children by name, with or without those that ``<<`` brings."""
+    if isinstance(node, yaml.SequenceNode):
+        return {str(index): child for index, child in enumerate(node.value)}
+    children: dict[str, yaml.Node] = {}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.tag == MERGE_TAG and merged:
+                for mapping in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    children = {**_children(mapping), **children}
+        children.update({str(k.value): v for k, v in node.value if k.tag != MERGE_TAG})
+    return children
+
+
+def _put(node: yaml.Node, name: str, child: yaml.Node) -> None:
+    if isinstance(node, yaml.SequenceNode):
+        node.value[int(name)] = child
+        return
+    for index, (key, _) in enumerate(node.value):
+        if key.value == name and key.tag != MERGE_TAG:
+            node.value[index] = (key, child)
+            return
+    node.value.append((yaml.ScalarNode(STRING_TAG, name), child))
