@@ -1,0 +1,51 @@
+"""Robustness transfer by knowledge distillation: MixACM for torchdistill.
+
+Importing the package registers its parts with torchdistill, so that a recipe can name them.
+"""
+
+from importlib.metadata import version
+
+from .adversarial import adversarial_forward, pgd
+from .channel_maps import channel_map, normalize_map
+from .data import Digits
+from .evaluation import Accuracy, Attack, evaluate, load_student
+from .library import recipe_file
+from .losses import ACMLoss, acm_loss
+from .mixup import mixup_collate
+from .models import dm_wide_resnet, normalize_inside, normalized
+from .processes import keep_teacher_in_eval
+from .recipe import Recipe, RecipeError, read_recipe
+from .schedulers import warmup_cosine
+from .training import Training
+from .transforms import affine, resize_channels
+from .wrappers import FrozenTeacher
+
+__version__ = version("mixacm-plugin")
+
+__all__ = [
+    "ACMLoss",
+    "Accuracy",
+    "Attack",
+    "Digits",
+    "FrozenTeacher",
+    "Recipe",
+    "RecipeError",
+    "Training",
+    "acm_loss",
+    "adversarial_forward",
+    "affine",
+    "channel_map",
+    "dm_wide_resnet",
+    "evaluate",
+    "keep_teacher_in_eval",
+    "load_student",
+    "mixup_collate",
+    "normalize_inside",
+    "normalize_map",
+    "normalized",
+    "pgd",
+    "read_recipe",
+    "recipe_file",
+    "resize_channels",
+    "warmup_cosine",
+]

@@ -1,0 +1,53 @@
+"""Which device to use, and the process group of a run under torchrun."""
+
+import os
+
+import torch
+import torch.distributed as dist
+from torchdistill.common.main_util import setup_for_distributed
+
+from .recipe import RecipeError
+
+
+def choose_device(name: str | None = None) -> torch.device:
+    """Return the named device, by default CUDA where there is one, else the CPU.
+
+    Raises:
+        RecipeError: if torch doesn't know the device or CUDA is asked for and absent.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError:
+        raise RecipeError("", "--device", f"torch knows no {name!r}; try cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RecipeError("", "--device", f"found {name!r}, but torch sees no CUDA device; try cpu")
+    return device
+
+
+def init_process_group(device: torch.device, world_size: int, dist_url: str) -> torch.device:
+    """Join the process group that torchrun's environment describes, if there is one.
+
+    The host knows CUDA with NCCL only; on the CPU this uses gloo.
+
+    Returns:
+        This process's own device.
+    """
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return device
+    rank, world_size = int(os.environ["RANK"]), int(os.environ.get("WORLD_SIZE", world_size))
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", rank)))
+        torch.cuda.set_device(device)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, init_method=dist_url, rank=rank, world_size=world_size)
+    setup_for_distributed(rank == 0)
+    return device
+
+
+def sum_over_processes(*values: float, device: torch.device) -> list[float]:
+    """Sum each value over all processes; the values themselves where there is one process."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return list(values)
+    totals = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(totals)
+    return totals.tolist()

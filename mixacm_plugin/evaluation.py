@@ -1,0 +1,283 @@
+"""Evaluation: clean accuracy, PGD and AutoAttack, with all that a quoted figure needs."""
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pyautoattack import AutoAttack
+from scipy.stats import binomtest
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
+from tqdm import tqdm
+
+from . import checks
+from .adversarial import pgd
+from .building import build_model, check_images, load_into, unpack
+from .recipe import Recipe, read_recipe
+from .rng import preserved_rng
+from .threat_model import check_norm, parse_number, perturbation_size
+
+ATTACKS = ("clean", "pgd", "autoattack")
+logging.getLogger("auto-attack").setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An attack and its threat model.
+
+    Args:
+        name: ``clean`` (none), ``pgd`` or ``autoattack`` (the standard version).
+        norm: ``Linf`` or ``L2``.
+        eps: radius of the ball, in pixels of range [0, 1]; ``8/255`` may be written as such.
+        steps: of PGD.
+        step_size: of PGD, written like ``eps``.
+        restarts: of PGD, from random points; an image counts as robust if it survives them all.
+
+    Raises:
+        ValueError: on other values.
+    """
+
+    name: str
+    norm: str = "Linf"
+    eps: str | float = "8/255"
+    steps: int = 20
+    step_size: str | float = "2/255"
+    restarts: int = 1
+
+    def __post_init__(self) -> None:
+        if self.name not in ATTACKS:
+            raise ValueError(f"attack must be one of {', '.join(ATTACKS)}; found {self.name!r}")
+        check_norm(self.norm)
+        parse_number(self.eps)
+        parse_number(self.step_size)
+        if self.steps < 1 or self.restarts < 1:
+            raise ValueError("steps and restarts must be at least 1")
+
+    def __str__(self) -> str:
+        if self.name == "pgd":
+            restarts = f", {self.restarts} restarts" if self.restarts > 1 else ""
+            return f"PGD-{self.steps} (step {self.step_size}{restarts})"
+        return {"clean": "none", "autoattack": "AutoAttack (standard)"}[self.name]
+
+    def perturb(
+        self, model: nn.Module, images: Tensor, labels: Tensor, seed: int
+    ) -> tuple[Tensor, Tensor]:
+        """Attack images ``(N, 3, H, W)`` in [0, 1] that the model classifies correctly.
+
+        Returns:
+            The perturbed images, and ``(N,)`` whether each is still classified correctly.
+        """
+        eps = parse_number(self.eps)
+        if self.name == "autoattack":
+            return _autoattack(model, images, labels, norm=self.norm, eps=eps, seed=seed)
+        adversarial = images.clone()
+        standing = torch.ones(len(images), dtype=torch.bool, device=images.device)
+        for _ in range(self.restarts if self.name == "pgd" else 0):
+            attacked = pgd(
+                model,
+                images[standing],
+                labels[standing],
+                eps=eps,
+                step_size=parse_number(self.step_size),
+                steps=self.steps,
+                norm=self.norm,
+            )
+            adversarial[standing] = attacked
+            with torch.no_grad():
+                standing[standing.clone()] = model(attacked).argmax(1) == labels[standing]
+            if not standing.any():
+                break
+        return adversarial, standing
+
+
+def _autoattack(
+    model: nn.Module, images: Tensor, labels: Tensor, *, norm: str, eps: float, seed: int
+) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        classes = model(images[:1]).shape[1]
+    if classes < 4:
+        raise ValueError(f"AutoAttack's standard version needs at least 4 classes; found {classes}")
+    attack = AutoAttack(
+        model, norm=norm, eps=eps, seed=seed, version="standard", device=images.device
+    )
+    # The standard version attacks towards nine other classes; there may be fewer.
+    attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = min(9, classes - 1)
+    adversarial, predicted = attack.run_standard_evaluation(images, labels, batch_size=len(images))
+    # Its own verdict: a second look in another batch can flip points on the decision boundary.
+    return adversarial, predicted == labels
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Correct images out of ``n``, with the attack and the seed that gave them."""
+
+    correct: int
+    clean_correct: int
+    n: int
+    attack: Attack
+    seed: int
+
+    @property
+    def value(self) -> float:
+        """Accuracy under the attack, as a fraction."""
+        return self.correct / self.n
+
+    @property
+    def clean(self) -> float:
+        """Clean accuracy on the same images, as a fraction."""
+        return self.clean_correct / self.n
+
+    def interval(self) -> tuple[float, float]:
+        """95 % confidence interval (Wilson) over the choice of test images."""
+        bounds = binomtest(self.correct, self.n).proportion_ci(0.95, method="wilson")
+        return float(bounds.low), float(bounds.high)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figure and its setting as plain values."""
+        low, high = self.interval()
+        return {
+            **asdict(self),
+            "accuracy": self.value,
+            "clean_accuracy": self.clean,
+            "interval_95": [low, high],
+        }
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: Dataset,
+    attack: Attack,
+    *,
+    n: int | None = None,
+    seed: int = 0,
+    batch_size: int = 250,
+    num_workers: int = 0,
+    device: torch.device | str = "cpu",
+    progress: bool = False,
+) -> Accuracy:
+    """Accuracy of a model under an attack, on images of a dataset.
+
+    Only correctly classified images are attacked, so robust accuracy can't exceed clean accuracy.
+    On every batch it is checked that the perturbation is in the ball and the image in [0, 1].
+
+    Args:
+        model: takes ``(N, 3, H, W)`` in [0, 1]; put into eval mode.
+        dataset: yields ``(image, label)``, images in [0, 1].
+        attack: with its threat model.
+        n: number of images, drawn with ``seed``, the same for every model; by default all.
+        seed: of the choice of images and of the attack.
+        batch_size: images attacked at a time.
+        num_workers: processes that load images.
+        device: where to run.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: if an image isn't in [0, 1] or there are fewer than ``n``.
+        RuntimeError: if the attack leaves the ball or [0, 1].
+    """
+    size = len(dataset)
+    n = size if n is None else n
+    if not 1 <= n <= size:
+        raise ValueError(f"n must be between 1 and the {size} images of the dataset; found {n}")
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))[:n].tolist()
+    loader = DataLoader(Subset(dataset, order), batch_size=batch_size, num_workers=num_workers)
+    model = model.to(device).eval()
+    correct = clean_correct = 0
+    with preserved_rng():
+        torch.manual_seed(seed)
+        for batch in tqdm(loader, desc=attack.name, disable=not progress, leave=False):
+            images, labels, _ = unpack(batch, torch.device(device))
+            check_images(images)
+            with torch.no_grad():
+                right = model(images).argmax(1) == labels
+            clean_correct += int(right.sum())
+            if right.any():
+                images, labels = images[right], labels[right]
+                adversarial, robust = attack.perturb(model, images, labels, seed)
+                _check_adversarial(adversarial, images, attack)
+                correct += int(robust.sum())
+    return Accuracy(correct, clean_correct, n, attack, seed)
+
+
+def _check_adversarial(adversarial: Tensor, images: Tensor, attack: Attack) -> None:
+    check_images(adversarial)
+    eps = 0.0 if attack.name == "clean" else parse_number(attack.eps)
+    largest = perturbation_size(adversarial - images, attack.norm).max()
+    if largest > eps + 1e-5:
+        raise RuntimeError(f"{attack} left its ball: {attack.norm} {largest:.6f} > {eps:.6f}")
+
+
+def load_model(recipe: Recipe, role: str = "student", checkpoint: str | None = None) -> nn.Module:
+    """Build a recipe's plain student or teacher and load its checkpoint; in eval mode.
+
+    Args:
+        recipe: only its ``models`` are built.
+        role: ``student`` or ``teacher``.
+        checkpoint: file; by default the student's ``dst_ckpt`` or the teacher's ``src_ckpt``.
+
+    Raises:
+        RecipeError: if there is no such model, or its checkpoint can't be loaded.
+    """
+    config = {"models": recipe.build("models")}
+    sections = checks.model_sections(config)
+    if role not in sections:
+        raise recipe.error("models", f"no {role} in this recipe")
+    path = sections[role]
+    model = build_model(recipe, config, path)
+    key = f"{path}.{'dst_ckpt' if role == 'student' else 'src_ckpt'}"
+    load_into(recipe, model, "--ckpt" if checkpoint else key, checkpoint or checks.get(config, key))
+    return model.eval()
+
+
+def evaluation_dataset(recipe: Recipe) -> Dataset:
+    """Build the dataset of a recipe's ``test`` section, and no other.
+
+    Raises:
+        RecipeError: if there is none.
+    """
+    config = {"test": recipe.build("test"), "datasets": {}}
+    checks.require(recipe, config, "test.test_data_loader.dataset_id")
+    return recipe.build("datasets", config["test"]["test_data_loader"]["dataset_id"])
+
+
+def markdown_table(rows: Sequence[tuple[str, Accuracy]]) -> str:
+    """Lay out named accuracies as a table that carries all that a quoted figure needs."""
+    lines = [
+        "| model | attack | norm | ε | n | seed | clean % | accuracy % | 95 % interval |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, accuracy in rows:
+        attack, (low, high) = accuracy.attack, accuracy.interval()
+        threat = ("–", "–") if attack.name == "clean" else (attack.norm, attack.eps)
+        lines.append(
+            f"| {name} | {attack} | {threat[0]} | {threat[1]} | {accuracy.n} | {accuracy.seed} "
+            f"| {100 * accuracy.clean:.1f} | {100 * accuracy.value:.1f} "
+            f"| {100 * low:.1f} – {100 * high:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def write_json(path: str | Path, rows: Sequence[tuple[str, Accuracy]]) -> None:
+    """Write named accuracies with their settings to a file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = [{"model": name, **accuracy.to_json()} for name, accuracy in rows]
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def load_student(recipe: str | os.PathLike[str], checkpoint: str | None = None) -> nn.Module:
+    """Load a trained student as the plain model that the recipe names, in eval mode.
+
+    Args:
+        recipe: file; of it only the models are built, no data.
+        checkpoint: file; by default the recipe's ``dst_ckpt``.
+
+    Raises:
+        RecipeError: if the recipe or the checkpoint can't be used.
+    """
+    return load_model(read_recipe(recipe), "student", checkpoint)

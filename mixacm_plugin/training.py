@@ -1,0 +1,307 @@
+"""Training: epochs on the host's boxes, checkpoints, metrics and resuming."""
+
+import argparse
+import json
+import logging
+import math
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchdistill.common.main_util import is_main_process, set_seed
+from torchdistill.core.distillation import DistillationBox
+from tqdm import tqdm
+
+from . import checks
+from .adversarial import eval_mode
+from .building import Box, build_box, build_models, check_stage, load_into, unpack
+from .checkpoints import CheckpointError, load_checkpoint, save_checkpoint, weights_of
+from .distributed import sum_over_processes
+from .recipe import Recipe
+from .rng import rng_state, set_rng_state
+from .wrappers import FrozenTeacher
+
+logger = logging.getLogger("mixacm")
+
+
+@dataclass
+class EpochMetrics:
+    """What one line of ``metrics.jsonl`` holds; losses are means over the epoch's images."""
+
+    epoch: int
+    loss: float
+    terms: dict[str, float]
+    lr: float
+    val_accuracy: float
+    best_val_accuracy: float
+    images_per_second: float
+    seconds: float
+
+    def line(self, epochs: int) -> str:
+        """Return the epoch in one line for people."""
+        terms = ", ".join(f"{name} {value:.4g}" for name, value in self.terms.items())
+        return (
+            f"epoch {self.epoch + 1}/{epochs}  loss {self.loss:.4f}"
+            f"{f' ({terms})' if terms else ''}  lr {self.lr:.3g}  "
+            f"val {100 * self.val_accuracy:.1f} %  {self.images_per_second:.0f} images/s"
+        )
+
+
+@dataclass
+class Training:
+    """A training run: all of its state, and where it is kept.
+
+    Args:
+        recipe: what to train.
+        device: where.
+        seed: of all generators; a run on the CPU with a seed is repeatable bit for bit.
+        start_epoch: number of the first epoch.
+        adjust_lr: multiply the learning rate by the number of processes.
+
+    Raises:
+        RecipeError: on construction, on anything wrong with the recipe.
+    """
+
+    recipe: Recipe
+    device: torch.device
+    seed: int | None = None
+    start_epoch: int = 0
+    adjust_lr: bool = False
+    best_val_accuracy: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        set_seed(self.seed)
+        self.config = self.recipe.build()
+        checks.check_config(self.recipe, self.config)
+        if self.start_epoch and "stage1" in self.config["train"]:
+            raise self.recipe.error(
+                "train", "--start_epoch can't enter a later stage; use --resume with a checkpoint"
+            )
+        self.distributed = dist.is_available() and dist.is_initialized()
+        self.models = build_models(self.recipe, self.config)
+        self._check_stage_checkpoints()
+        self.box: Box = build_box(
+            self.recipe,
+            self.config,
+            self.models,
+            self.device,
+            distributed=self.distributed,
+            lr_factor=dist.get_world_size() if self.distributed and self.adjust_lr else 1,
+        )
+        section = checks.get(self.config, checks.model_sections(self.config)["student"])
+        self.last_ckpt = Path(section["dst_ckpt"]).expanduser()
+        self.best_ckpt = self.last_ckpt.with_name(f"best_{self.last_ckpt.name}")
+        self.metrics_file = self.last_ckpt.with_name("metrics.jsonl")
+
+    def _check_stage_checkpoints(self) -> None:
+        # The host loads these by itself, goes on where one is missing, and would unpickle it.
+        for path, stage in checks.stages(self.config):
+            for role, section in checks.stage_sections(self.config).items():
+                source = checks.get(stage, f"{section}.src_ckpt")
+                where = f"{path}.{section}.src_ckpt"
+                if source is not None and path in ("train", "train.stage1"):
+                    load_into(self.recipe, self.models[role], where, source)
+
+    def resume(self, path: str) -> None:
+        """Go on from a checkpoint of this recipe, exactly as if the run hadn't stopped.
+
+        Raises:
+            RecipeError: if the checkpoint can't be used for that.
+        """
+        try:
+            checkpoint = load_checkpoint(path)
+            missing = {"model", "optimizer", "epoch", "rng"} - set(checkpoint)
+            if missing:
+                raise CheckpointError(
+                    f"{path} holds no {', '.join(sorted(missing))}: it isn't a checkpoint to "
+                    "resume from (to start from its weights, name it as the student's src_ckpt)"
+                )
+            self.start_epoch = checkpoint["epoch"] + 1
+            while self.start_epoch >= getattr(self.box, "stage_end_epoch", math.inf):
+                if self.start_epoch >= self.box.num_epochs:
+                    break
+                self.box.advance_to_next_stage()
+            self.box.current_epoch = self.start_epoch
+            self.models["student"].load_state_dict(weights_of(checkpoint))
+            self.box.optimizer.load_state_dict(checkpoint["optimizer"])
+            if self.box.lr_scheduler is not None:
+                self.box.lr_scheduler.load_state_dict(checkpoint["lr_scheduler"])
+            self.box.stage_grad_count = checkpoint["stage_grad_count"]
+            if self.transforms is not None:
+                self.transforms.load_state_dict(checkpoint["transforms"])
+        except (CheckpointError, KeyError, ValueError, RuntimeError) as error:
+            raise self.recipe.error("--resume", str(error)) from error
+        self.best_val_accuracy = checkpoint["best_value"]
+        set_rng_state(checkpoint["rng"])
+
+    @property
+    def transforms(self) -> nn.ModuleList | None:
+        """The learnable transforms, where the recipe has some."""
+        teacher = getattr(self.box, "teacher_model", None)
+        learnable = getattr(teacher, "learnable_transforms", None)
+        return learnable if isinstance(teacher, FrozenTeacher) and len(learnable) else None
+
+    def run(self) -> None:
+        """Train all epochs; keep the last and the best checkpoint and ``metrics.jsonl``.
+
+        Raises:
+            RecipeError: if a loss or a weight stops being finite, or a later stage is wrong.
+        """
+        if is_main_process():
+            self.metrics_file.parent.mkdir(parents=True, exist_ok=True)
+            if self.start_epoch == 0:
+                self.metrics_file.write_text("")
+        if self.start_epoch >= self.box.num_epochs:
+            logger.warning("nothing to train: the checkpoint is of the last epoch")
+        criterion = self.box.criterion
+        for epoch in range(self.start_epoch, self.box.num_epochs):
+            if self.box.criterion is not criterion:  # the host has begun a new stage
+                criterion = self.box.criterion
+                check_stage(self.recipe, self.config, self.box, self.models)
+            metrics = self._train_epoch(epoch)
+            self.box.post_epoch_process(metrics=metrics.val_accuracy)
+            self._save(metrics)
+        self.box.clean_modules()
+
+    def _train_epoch(self, epoch: int) -> EpochMetrics:
+        box, started = self.box, time.perf_counter()
+        if isinstance(box.teacher_model if self.distilled else None, FrozenTeacher):
+            box.teacher_model.transforms_ckpt = None  # they go into the student's checkpoint
+        box.pre_epoch_process(epoch=epoch)
+        if self.distilled and not checks.get(self.config, "train.teacher.keep_train_mode"):
+            self.models["teacher"].eval()  # the host's default leaves it as it is
+        lr = box.optimizer.param_groups[0]["lr"]
+        sums: dict[str, float] = defaultdict(float)
+        count = 0
+        bar = tqdm(
+            box.train_data_loader,
+            desc=f"epoch {epoch + 1}/{box.num_epochs}",
+            disable=not (sys.stderr.isatty() and is_main_process()),
+            leave=False,
+        )
+        with record_terms(box.criterion) as terms:
+            for step, batch in enumerate(bar):
+                images, targets, extra = unpack(batch, self.device)
+                loss = box.forward_process(images, targets, extra)
+                value = loss.item()
+                if not math.isfinite(value):
+                    raise self._not_finite(epoch, step, value, terms)
+                box.post_forward_process(loss=loss)
+                count += len(images)
+                sums["loss"] += value * len(images)
+                for name, term in terms.items():
+                    sums[name] += float(term) * len(images)
+                rate = count / (time.perf_counter() - started)
+                bar.set_postfix(loss=f"{value:.3f}", lr=f"{lr:.3g}", images_per_s=f"{rate:.0f}")
+        train_seconds = time.perf_counter() - started
+        self._check_weights(epoch)
+        accuracy = clean_accuracy(self.models["student"], box.val_data_loader, self.device)
+        self.improved = accuracy > self.best_val_accuracy or epoch == 0
+        self.best_val_accuracy = max(self.best_val_accuracy, accuracy)
+        loss_mean = sums.pop("loss") / count
+        return EpochMetrics(
+            epoch=epoch,
+            loss=loss_mean,
+            terms={name: total / count for name, total in sums.items()},
+            lr=lr,
+            val_accuracy=accuracy,
+            best_val_accuracy=self.best_val_accuracy,
+            images_per_second=count / train_seconds,
+            seconds=time.perf_counter() - started,
+        )
+
+    @property
+    def distilled(self) -> bool:
+        """Whether there is a teacher."""
+        return isinstance(self.box, DistillationBox)
+
+    def _not_finite(
+        self, epoch: int, step: int, value: float, terms: Mapping[str, Tensor]
+    ) -> Exception:
+        bad = [name for name, term in terms.items() if not math.isfinite(float(term))]
+        path = f"train.criterion.kwargs.sub_terms.{bad[0]}" if bad else "train.criterion"
+        return self.recipe.error(
+            path,
+            f"the loss became {value} in epoch {epoch + 1}, step {step + 1}"
+            f"{f', by the term {bad[0]!r}' if bad else ''}; {self._last_good(epoch)}. "
+            "A lower learning rate or weight may help",
+        )
+
+    def _check_weights(self, epoch: int) -> None:
+        for name, value in self.models["student"].state_dict().items():
+            if not torch.isfinite(value).all():
+                raise self.recipe.error(
+                    "train",
+                    f"the student's {name!r} isn't finite after epoch {epoch + 1}; "
+                    f"{self._last_good(epoch)}. A lower learning rate may help",
+                )
+
+    def _last_good(self, epoch: int) -> str:
+        if epoch == 0:
+            return "no checkpoint was written yet"
+        return f"{self.last_ckpt} holds epoch {epoch}"
+
+    def _save(self, metrics: EpochMetrics) -> None:
+        if not is_main_process():
+            return
+        scheduler = self.box.lr_scheduler
+        content = {
+            "model": self.models["student"].state_dict(),
+            "optimizer": self.box.optimizer.state_dict(),
+            "lr_scheduler": None if scheduler is None else scheduler.state_dict(),
+            "best_value": self.best_val_accuracy,
+            "args": argparse.Namespace(config=self.recipe.path, seed=self.seed),
+            "epoch": metrics.epoch,
+            "stage_grad_count": self.box.stage_grad_count,
+            "rng": rng_state(),
+        }
+        if self.transforms is not None:
+            content["transforms"] = self.transforms.state_dict()
+        save_checkpoint(self.last_ckpt, content)
+        if self.improved:
+            save_checkpoint(self.best_ckpt, content)
+        with self.metrics_file.open("a") as file:
+            file.write(json.dumps(asdict(metrics)) + "\n")
+        logger.info(metrics.line(self.box.num_epochs))
+
+
+@contextmanager
+def record_terms(criterion: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Record each weighted term of the host's loss, by name, while the block runs."""
+    terms: dict[str, Tensor] = {}
+    handles = []
+    for name, (term, weight) in getattr(criterion, "term_dict", {}).items():
+
+        def hook(
+            module: nn.Module, args: Any, output: Tensor, name: str = name, weight: float = weight
+        ) -> None:
+            terms[name] = weight * output.detach()
+
+        handles.append(term.register_forward_hook(hook))
+    try:
+        yield terms
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def clean_accuracy(model: nn.Module, loader: DataLoader, device: torch.device) -> float:
+    """Top-1 accuracy, as a fraction, on unattacked images; the model is used in eval mode."""
+    correct = total = 0
+    with eval_mode(model):
+        for batch in loader:
+            images, labels, _ = unpack(batch, device)
+            correct += int((model(images).argmax(1) == labels).sum())
+            total += len(labels)
+    correct_everywhere, total_everywhere = sum_over_processes(correct, total, device=device)
+    return correct_everywhere / total_everywhere
