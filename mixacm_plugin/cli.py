@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch.backends import cudnn
 from torchdistill.common.constant import LOGGING_FORMAT
 from torchdistill.common.main_util import is_main_process
@@ -126,8 +127,10 @@ def _train(args: argparse.Namespace) -> None:
         if args.resume:
             training.resume(args.resume)
         training.run()
-        logger.info("student: %s", training.last_ckpt)
+        logger.info("last checkpoint: %s", training.last_ckpt)
     _test(recipe, device, student_only=args.student_only)
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _test(recipe: Recipe, device: torch.device, *, student_only: bool) -> None:
@@ -139,11 +142,13 @@ def _test(recipe: Recipe, device: torch.device, *, student_only: bool) -> None:
     }
     checks.check_loader(recipe, config, "test.test_data_loader")
     loader = build_data_loader(dataset, loader_config, distributed=False)
-    roles = [r for r in checks.model_sections(config) if r == "student" or not student_only]
-    for role in roles:
+    for role, path in checks.model_sections(config).items():
+        if role == "teacher" and student_only:
+            continue
         model = load_model(recipe, role).to(device)
         accuracy = clean_accuracy(model, loader, device)
-        logger.info("%s: %.2f %% of %d test images", role, 100 * accuracy, len(loader.dataset))
+        name, n = path.removeprefix("models."), len(loader.dataset)
+        logger.info("%s: %.2f %% of %d test images", name, 100 * accuracy, n)
 
 
 def _set_up_log(run_log: str | None) -> None:

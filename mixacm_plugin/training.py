@@ -171,6 +171,8 @@ class Training:
             self.box.post_epoch_process(metrics=metrics.val_accuracy)
             self._save(metrics)
         self.box.clean_modules()
+        if self.distributed:
+            dist.barrier()  # the first process has written what all may read next
 
     def _train_epoch(self, epoch: int) -> EpochMetrics:
         box, started = self.box, time.perf_counter()
