@@ -6,9 +6,9 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which stay apart under the common colour-vision deficiencies.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-HATCHES = ("", "//", "..", "xx", "\\\\", "--", "++")
+# Okabe and Ito's colours, which stay apart under the common colour-vision deficiencies; the first
+# three do so in grey too.
+COLOURS = ("#56B4E9", "#D55E00", "#333333", "#009E73", "#CC79A7", "#E69F00", "#0072B2")
 
 
 def bar_chart(
@@ -43,16 +43,15 @@ def bar_chart(
             width * 0.94,
             yerr=errors,
             capsize=2.5,
-            ecolor="#444444",
+            ecolor="#888888",
             color=COLOURS[index],
-            hatch=HATCHES[index],
-            edgecolor="white",
             label=name,
         )
-        axes.bar_label(bars, fmt="%.0f", label_type="center", color="white", fontsize=9)
+        axes.bar_label(bars, fmt="%.0f", padding=1, fontsize=8)
     axes.set_xticks(range(len(rows)), rows)
     axes.set_ylabel("accuracy (%)")
-    axes.set_ylim(0, 100)
+    axes.set_ylim(0, 106)
+    axes.set_yticks(range(0, 101, 20))
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title, fontsize=10)
     axes.legend(frameon=False, ncols=len(series), loc="upper center", bbox_to_anchor=(0.5, -0.1))

@@ -78,6 +78,12 @@ def quickstart(out: Path, *, seeds: Sequence[int], device: torch.device) -> list
     jobs = [(TEACHER, seeds[0]), *product(reversed(STUDENTS), seeds)]
     workers = (os.cpu_count() or 1) if device.type == "cpu" else 1
     rows = []
+    logger.info(
+        "training %d students and attacking %d models in %d processes, about a minute each",
+        len(jobs) - 1,
+        len(jobs),
+        min(workers, len(jobs)),
+    )
     # A process each, since the host keeps a box's settings on the class.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
@@ -86,9 +92,8 @@ def quickstart(out: Path, *, seeds: Sequence[int], device: torch.device) -> list
             row = future.result()
             rows.append(row)
             logger.info(
-                "%s (seed %d): %s",
-                row.name,
-                row.seed,
+                "%s: %s",
+                row.name if row.name == TEACHER else f"{row.name}, seed {row.seed}",
                 ", ".join(f"{t} {100 * a.value:.1f} %" for t, a in row.accuracies.items()),
             )
     order = [*STUDENTS.values(), TEACHER]

@@ -1,0 +1,1 @@
+"""The subcommands of ``mixacm``, a module each."""

@@ -1,0 +1,62 @@
+"""What several commands share: arguments and the log."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from torchdistill.common.constant import LOGGING_FORMAT
+from torchdistill.common.main_util import is_main_process
+
+from ..threat_model import parse_number
+
+
+def number(text: str) -> str:
+    """Argument type of ε and step sizes; kept as it was written."""
+    try:
+        parsenumber(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def positive(text: str) -> int:
+    """Argument type of counts."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1; found {text!r}")
+    return int(text)
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """Add the recipe and its overrides."""
+    parser.add_argument("--config", required=True, metavar="RECIPE", help="recipe, a YAML file")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY.PATH=VALUE",
+        dest="overrides",
+        help="override a value of the recipe; may be repeated",
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of a device."""
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: CUDA if there is one)")
+
+
+def set_up_log(run_log: str | None) -> None:
+    """Our lines on the terminal; in the log file the host's as well."""
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    root.handlers.clear()
+    terminal = logging.StreamHandler(sys.stdout)
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    terminal.addFilter(lambda r: r.name == "mixacm" or r.levelno >= logging.WARNING)
+    root.addHandler(terminal)
+    if run_log is not None and is_main_process():
+        path = Path(run_log).expanduser()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(path, mode="w")
+        file.setFormatter(logging.Formatter(LOGGING_FORMAT))
+        root.addHandler(file)

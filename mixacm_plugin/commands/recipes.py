@@ -1,0 +1,31 @@
+"""``mixacm recipes``."""
+
+import argparse
+
+from ..library import copy_recipe, recipe_names, recipe_title
+from ..recipe import RecipeError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommands."""
+    parser.description = "List the shipped recipes, or copy one to edit it."
+    commands = parser.add_subparsers(dest="what", metavar="")
+    commands.add_parser("list", help="list them (the default)")
+    copy = commands.add_parser("copy", help="copy one into a folder")
+    copy.add_argument("name", metavar="NAME")
+    copy.add_argument("folder", metavar="DIR")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """List or copy."""
+    if args.what == "copy":
+        try:
+            print(copy_recipe(args.name, args.folder))
+        except OSError as error:
+            raise RecipeError("", "mixacm recipes copy", str(error)) from error
+        return
+    names = recipe_names()
+    width = max(map(len, names))
+    for name in names:
+        print(f"{name:{width}}  {recipe_title(name)}")

@@ -1,0 +1,100 @@
+"""``mixacm train``, also known as ``torchdistill``."""
+
+import argparse
+import logging
+
+import torch
+import torch.distributed as dist
+from torch.backends import cudnn
+from torchdistill.datasets.util import build_data_loader
+
+from .. import checks
+from ..distributed import choose_device, init_process_group
+from ..evaluation import evaluation_dataset, load_model
+from ..recipe import Recipe, read_recipe
+from ..training import Training, clean_accuracy
+from .common import add_device, add_recipe, set_up_log
+
+logger = logging.getLogger("mixacm")
+
+EPILOG = """\
+A recipe is a torchdistill YAML config. Relative paths in it are relative to the working folder.
+The last checkpoint goes to the student's dst_ckpt, the best beside it as best_..., and
+metrics.jsonl, one line an epoch, too.
+
+examples:
+  mixacm recipes copy quickstart/mixacm .
+  torchdistill --config mixacm.yaml --seed 0
+  torchdistill --config mixacm.yaml --set train.num_epochs=2 --run_log train.log
+  torchrun --nproc_per_node 4 -m mixacm_plugin train --config mixacm.yaml
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of the host's example script, and ours."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = "Train the student of a recipe, then test it on unattacked images."
+    parser.epilog = EPILOG
+    add_recipe(parser)
+    add_device(parser)
+    parser.add_argument(
+        "--run_log", metavar="FILE", help="also log to this file, with the host's lines"
+    )
+    parser.add_argument(
+        "--start_epoch", type=int, default=0, metavar="N", help="first epoch's number"
+    )
+    parser.add_argument("--resume", metavar="FILE", help="go on from a checkpoint of this recipe")
+    parser.add_argument(
+        "--seed", type=int, help="seed of all random generators; makes a run on a CPU repeatable"
+    )
+    parser.add_argument("-test_only", action="store_true", help="don't train, only test dst_ckpt")
+    parser.add_argument("-student_only", action="store_true", help="don't test the teacher")
+    parser.add_argument(
+        "-log_config", action="store_true", help="log the recipe with its overrides"
+    )
+    parser.add_argument("--world_size", type=int, default=1, help="processes (torchrun sets this)")
+    parser.add_argument("--dist_url", default="env://", help="how the processes find each other")
+    parser.add_argument(
+        "-adjust_lr", action="store_true", help="multiply the learning rate by the processes"
+    )
+    parser.add_argument(
+        "-disable_cudnn_benchmark", action="store_true", help="don't let cuDNN time its algorithms"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train, then test."""
+    device = init_process_group(choose_device(args.device), args.world_size, args.dist_url)
+    set_up_log(args.run_log)
+    cudnn.benchmark = not args.disable_cudnn_benchmark
+    recipe = read_recipe(args.config, args.overrides)
+    if args.log_config:
+        logger.info("%s\n%s", recipe.path, recipe.text())
+    if not args.test_only:
+        training = Training(recipe, device, args.seed, args.start_epoch, args.adjust_lr)
+        if args.resume:
+            training.resume(args.resume)
+        training.run()
+        logger.info("last checkpoint: %s", training.last_ckpt)
+    _test(recipe, device, student_only=args.student_only)
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _test(recipe: Recipe, device: torch.device, *, student_only: bool) -> None:
+    dataset, loader_config = evaluation_dataset(recipe), recipe.build("test", "test_data_loader")
+    config = {
+        "models": recipe.build("models"),
+        "test": {"test_data_loader": loader_config},
+        "datasets": {loader_config["dataset_id"]: dataset},
+    }
+    checks.check_loader(recipe, config, "test.test_data_loader")
+    loader = build_data_loader(dataset, loader_config, distributed=False)
+    for role, path in checks.model_sections(config).items():
+        if role == "teacher" and student_only:
+            continue
+        model = load_model(recipe, role).to(device)
+        accuracy = clean_accuracy(model, loader, device)
+        name, n = path.removeprefix("models."), len(loader.dataset)
+        logger.info("%s: %.2f %% of %d test images", name, 100 * accuracy, n)
