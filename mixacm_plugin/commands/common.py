@@ -14,7 +14,7 @@ from ..threat_model import parse_number
 def number(text: str) -> str:
     """Argument type of ε and step sizes; kept as it was written."""
     try:
-        parsenumber(text)
+        parse_number(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
