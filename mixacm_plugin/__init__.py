@@ -7,13 +7,13 @@ from importlib.metadata import version
 
 from .adversarial import adversarial_forward, pgd
 from .channel_maps import channel_map, normalize_map
-from .data import Digits
+from .data import Digits, hold_out
 from .evaluation import Accuracy, Attack, evaluate, load_student
 from .library import recipe_file
 from .losses import ACMLoss, acm_loss
 from .mixup import mixup_collate
 from .models import dm_wide_resnet, normalize_inside, normalized
-from .processes import keep_teacher_in_eval
+from .processes import forward_bf16, keep_teacher_in_eval
 from .recipe import Recipe, RecipeError, read_recipe
 from .schedulers import warmup_cosine
 from .training import Training
@@ -37,6 +37,8 @@ __all__ = [
     "channel_map",
     "dm_wide_resnet",
     "evaluate",
+    "forward_bf16",
+    "hold_out",
     "keep_teacher_in_eval",
     "load_student",
     "mixup_collate",

@@ -1,4 +1,4 @@
-"""The quickstart's data."""
+"""Data: the quickstart's digits, and a held-out part of any training data."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 from torchdistill.datasets.registry import register_dataset
 
 SPLITS = ("train", "val", "test")
@@ -48,3 +48,24 @@ class Digits(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image = self.images[index]
         return (image if self.transform is None else self.transform(image)), self.targets[index]
+
+
+def hold_out(dataset: Dataset, part: str, size: int, seed: int = 0) -> Subset:
+    """Split a training set into ``train`` and a held-out ``val``, for validation.
+
+    Args:
+        dataset: the whole training set; for each part one with that part's transform.
+        part: ``train`` or ``val``.
+        size: number of images held out.
+        seed: of the random choice, the same for both parts.
+
+    Raises:
+        ValueError: on another part, or a size that leaves one of them empty.
+    """
+    total = len(dataset)
+    if part not in ("train", "val"):
+        raise ValueError(f"hold_out: part must be train or val; found {part!r}")
+    if not 0 < size < total:
+        raise ValueError(f"hold_out: size must be between 1 and {total - 1}; found {size}")
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(seed)).tolist()
+    return Subset(dataset, sorted(order[:size] if part == "val" else order[size:]))
