@@ -121,13 +121,20 @@ def adversarial_forward(
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(f"adversarial_forward: steps must be an integer > 0; found {steps!r}")
-    attack: dict[str, Any] = {"steps": steps, "random_start": bool(random_start)}
+    if not isinstance(random_start, bool):
+        raise ValueError(
+            f"adversarial_forward: random_start must be True or False; found {random_start!r}"
+        )
+    attack: dict[str, Any] = {"steps": steps, "random_start": random_start}
     for name, value in (("eps", eps), ("step_size", step_size)):
         try:
             attack[name] = parse_number(value)
         except ValueError as error:
             raise ValueError(f"adversarial_forward: {name}: {error}") from None
-    attack["norm"] = check_norm(norm)
+    try:
+        attack["norm"] = check_norm(norm)
+    except ValueError as error:
+        raise ValueError(f"adversarial_forward: {error}") from None
     key = f"adversarial_forward({', '.join(f'{k}={v}' for k, v in attack.items())})"
     register_forward_proc_func(key=key)(AdversarialForward(**attack))
     return key

@@ -61,4 +61,5 @@ def normalize_map(maps: Tensor, *, eps: float = 1e-12) -> Tensor:
     """
     norm = torch.linalg.vector_norm(maps, dim=1, keepdim=True)
     # torch.nn.functional.normalize would give a zero map a gradient of 1 / eps.
-    return torch.where(norm > eps, maps / norm.clamp_min(eps), torch.zeros_like(maps))
+    positive = norm > eps
+    return torch.where(positive, maps / torch.where(positive, norm, 1), 0)

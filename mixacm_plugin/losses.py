@@ -1,8 +1,10 @@
 """The activated channel map loss L_acm."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torchdistill.losses.registry import register_mid_level_loss
 
@@ -78,7 +80,7 @@ class ACMLoss(nn.Module):
         transform: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if mapping not in MAPPINGS:
+        if mapping not in list(MAPPINGS):
             raise PairError("mapping", f"expected one of {', '.join(MAPPINGS)}; found {mapping!r}")
         if not isinstance(pairs, Mapping) or not pairs:
             raise PairError("pairs", f"expected named pairs; found {pairs!r}")
@@ -123,7 +125,10 @@ class ACMLoss(nn.Module):
                     f"the {io} of '{path}' isn't hooked; list '{path}' under "
                     f"train.{side}.forward_hook.{io}",
                 ) from None
-            maps[side] = channel_map(activation, mapping=self.mapping)
+            try:
+                maps[side] = channel_map(activation, mapping=self.mapping)
+            except ValueError as error:
+                raise PairError(f"pairs.{name}.{side}", f"'{path}': {error}") from None
         transform = pair["transform"]
         if transform is not None:
             side = transform["side"]
@@ -155,8 +160,8 @@ class ACMLoss(nn.Module):
                 f"found an affine from {expected[0]} to {expected[1]} channels; on the {side}'s "
                 f"side of this pair it has to map {channels} to {other}",
             )
-        # Channel maps are float32 at least; under autocast the affine would fall to bfloat16.
-        return module(maps[side].to(next(module.parameters()).dtype)).to(maps[side].dtype)
+        with torch.autocast(maps[side].device.type, enabled=False):
+            return module(maps[side].to(next(module.parameters()).dtype)).to(maps[side].dtype)
 
 
 def _check_pair(pair: Any, where: str) -> None:
@@ -164,7 +169,12 @@ def _check_pair(pair: Any, where: str) -> None:
         raise PairError(where, f"expected {{teacher: ..., student: ...}}; found {pair!r}")
     for side in SIDES:
         end = pair.get(side)
-        if not isinstance(end, Mapping) or "path" not in end or end.get("io") not in IO:
+        if (
+            not isinstance(end, Mapping)
+            or set(end) != {"path", "io"}
+            or not isinstance(end["path"], str)
+            or end["io"] not in IO
+        ):
             raise PairError(
                 f"{where}.{side}", f"expected {{path: ..., io: input|output}}; found {end!r}"
             )
@@ -172,8 +182,8 @@ def _check_pair(pair: Any, where: str) -> None:
     if unknown:
         raise PairError(where, f"unknown key {sorted(unknown)[0]!r}")
     weight = pair.get("weight", 1.0)
-    if isinstance(weight, bool) or not isinstance(weight, int | float):
-        raise PairError(f"{where}.weight", f"expected a number; found {weight!r}")
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+        raise PairError(f"{where}.weight", f"expected a finite number; found {weight!r}")
     _check_transform(pair.get("transform"), f"{where}.transform")
 
 
@@ -189,11 +199,14 @@ def _check_transform(transform: Any, where: str) -> None:
         raise PairError(
             f"{where}.side", f"expected teacher or student; found {transform['side']!r}"
         )
-    if "kind" in transform and transform["kind"] not in POOLINGS:
+    if "kind" in transform and transform["kind"] not in list(POOLINGS):
         raise PairError(
             f"{where}.kind", f"expected one of {', '.join(POOLINGS)}; found {transform['kind']!r}"
         )
-    if "module" in transform and not isinstance(transform["module"], nn.Module):
+    module = transform.get("module")
+    if "module" in transform and not (
+        isinstance(module, nn.Module) and next(module.parameters(), None) is not None
+    ):
         raise PairError(
             f"{where}.module",
             f"expected an alias of an affine that the teacher's wrapper owns; "

@@ -1,5 +1,6 @@
 """Mixup as a collate function that a recipe can configure."""
 
+import math
 from typing import Any
 
 import torch
@@ -13,14 +14,18 @@ class MixupCollate:
     """Collate samples, then mix them; see ``mixup_collate``. Picklable, for spawned workers."""
 
     def __init__(self, alpha: float, num_classes: int) -> None:
-        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or alpha < 0:
+        if (
+            isinstance(alpha, bool)
+            or not isinstance(alpha, int | float)
+            or not (0 <= alpha < math.inf)
+        ):
             raise ValueError(f"mixup_collate: alpha must be a number >= 0; found {alpha!r}")
         if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
             raise ValueError(
                 f"mixup_collate: num_classes must be an integer > 1; found {num_classes!r}"
             )
         self.num_classes = num_classes
-        self.mixup = MixUp(alpha=alpha, num_classes=num_classes) if alpha > 0 else None
+        self.mixup = MixUp(alpha=float(alpha), num_classes=num_classes) if alpha > 0 else None
 
     def __call__(self, samples: list[tuple[Any, ...]]) -> tuple[Any, ...]:
         """Collate and mix a batch."""

@@ -38,5 +38,7 @@ def warmup_cosine(
         progress = (epoch - warmup_epochs) / (epochs - warmup_epochs)
         return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
-    starts = [warmup_lr / group["lr"] for group in optimizer.param_groups]
+    # A later stage may reuse an optimiser whose rate has already decayed.
+    rates = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
+    starts = [warmup_lr / rate if rate else 0.0 for rate in rates]
     return LambdaLR(optimizer, [lambda epoch, s=start: factor(epoch, s) for start in starts])

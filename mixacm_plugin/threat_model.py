@@ -23,7 +23,7 @@ def parse_number(text: str | float) -> float:
         if isinstance(text, bool):
             raise ValueError
         value = float(Fraction(text)) if isinstance(text, str) else float(text)
-    except (ValueError, TypeError, ZeroDivisionError):
+    except (ValueError, TypeError, ArithmeticError):
         raise ValueError(f"expected a number such as 8/255 or 0.03; found {text!r}") from None
     if not math.isfinite(value) or value < 0:
         raise ValueError(f"expected a finite number of at least 0; found {text!r}")

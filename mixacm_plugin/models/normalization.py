@@ -28,8 +28,11 @@ def normalize_inside(model: nn.Module, mean: Sequence[float], std: Sequence[floa
         The model itself.
 
     Raises:
-        ValueError: if the lengths differ or a deviation isn't positive.
+        ValueError: if the lengths differ, a deviation isn't positive, or the model normalises
+            already.
     """
+    if hasattr(model, "normalization_mean"):
+        raise ValueError(f"{type(model).__name__} normalises its input already")
     if len(mean) != len(std) or not all(s > 0 for s in std):
         raise ValueError(
             f"normalisation needs as many positive std as mean; found mean={mean}, std={std}"

@@ -11,6 +11,14 @@ from .normalization import CIFAR10_MEAN, CIFAR10_STD, normalize_inside
 ACTIVATIONS = {"swish": nn.SiLU, "relu": nn.ReLU}
 
 
+def _pad_same(x: Tensor, stride: int) -> Tensor:
+    """Pad for a 3×3 convolution as TensorFlow does: at stride 2, even sizes at one end only."""
+    if stride == 1:
+        return F.pad(x, (1, 1, 1, 1))
+    height, width = x.shape[2:]
+    return F.pad(x, (width % 2, 1, height % 2, 1))
+
+
 class _Block(nn.Module):
     """Pre-activation block; a widening block takes its shortcut from the activated input."""
 
@@ -27,12 +35,11 @@ class _Block(nn.Module):
         self.shortcut = None
         if in_channels != channels:
             self.shortcut = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
-        # "Same" padding as TensorFlow has it: with stride 2, right and bottom only.
-        self.padding = (1, 1, 1, 1) if stride == 1 else (0, 1, 0, 1)
+        self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
         activated = self.relu_0(self.batchnorm_0(x))
-        out = self.conv_0(F.pad(activated, self.padding))
+        out = self.conv_0(_pad_same(activated, self.stride))
         out = self.conv_1(self.relu_1(self.batchnorm_1(out)))
         return out + (x if self.shortcut is None else self.shortcut(activated))
 

@@ -1,0 +1,217 @@
+"""PGD, against foolbox and by its promises; adversarial training as a forward process."""
+
+import copy
+
+import foolbox
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.stats import binomtest
+from torch import nn
+from torchdistill.core.forward_hook import ForwardHookManager
+from torchdistill.core.interfaces.registry import get_forward_proc_func
+
+from mixacm_plugin import Digits, adversarial_forward, pgd
+from mixacm_plugin.threat_model import perturbation_size
+
+# norm -> foolbox's attack, and a radius at which some of the digits fool the model below
+NORMS = {"Linf": (foolbox.attacks.LinfPGD, 0.1), "L2": (foolbox.attacks.L2PGD, 1.0)}
+every_norm = pytest.mark.parametrize("norm", NORMS)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A small classifier of the digits, in eval mode."""
+    torch.manual_seed(0)
+    digits = Digits("train")
+    images, labels = digits.images, torch.tensor(digits.targets)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10)
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(6):
+        for batch in torch.randperm(len(images)).split(128):
+            optimizer.zero_grad()
+            F.cross_entropy(model(images[batch]), labels[batch]).backward()
+            optimizer.step()
+    model.zero_grad()
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def digits():
+    data = Digits("test")
+    return data.images, torch.tensor(data.targets)
+
+
+@every_norm
+def test_pgd_takes_foolboxs_steps_from_foolboxs_start(norm, trained, digits):
+    attack, eps = NORMS[norm]
+    model = copy.deepcopy(trained).double()
+    images, labels = digits[0][:50].double(), digits[1][:50]
+    theirs = attack(abs_stepsize=eps / 3, steps=7, random_start=False)
+    expected, _, _ = theirs(
+        foolbox.PyTorchModel(model, bounds=(0, 1)), images, labels, epsilons=eps
+    )
+    ours = pgd(
+        model, images, labels, eps=eps, step_size=eps / 3, steps=7, norm=norm, random_start=False
+    )
+    assert (ours - images).abs().max() > 0
+    torch.testing.assert_close(ours, expected, atol=1e-12, rtol=0)
+
+
+@every_norm
+def test_pgd_from_random_points_fools_as_often_as_foolboxs(norm, trained, digits):
+    attack, eps = NORMS[norm]
+    images, labels = digits
+    theirs = attack(abs_stepsize=eps / 4, steps=10, random_start=True)
+    bounded = foolbox.PyTorchModel(trained, bounds=(0, 1))
+    _, _, fooled_by_theirs = theirs(bounded, images, labels, epsilons=eps)
+    ours = pgd(trained, images, labels, eps=eps, step_size=eps / 4, steps=10, norm=norm)
+    fooled_by_ours = trained(ours).argmax(1) != labels
+    assert 0.2 < fooled_by_theirs.float().mean() < 0.8
+    # McNemar: of the images that fool one and not the other, each has its half.
+    only_ours = int((fooled_by_ours & ~fooled_by_theirs).sum())
+    only_theirs = int((fooled_by_theirs & ~fooled_by_ours).sum())
+    assert only_ours + only_theirs < 25
+    assert binomtest(only_ours, max(1, only_ours + only_theirs)).pvalue > 0.01
+
+
+@every_norm
+@pytest.mark.parametrize("steps", [0, 3])
+def test_pgd_stays_in_the_ball_and_in_the_pixels_range(norm, steps, trained, digits):
+    images, labels = digits[0][:50], digits[1][:50]
+    adversarial = pgd(trained, images, labels, eps=0.2, step_size=0.3, steps=steps, norm=norm)
+    size = perturbation_size(adversarial - images, norm)
+    assert size.min() > 0 and size.max() <= 0.2 + 1e-6
+    assert adversarial.min() >= 0 and adversarial.max() <= 1
+
+
+@every_norm
+def test_pgd_starts_at_another_point_every_time(norm, trained, digits):
+    images, labels = digits[0][:5], digits[1][:5]
+    first, second = (
+        pgd(trained, images, labels, eps=0.2, step_size=0.1, steps=0, norm=norm) for _ in range(2)
+    )
+    assert not torch.equal(first, second)
+
+
+def soft(labels):
+    return 0.7 * F.one_hot(labels, 10) + 0.3 * F.one_hot((labels + 1) % 10, 10)
+
+
+@every_norm
+@pytest.mark.parametrize("kind", [lambda labels: labels, soft])
+def test_pgd_raises_the_loss_of_every_image(norm, kind, trained, digits):
+    images, labels = digits[0][:100], kind(digits[1][:100])
+    adversarial = pgd(trained, images, labels, eps=0.2, step_size=0.05, steps=5, norm=norm)
+    before = F.cross_entropy(trained(images), labels, reduction="none")
+    after = F.cross_entropy(trained(adversarial), labels, reduction="none")
+    assert (after > before).all()
+
+
+def test_pgd_takes_one_hot_labels_for_classes(trained, digits):
+    images, labels = digits[0][:20], digits[1][:20]
+    attack = {"eps": 0.2, "step_size": 0.05, "steps": 3, "random_start": False}
+    by_class = pgd(trained, images, labels, **attack)
+    by_probability = pgd(trained, images, F.one_hot(labels, 10).float(), **attack)
+    torch.testing.assert_close(by_probability, by_class)
+
+
+@torch.no_grad()  # as evaluation may call it
+def test_pgd_leaves_no_trace_in_the_model_or_the_images(trained, digits):
+    model, images = copy.deepcopy(trained), digits[0][:20].clone()
+    model[0].weight.grad = torch.ones_like(model[0].weight)
+    pgd(model, images, digits[1][:20], eps=0.2, step_size=0.1, steps=2)
+    grads = [p.grad for p in model.parameters()]
+    assert torch.equal(grads[0], torch.ones_like(model[0].weight)) and grads[1:] == [None] * 5
+    assert all(p.requires_grad for p in model.parameters())
+    assert not any(module.training for module in model.modules())
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, trained.state_dict()[name]), name
+    assert torch.equal(images, digits[0][:20]) and not images.requires_grad
+
+
+@pytest.fixture
+def student(trained):
+    """A model in train mode, of which a second BatchNorm is deliberately in eval mode."""
+    layers = list(copy.deepcopy(trained))
+    layers.insert(3, nn.BatchNorm2d(8))
+    model = nn.Sequential(*layers).train()
+    model[3].eval()
+    return model
+
+
+def adversarial_pass(model, images, labels, **attack):
+    """Return the host's forward process, its output and what hooks then hold, by module path."""
+    hooks = ForwardHookManager(torch.device("cpu"))
+    for path in ("0", "5"):
+        hooks.add_hook(model, path)
+    process = get_forward_proc_func(adversarial_forward(**attack))
+    output = process(model, images, targets=labels, supp_dict=None)
+    return output, hooks.pop_io_dict()
+
+
+PGD7 = {"eps": "8/255", "step_size": "2/255", "steps": 7}
+
+
+def test_adversarial_training_updates_the_running_statistics_once_a_step(student, digits):
+    before = copy.deepcopy(student.state_dict())
+    adversarial_pass(student, digits[0][:32], digits[1][:32], **PGD7)
+    assert student[1].num_batches_tracked == before["1.num_batches_tracked"] + 1
+    assert student[3].num_batches_tracked == before["3.num_batches_tracked"]
+    modes = [module.training for module in student]
+    assert student.training and modes == [True, True, True, False, True, True]
+
+
+def test_hooks_and_loss_see_the_final_pass_on_adversarial_images(student, digits):
+    images, labels = digits[0][:32], soft(digits[1][:32])
+    twin = copy.deepcopy(student)
+    output, hooked = adversarial_pass(student, images, labels, **PGD7)
+    adversarial = hooked["0"]["input"]
+    size = (adversarial - images).abs().max()
+    assert size == pytest.approx(8 / 255, abs=1e-6)
+    assert hooked["5"]["output"] is output
+    torch.testing.assert_close(twin(adversarial), output)
+    assert F.cross_entropy(output, labels) > F.cross_entropy(twin(images), labels)
+
+
+def test_the_attack_sees_the_model_in_eval_mode_and_leaves_no_gradient(student, digits):
+    images, labels = digits[0][:32], digits[1][:32]
+    twin = copy.deepcopy(student).eval()
+    attack = {"eps": 0.1, "step_size": 0.05, "steps": 2, "random_start": False, "norm": "L2"}
+    output, hooked = adversarial_pass(student, images, labels, **attack)
+    torch.testing.assert_close(hooked["0"]["input"], pgd(twin, images, labels, **attack))
+    assert all(p.grad is None for p in student.parameters())
+    output.sum().backward()
+    assert all(p.grad is not None for p in student.parameters())
+
+
+def test_each_configuration_has_a_key_of_its_own():
+    changes = [{}, {"eps": 0.1}, {"step_size": 0.1}, {"steps": 1}, {"random_start": False}]
+    keys = {adversarial_forward(**{**PGD7, **change}) for change in [*changes, {"norm": "L2"}]}
+    assert len(keys) == 6
+    assert adversarial_forward(**{**PGD7, "eps": 8 / 255}) in keys
+    assert all(callable(get_forward_proc_func(key)) for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"steps": 0}, "steps"),
+        ({"steps": -1}, "steps"),
+        ({"steps": 7.0}, "steps"),
+        ({"steps": "7"}, "steps"),
+        ({"steps": True}, "steps"),
+        ({"eps": "eight"}, "eps"),
+        ({"eps": -0.1}, "eps"),
+        ({"eps": None}, "eps"),
+        ({"step_size": "2/0"}, "step_size"),
+        ({"step_size": float("nan")}, "step_size"),
+        ({"norm": "L1"}, "norm"),
+        ({"random_start": "False"}, "random_start"),
+    ],
+)
+def test_an_invalid_argument_of_the_attack_is_refused_by_name(wrong, named):
+    with pytest.raises(ValueError, match=named):
+        adversarial_forward(**{**PGD7, **wrong})

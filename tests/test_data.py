@@ -1,0 +1,65 @@
+"""The quickstart's digits."""
+
+from collections import Counter
+
+import pytest
+import torch
+import torchvision.datasets  # noqa: F401 - torchdistill.datasets expects it to be imported
+from sklearn.datasets import load_digits
+from torchdistill.datasets.registry import get_dataset
+
+from mixacm_plugin import Digits
+
+SIZES = {"train": 1097, "val": 200, "test": 500}
+
+
+def test_the_splits_together_are_all_digits_once():
+    ours = Counter()
+    for split, size in SIZES.items():
+        digits = Digits(split)
+        assert len(digits) == size
+        for image, label in (digits[i] for i in range(size)):
+            ours[tuple((image[0] * 16).int().flatten().tolist()), label] += 1
+    pixels, labels = load_digits(return_X_y=True)
+    theirs = Counter(
+        (tuple(int(v) for v in image), int(label))
+        for image, label in zip(pixels, labels, strict=True)
+    )
+    assert len(theirs) == 1797  # no two are alike, so equal counts mean disjoint splits
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("split", SIZES)
+def test_a_split_has_the_classes_in_the_proportions_of_the_whole(split):
+    whole = Counter(load_digits(return_X_y=True)[1].tolist())
+    counts = Counter(Digits(split).targets)
+    for digit in range(10):
+        assert abs(counts[digit] - whole[digit] * SIZES[split] / 1797) <= 1
+
+
+@pytest.mark.parametrize("split", SIZES)
+def test_images_are_grey_pixels_in_three_channels_between_0_and_1(split):
+    digits = Digits(split)
+    images = torch.stack([digits[i][0] for i in range(len(digits))])
+    assert images.shape[1:] == (3, 8, 8) and images.dtype == torch.float32
+    assert images.min() == 0 and images.max() == 1
+    assert torch.equal(images, images[:, :1].expand_as(images))
+
+
+def test_a_split_is_the_same_every_time():
+    first = Digits("val")
+    torch.manual_seed(1)
+    again = get_dataset("Digits")(split="val")
+    assert torch.equal(first.images, again.images) and first.targets == again.targets
+
+
+def test_the_transform_is_applied_to_each_image():
+    plain, inverted = Digits("val"), Digits("val", transform=lambda image: 1 - image)
+    for index in (0, 199):
+        image, label = inverted[index]
+        assert torch.equal(image, 1 - plain[index][0]) and label == plain[index][1]
+
+
+def test_another_split_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="train, val, test; found 'dev'"):
+        Digits("dev")

@@ -1,0 +1,135 @@
+"""The mixup collate function: what it mixes, how λ is distributed, how a recipe names it."""
+
+import pickle
+
+import pytest
+import torch
+import torchvision.datasets  # noqa: F401 - torchdistill.datasets expects it to be imported
+from scipy.stats import beta, kstest
+from torch.utils.data import DataLoader, TensorDataset
+from torchdistill.common.yaml_util import load_yaml_file
+from torchdistill.datasets.registry import get_collate_func
+from torchdistill.datasets.wrapper import BaseDatasetWrapper
+
+from mixacm_plugin import mixup_collate, read_recipe
+
+
+def collate(alpha, num_classes=3):
+    return get_collate_func(mixup_collate(alpha, num_classes))
+
+
+def black_and_white(pairs=1):
+    """Samples of which every second is white: mixed, the white one's pixel is λ."""
+    images = torch.tensor([0.0, 1.0] * pairs).view(-1, 1, 1, 1)
+    return TensorDataset(images, torch.tensor([0, 1] * pairs))
+
+
+def samples(count=5, dtype=torch.float32):
+    return [(torch.rand(3, 4, 4).to(dtype), i % 3) for i in range(count)]
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1, 1.0])
+def test_each_image_is_mixed_with_its_neighbour_and_its_label_alike(alpha):
+    given = samples()
+    images, labels = collate(alpha)(given)
+    plain = torch.stack([image for image, _ in given])
+    one_hot = torch.tensor([[float(label == k) for k in range(3)] for _, label in given])
+    # Labels 0 1 2 0 1 with their left neighbours 1 0 1 2 0 all differ, so a label tells λ.
+    lam = labels[1, 1].item()
+    assert 0 < lam < 1
+    for mixed, unmixed in ((images, plain), (labels, one_hot)):
+        neighbours = torch.stack([unmixed[i - 1] for i in range(5)])
+        torch.testing.assert_close(mixed, lam * unmixed + (1 - lam) * neighbours)
+    torch.testing.assert_close(labels.sum(1), torch.ones(5))
+
+
+@pytest.mark.parametrize("alpha", [0, 0.0])
+def test_alpha_zero_leaves_images_unmixed_and_labels_one_hot(alpha):
+    given = samples(4)
+    images, labels = collate(alpha)(given)
+    assert torch.equal(images, torch.stack([image for image, _ in given]))
+    assert labels.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]]
+    assert labels.is_floating_point()
+
+
+@pytest.mark.parametrize("alpha", [0, 1.0])
+def test_samples_with_the_hosts_supplementary_dict_give_a_triple(alpha):
+    triples = BaseDatasetWrapper(black_and_white())
+    images, labels, extra = collate(alpha)([triples[0], triples[1]])
+    assert images.shape == (2, 1, 1, 1) and labels.shape == (2, 3) and extra == {}
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0])
+def test_lambda_follows_the_symmetric_beta_distribution(alpha):
+    mix, batch = collate(alpha), list(black_and_white())
+    lams = [mix(batch)[0][1].item() for _ in range(1000)]
+    assert kstest(lams, beta(alpha, alpha).cdf).pvalue > 0.01
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_loader_workers_draw_different_lambdas(start_method):
+    loader = DataLoader(
+        black_and_white(pairs=4),
+        batch_size=2,
+        num_workers=2,
+        collate_fn=collate(1.0, 2),
+        multiprocessing_context=start_method,
+    )
+    lams = [images[1].item() for images, _ in loader]
+    assert len(set(lams)) == 4
+
+
+def test_two_configurations_live_side_by_side():
+    keys = [mixup_collate(0, 2), mixup_collate(1.0, 2), mixup_collate(0, 4)]
+    assert len(set(keys)) == 3
+    shapes = [get_collate_func(key)(list(black_and_white()))[1].shape[1] for key in keys]
+    assert shapes == [2, 2, 4]
+    assert "alpha=1.0" in keys[1] and "num_classes=4" in keys[2]
+
+
+def test_the_collate_function_survives_pickling():
+    restored = pickle.loads(pickle.dumps(collate(1.0)))
+    batch = samples()
+    torch.manual_seed(1)
+    expected = collate(1.0)(batch)
+    torch.manual_seed(1)
+    assert all(torch.equal(a, b) for a, b in zip(restored(batch), expected, strict=True))
+
+
+@pytest.mark.parametrize("read", [load_yaml_file, lambda path: read_recipe(path).build()])
+def test_a_recipe_configures_it_by_import_call(read, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "collate_fn: !import_call\n"
+        "  key: mixacm_plugin.mixup_collate\n"
+        "  init: {kwargs: {alpha: 0.2, num_classes: 7}}\n"
+    )
+    _, labels = get_collate_func(read(str(recipe))["collate_fn"])(samples())
+    assert labels.shape == (5, 7)
+
+
+@pytest.mark.parametrize("alpha", [0, 1.0])
+def test_images_that_are_not_floats_are_refused_with_the_transform_to_add(alpha):
+    with pytest.raises(ValueError, match=r"torch\.uint8.*ToTensor\(\)"):
+        collate(alpha)(samples(dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("alpha", "num_classes", "named"),
+    [
+        (-0.1, 10, "alpha"),
+        ("1.0", 10, "alpha"),
+        (None, 10, "alpha"),
+        (True, 10, "alpha"),
+        (float("nan"), 10, "alpha"),
+        (float("inf"), 10, "alpha"),
+        (1.0, 1, "num_classes"),
+        (1.0, 10.0, "num_classes"),
+        (1.0, "10", "num_classes"),
+        (1.0, True, "num_classes"),
+        (1.0, None, "num_classes"),
+    ],
+)
+def test_an_invalid_argument_is_refused_by_name(alpha, num_classes, named):
+    with pytest.raises(ValueError, match=f"^mixup_collate: {named} must be"):
+        mixup_collate(alpha, num_classes)
