@@ -123,7 +123,7 @@ def results_table(rows: Sequence[Row]) -> str:
         cells = []
         for title in first:
             values = [row.accuracies[title] for row in rows if row.name == name]
-            cells.append(_cell(values))
+            cells.append(_cell(values, many=len(seeds) > 1))
         lines.append(f"| {name} | {' | '.join(cells)} |")
     note = (
         f"Accuracy in %, {rows[0].accuracies['PGD-20'].attack.norm}, ε = {EPS} of the pixel range "
@@ -136,10 +136,11 @@ def results_table(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, "", note, "", _effect(rows)])
 
 
-def _cell(values: Sequence[Accuracy]) -> str:
-    if len(values) > 1:
-        accuracies = [100 * a.value for a in values]
-        return f"{mean(accuracies):.1f} ± {stdev(accuracies):.1f}"
+def _cell(values: Sequence[Accuracy], *, many: bool) -> str:
+    accuracies = [100 * a.value for a in values]
+    if many:
+        spread = f" ± {stdev(accuracies):.1f}" if len(values) > 1 else ""
+        return f"{mean(accuracies):.1f}{spread}"
     low, high = values[0].interval()
     return f"{100 * values[0].value:.1f} ± {50 * (high - low):.1f}"
 
