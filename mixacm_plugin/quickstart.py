@@ -161,16 +161,17 @@ def _effect(rows: Sequence[Row]) -> str:
 
 def _draw(path: Path, rows: Sequence[Row]) -> None:
     names = list(dict.fromkeys(row.name for row in rows))
+    one_seed = len({row.seed for row in rows}) == 1
     series = {}
     for title in rows[0].accuracies:
         values = []
         for name in names:
             accuracies = [row.accuracies[title] for row in rows if row.name == name]
             centre = mean(a.value for a in accuracies)
-            if len(accuracies) > 1:
-                spread = stdev(a.value for a in accuracies)
-                values.append((centre, centre - spread, centre + spread))
-            else:
+            if one_seed:
                 values.append((centre, *accuracies[0].interval()))
+            else:
+                spread = stdev(a.value for a in accuracies) if len(accuracies) > 1 else 0.0
+                values.append((centre, centre - spread, centre + spread))
         series[title] = values
     bar_chart(path, names, series, title=f"Handwritten digits, Linf, ε = {EPS}")
