@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
 from torchdistill.core.distillation import DistillationBox, get_distillation_box
 from torchdistill.core.training import TrainingBox, get_training_box
 from torchdistill.models.official import get_image_classification_model
@@ -18,6 +19,7 @@ from . import checks
 from .adversarial import eval_mode
 from .checkpoints import CheckpointError, load_weights
 from .losses import ACMLoss, PairError
+from .module_paths import check_module_paths
 from .recipe import Recipe
 from .rng import preserved_rng
 
@@ -47,11 +49,14 @@ def load_into(recipe: Recipe, model: nn.Module, where: str, checkpoint: str | No
     Raises:
         RecipeError: if it is missing, unreadable or of another architecture.
     """
-    if checkpoint is not None:
-        try:
-            load_weights(model, checkpoint)
-        except CheckpointError as error:
-            raise recipe.error(where, str(error)) from error
+    if checkpoint is None:
+        return
+    if not isinstance(checkpoint, str):
+        raise recipe.error(where, f"expected a path or URL; found {checkpoint!r}")
+    try:
+        load_weights(model, checkpoint)
+    except CheckpointError as error:
+        raise recipe.error(where, str(error)) from error
 
 
 def build_models(recipe: Recipe, config: Mapping[str, Any]) -> dict[str, nn.Module]:
@@ -78,7 +83,7 @@ def build_box(
     Raises:
         RecipeError: on anything that would stop the first training step.
     """
-    checks.check_module_paths(recipe, config, models)
+    check_module_paths(recipe, config, models)
     device_ids = [device.index] if distributed and device.type == "cuda" else None
     for model in models.values():
         model.to(device)
@@ -114,7 +119,7 @@ def check_stage(
         RecipeError: if the teacher would be trained, a learnable transform wouldn't, or the step
             fails.
     """
-    path, _ = list(checks.stages(config))[getattr(box, "stage_number", 1) - 1]
+    path, _ = checks.current_stage(config, box)
     if "teacher" in models:
         trained = [n for n, p in models["teacher"].named_parameters() if p.requires_grad]
         if trained:
@@ -160,6 +165,16 @@ def check_images(images: Tensor) -> None:
         )
 
 
+def _first(loader: DataLoader) -> Any:
+    """Collate the first images of a loader and, where the dataset tells, one of its last class."""
+    dataset = loader.dataset
+    indices = list(range(min(4, len(dataset))))
+    targets = getattr(getattr(dataset, "org_dataset", dataset), "targets", None)
+    if targets is not None:
+        indices.append(max(range(len(targets)), key=lambda i: int(targets[i])))
+    return loader.collate_fn([dataset[i] for i in indices])
+
+
 def _dry_run(recipe: Recipe, config: Mapping[str, Any], box: Box, path: str) -> None:
     loader, where = box.train_data_loader, f"{path}.train_data_loader"
     distilled = isinstance(box, DistillationBox)
@@ -170,10 +185,13 @@ def _dry_run(recipe: Recipe, config: Mapping[str, Any], box: Box, path: str) -> 
     try:
         # In eval mode, on a copy of the loss and with the generators put back: no trace is left.
         with preserved_rng(), eval_mode(student), eval_mode(teacher), torch.no_grad():
-            samples = [loader.dataset[i] for i in range(min(4, len(loader.dataset)))]
-            images, targets, extra = unpack(loader.collate_fn(samples), box.device)
+            if len(loader) == 0:
+                raise ValueError("not a single batch: fewer images than batch_size, and drop_last")
+            images, targets, extra = unpack(_first(loader), box.device)
             if any("mixacm_plugin" in str(d) for d in config.get("dependencies") or []):
                 check_images(images)
+                where = f"{path}.val_data_loader"
+                check_images(_first(box.val_data_loader)[0])
             where = f"{path}.criterion"
             box.criterion = copy.deepcopy(criterion)
             for name, (term, _) in getattr(box.criterion, "term_dict", {}).items():
@@ -185,6 +203,10 @@ def _dry_run(recipe: Recipe, config: Mapping[str, Any], box: Box, path: str) -> 
         raise recipe.error(key, error.message) from error
     except (KeyError, ValueError, TypeError, RuntimeError, IndexError, AttributeError) as error:
         where += f".kwargs.sub_terms.{running[-1]}" if running else ""
+        if running and isinstance(error, KeyError):
+            raise recipe.error(
+                where, f"the term looks for {error}, which isn't hooked; list it under forward_hook"
+            ) from error
         raise recipe.error(where, f"{type(error).__name__}: {error}") from error
     finally:
         box.criterion = criterion

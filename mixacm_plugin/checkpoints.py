@@ -3,6 +3,7 @@
 import argparse
 import os
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = os.fspath(path)
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+            warnings.simplefilter("ignore")  # what matters is said by an error
             if path.startswith(("http://", "https://")):
                 return torch.hub.load_state_dict_from_url(
                     path, map_location="cpu", weights_only=True
@@ -45,7 +47,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             return torch.load(os.path.expanduser(path), map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"checkpoint not found: {path}") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except pickle.UnpicklingError as error:  # torch's message advises to run what is inside
+        raise CheckpointError(
+            f"can't read checkpoint {path}: it holds something else than tensors and plain values"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"can't read checkpoint {path}: {reason}") from error
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchdistill.core.interfaces import registry as processes
 from torchdistill.datasets import registry as datasets
 from torchdistill.losses import registry as losses
@@ -12,7 +13,7 @@ from torchdistill.models import registry as models
 from torchdistill.models.official import OFFICIAL_MODEL_DICT
 from torchdistill.optim import registry as optim
 
-from .losses import IO, SIDES, PairError
+from .losses import SIDES, PairError
 from .recipe import Recipe, nearest
 
 Config = Mapping[str, Any]
@@ -61,6 +62,11 @@ def stages(config: Config) -> Iterator[tuple[str, Config]]:
         yield f"train.{name}", train[name]
 
 
+def current_stage(config: Config, box: Any) -> tuple[str, Config]:
+    """Key path and part of the stage that the host's box is in."""
+    return list(stages(config))[getattr(box, "stage_number", 1) - 1]
+
+
 def model_sections(config: Config) -> dict[str, str]:
     """Key path of each model by role: ``student`` and, where there is one, ``teacher``."""
     student = "student_model" if "student_model" in config["models"] else "model"
@@ -93,6 +99,10 @@ def check_config(recipe: Recipe, config: Config) -> None:
         "train",
         "train.num_epochs" if "stage1" not in (config.get("train") or {}) else "train.stage1",
     )
+    require(recipe, config, "test", "test.test_data_loader")
+    if not isinstance(config["datasets"], Mapping):
+        raise recipe.error("datasets", f"expected names and datasets; found {config['datasets']!r}")
+    check_loader(recipe, config, "test.test_data_loader")
     if get(config, "models.student_model") is None and get(config, "models.model") is None:
         raise recipe.error("models", "expected student_model (or model, without a teacher)")
     for path in model_sections(config).values():
@@ -101,6 +111,11 @@ def check_config(recipe: Recipe, config: Config) -> None:
     require(recipe, config, f"{student}.dst_ckpt")
     for path, stage in stages(config):
         require(recipe, config, f"{path}.num_epochs", f"{path}.criterion.key")
+        epochs = stage["num_epochs"]
+        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+            raise recipe.error(
+                f"{path}.num_epochs", f"expected a whole number of at least 1; found {epochs!r}"
+            )
         if path in ("train", "train.stage1"):
             require(recipe, config, f"{path}.optimizer.key", f"{path}.train_data_loader")
             require(recipe, config, f"{path}.val_data_loader")
@@ -115,7 +130,7 @@ def check_config(recipe: Recipe, config: Config) -> None:
             if role == "teacher":
                 _check_teacher_frozen(recipe, stage.get(section) or {}, f"{path}.{section}")
         _check_terms(recipe, config, stage, path)
-        _check_optimizer(recipe, stage, path)
+        _check_optimizer(recipe, config, stage, path)
 
 
 def require(recipe: Recipe, config: Config, *paths: str) -> None:
@@ -190,6 +205,9 @@ def terms(stage: Config, path: str) -> Iterator[tuple[str, Config]]:
 
 
 def _check_terms(recipe: Recipe, config: Config, stage: Config, path: str) -> None:
+    kwargs = get(stage, "criterion.kwargs") or {}
+    if not kwargs.get("sub_terms") and not kwargs.get("model_term"):
+        raise recipe.error(f"{path}.criterion.kwargs.sub_terms", "expected at least one term")
     known = {**losses.LOSS_DICT, **losses.LOW_LEVEL_LOSS_DICT, **losses.MIDDLE_LEVEL_LOSS_DICT}
     for where, term in terms(stage, path):
         criterion = term.get("criterion")
@@ -197,6 +215,9 @@ def _check_terms(recipe: Recipe, config: Config, stage: Config, path: str) -> No
             continue
         if get(term, "criterion.key") is None or term.get("weight") is None:
             raise recipe.error(where, "expected criterion: {key, kwargs} and weight")
+        weight = term["weight"]
+        if isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise recipe.error(f"{where}.weight", f"expected a number; found {weight!r}")
         _lookup(recipe, f"{where}.criterion.key", criterion["key"], "loss", known)
         wrapper = get(term, "criterion_wrapper.key")
         if wrapper is not None:
@@ -231,10 +252,12 @@ def _check_pairs_are_hooked(
                 )
 
 
-def _check_optimizer(recipe: Recipe, stage: Config, path: str) -> None:
+def _check_optimizer(recipe: Recipe, config: Config, stage: Config, path: str) -> None:
     if not stage.get("optimizer"):
         return
-    require(recipe, {"stage": stage}, "stage.optimizer.kwargs")
+    require(recipe, config, f"{path}.optimizer.kwargs")
+    if stage.get("scheduler"):
+        require(recipe, config, f"{path}.scheduler.key", f"{path}.scheduler.kwargs")
     where = f"{path}.optimizer.kwargs"
     try:
         weight = nn.Parameter(torch.zeros(1))
@@ -243,56 +266,10 @@ def _check_optimizer(recipe: Recipe, stage: Config, path: str) -> None:
         )
         if stage.get("scheduler"):
             where = f"{path}.scheduler.kwargs"
-            optim.get_scheduler(
+            scheduler = optim.get_scheduler(
                 optimizer, stage["scheduler"]["key"], **stage["scheduler"]["kwargs"]
             )
+            optimizer.step()
+            scheduler.step(*[0.0] * isinstance(scheduler, ReduceLROnPlateau))
     except Exception as error:
         raise recipe.error(where, f"{type(error).__name__}: {error}") from error
-
-
-def check_module_paths(recipe: Recipe, config: Config, built: Mapping[str, nn.Module]) -> None:
-    """Check the module paths of pairs, hooks and frozen modules against the models.
-
-    Args:
-        recipe: names the file in errors.
-        config: the built recipe.
-        built: the plain model of each role.
-
-    Raises:
-        RecipeError: on a path that a model lacks.
-    """
-    for path, stage in stages(config):
-        for where, term in terms(stage, path):
-            if get(term, "criterion.key") == "ACMLoss":
-                for name, pair in term["criterion"]["kwargs"]["pairs"].items():
-                    for side in SIDES:
-                        key = f"{where}.criterion.kwargs.pairs.{name}"
-                        _check_path(recipe, f"{key}", side, built[side], pair[side]["path"])
-        for role, section in stage_sections(config).items():
-            part = stage.get(section) or {}
-            wrapper = get(part, "auxiliary_model_wrapper.key")
-            if part.get("sequential") or wrapper not in (None, "FrozenTeacher"):
-                continue  # the host redesigns this model; it resolves the paths in its own one
-            hooks = part.get("forward_hook") or {}
-            lists = {f"forward_hook.{io}": hooks.get(io) or [] for io in IO}
-            lists["frozen_modules"] = part.get("frozen_modules") or []
-            for name, module_paths in lists.items():
-                for module_path in module_paths:
-                    if not module_path.startswith("instance("):
-                        key = f"{path}.{section}.{name}"
-                        _check_path(recipe, key, role, built[role], module_path)
-
-
-def _check_path(recipe: Recipe, where: str, role: str, model: nn.Module, path: str) -> None:
-    module, seen = model, ""
-    for name in path.split("."):
-        children = dict(module.named_children())
-        if name not in children and not isinstance(getattr(module, name, None), nn.Parameter):
-            inside = f"{seen} of {type(model).__name__}" if seen else type(model).__name__
-            candidates = [p for p, _ in model.named_modules() if p]
-            hint = nearest(path, candidates)
-            has = ", ".join(children) or "no modules"
-            raise recipe.error(
-                where, f"{role} module {path!r} not found in {inside}; it has {has}.{hint}"
-            )
-        module, seen = getattr(module, name), f"{seen}.{name}".lstrip(".")

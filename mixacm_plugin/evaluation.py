@@ -205,7 +205,10 @@ def evaluate(
 
 
 def _check_adversarial(adversarial: Tensor, images: Tensor, attack: Attack) -> None:
-    check_images(adversarial)
+    try:
+        check_images(adversarial)
+    except ValueError as error:
+        raise RuntimeError(f"{attack} left [0, 1]: {error}") from error
     eps = 0.0 if attack.name == "clean" else parse_number(attack.eps)
     largest = perturbation_size(adversarial - images, attack.norm).max()
     if largest > eps + 1e-5:

@@ -14,7 +14,7 @@ import torch
 
 from .evaluation import Accuracy, Attack, evaluate, evaluation_dataset, load_model, write_json
 from .library import recipe_file
-from .plots import bar_chart
+from .plots.style import bar_chart
 from .recipe import read_recipe
 from .training import Training
 

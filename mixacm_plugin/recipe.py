@@ -13,6 +13,8 @@ import yaml
 from torchdistill.common import yaml_util
 from torchdistill.common.main_util import import_dependencies
 
+from .library import recipe_file, recipe_names
+
 STRING_TAG = "tag:yaml.org,2002:str"
 MERGE_TAG = "tag:yaml.org,2002:merge"
 EXPONENT_WITHOUT_POINT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
@@ -29,7 +31,7 @@ class RecipeError(Exception):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Suggest names close to a misspelt one: a sentence to append, or nothing."""
-    matches = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.5)
+    matches = difflib.get_close_matches(str(name), map(str, known), n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(repr(m) for m in matches)}?" if matches else ""
 
 
@@ -92,7 +94,7 @@ def read_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     """Read a recipe, apply overrides to it and import its dependencies; build nothing yet.
 
     Args:
-        path: YAML file.
+        path: YAML file, or the name of a shipped recipe, such as ``quickstart/mixacm``.
         overrides: ``key.path=value`` each, the value in YAML.
 
     Raises:
@@ -103,14 +105,18 @@ def read_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     path = os.fspath(path)
     yaml_util.load_yaml_file(os.devnull)  # registers the host's tags with yaml.FullLoader
     try:
-        root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.FullLoader)
+        file = path if os.path.exists(path) or path not in recipe_names() else recipe_file(path)
+        root = yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=yaml.FullLoader)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise RecipeError(path, "", f"can't read the recipe: {reason}") from error
+        hint = nearest(path, recipe_names())
+        raise RecipeError(path, "", f"can't read the recipe: {reason}.{hint}") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise RecipeError(path, where, f"YAML syntax: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(path, "", f"YAML syntax: {error}") from error
     if not isinstance(root, yaml.MappingNode):
         raise RecipeError(path, "", "expected a mapping with datasets, models, train and test")
     recipe = Recipe(path, root)
@@ -206,6 +212,11 @@ def _override(recipe: Recipe, override: str) -> None:
         for key, child in _children(parent, merged=False).items():
             if child is old:
                 _put(parent, key, new)
+        if isinstance(parent, yaml.MappingNode):  # also where the value is merged by <<
+            parent.value = [
+                (key, new if child is old and key.tag == MERGE_TAG else child)
+                for key, child in parent.value
+            ]
 
 
 def _children(node: yaml.Node, merged: bool = True) -> dict[str, yaml.Node]:

@@ -1,59 +1,46 @@
 """Training: epochs on the host's boxes, checkpoints, metrics and resuming."""
 
 import argparse
+import copy
 import json
 import logging
 import math
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from torchdistill.common.main_util import is_main_process, set_seed
 from torchdistill.core.distillation import DistillationBox
 from tqdm import tqdm
 
 from . import checks
-from .adversarial import eval_mode
-from .building import Box, build_box, build_models, check_stage, load_into, unpack
-from .checkpoints import CheckpointError, load_checkpoint, save_checkpoint, weights_of
-from .distributed import sum_over_processes
+from .building import (
+    Box,
+    build_box,
+    build_models,
+    check_stage,
+    load_into,
+    unpack,
+    wrap_student,
+)
+from .checkpoints import (
+    CheckpointError,
+    load_checkpoint,
+    save_checkpoint,
+    weights_of,
+)
+from .metrics import EpochMetrics, clean_accuracy, record_terms
 from .recipe import Recipe
 from .rng import rng_state, set_rng_state
 from .wrappers import FrozenTeacher
 
 logger = logging.getLogger("mixacm")
-
-
-@dataclass
-class EpochMetrics:
-    """What one line of ``metrics.jsonl`` holds; losses are means over the epoch's images."""
-
-    epoch: int
-    loss: float
-    terms: dict[str, float]
-    lr: float
-    val_accuracy: float
-    best_val_accuracy: float
-    images_per_second: float
-    seconds: float
-
-    def line(self, epochs: int) -> str:
-        """Return the epoch in one line for people."""
-        terms = ", ".join(f"{name} {value:.4g}" for name, value in self.terms.items())
-        return (
-            f"epoch {self.epoch + 1}/{epochs}  loss {self.loss:.4f}"
-            f"{f' ({terms})' if terms else ''}  lr {self.lr:.3g}  "
-            f"val {100 * self.val_accuracy:.1f} %  {self.images_per_second:.0f} images/s"
-        )
 
 
 @dataclass
@@ -82,6 +69,11 @@ class Training:
         set_seed(self.seed)
         self.config = self.recipe.build()
         checks.check_config(self.recipe, self.config)
+        # The host multiplies the rate in place; where stages are aliases, it would do so twice.
+        train = self.config["train"]
+        for name in [n for n in train if str(n).startswith("stage")]:
+            if train[name].get("optimizer"):
+                train[name] = {**train[name], "optimizer": copy.deepcopy(train[name]["optimizer"])}
         if self.start_epoch and "stage1" in self.config["train"]:
             raise self.recipe.error(
                 "train", "--start_epoch can't enter a later stage; use --resume with a checkpoint"
@@ -107,9 +99,10 @@ class Training:
         for path, stage in checks.stages(self.config):
             for role, section in checks.stage_sections(self.config).items():
                 source = checks.get(stage, f"{section}.src_ckpt")
-                where = f"{path}.{section}.src_ckpt"
-                if source is not None and path in ("train", "train.stage1"):
-                    load_into(self.recipe, self.models[role], where, source)
+                written = checks.get(self.config, f"train.{section}.dst_ckpt")  # after each stage
+                if source != written:
+                    model = copy.deepcopy(self.models[role])
+                    load_into(self.recipe, model, f"{path}.{section}.src_ckpt", source)
 
     def resume(self, path: str) -> None:
         """Go on from a checkpoint of this recipe, exactly as if the run hadn't stopped.
@@ -130,16 +123,23 @@ class Training:
                 if self.start_epoch >= self.box.num_epochs:
                     break
                 self.box.advance_to_next_stage()
+                if self.distributed:
+                    wrap_student(self.box)
             self.box.current_epoch = self.start_epoch
             self.models["student"].load_state_dict(weights_of(checkpoint))
             self.box.optimizer.load_state_dict(checkpoint["optimizer"])
             if self.box.lr_scheduler is not None:
                 self.box.lr_scheduler.load_state_dict(checkpoint["lr_scheduler"])
             self.box.stage_grad_count = checkpoint["stage_grad_count"]
+            for parameter, gradient in zip(self._optimised(), checkpoint["gradients"], strict=True):
+                parameter.grad = None if gradient is None else gradient.to(parameter.device)
             if self.transforms is not None:
                 self.transforms.load_state_dict(checkpoint["transforms"])
-        except (CheckpointError, KeyError, ValueError, RuntimeError) as error:
+        except CheckpointError as error:
             raise self.recipe.error("--resume", str(error)) from error
+        except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+            message = f"{path} isn't a checkpoint of this recipe: {type(error).__name__}: {error}"
+            raise self.recipe.error("--resume", message) from error
         self.best_val_accuracy = checkpoint["best_value"]
         set_rng_state(checkpoint["rng"])
 
@@ -150,6 +150,9 @@ class Training:
         learnable = getattr(teacher, "learnable_transforms", None)
         return learnable if isinstance(teacher, FrozenTeacher) and len(learnable) else None
 
+    def _optimised(self) -> list[nn.Parameter]:
+        return [p for group in self.box.optimizer.param_groups for p in group["params"]]
+
     def run(self) -> None:
         """Train all epochs; keep the last and the best checkpoint and ``metrics.jsonl``.
 
@@ -157,15 +160,15 @@ class Training:
             RecipeError: if a loss or a weight stops being finite, or a later stage is wrong.
         """
         if is_main_process():
-            self.metrics_file.parent.mkdir(parents=True, exist_ok=True)
-            if self.start_epoch == 0:
-                self.metrics_file.write_text("")
+            self._keep_earlier_metrics()
         if self.start_epoch >= self.box.num_epochs:
             logger.warning("nothing to train: the checkpoint is of the last epoch")
         criterion = self.box.criterion
         for epoch in range(self.start_epoch, self.box.num_epochs):
             if self.box.criterion is not criterion:  # the host has begun a new stage
                 criterion = self.box.criterion
+                if self.distributed:
+                    wrap_student(self.box)
                 check_stage(self.recipe, self.config, self.box, self.models)
             metrics = self._train_epoch(epoch)
             self.box.post_epoch_process(metrics=metrics.val_accuracy)
@@ -174,12 +177,23 @@ class Training:
         if self.distributed:
             dist.barrier()  # the first process has written what all may read next
 
+    def _keep_earlier_metrics(self) -> None:
+        try:
+            self.metrics_file.parent.mkdir(parents=True, exist_ok=True)
+            old = self.metrics_file.read_text() if self.metrics_file.exists() else ""
+            lines = [x for x in old.splitlines() if json.loads(x)["epoch"] < self.start_epoch]
+            self.metrics_file.write_text("".join(f"{line}\n" for line in lines))
+        except OSError as error:
+            where = f"{checks.model_sections(self.config)['student']}.dst_ckpt"
+            raise self.recipe.error(where, f"can't write beside it: {error}") from error
+
     def _train_epoch(self, epoch: int) -> EpochMetrics:
         box, started = self.box, time.perf_counter()
         if isinstance(box.teacher_model if self.distilled else None, FrozenTeacher):
             box.teacher_model.transforms_ckpt = None  # they go into the student's checkpoint
         box.pre_epoch_process(epoch=epoch)
-        if self.distilled and not checks.get(self.config, "train.teacher.keep_train_mode"):
+        stage, _ = checks.current_stage(self.config, box)
+        if self.distilled and not checks.get(self.config, f"{stage}.teacher.keep_train_mode"):
             self.models["teacher"].eval()  # the host's default leaves it as it is
         lr = box.optimizer.param_groups[0]["lr"]
         sums: dict[str, float] = defaultdict(float)
@@ -230,7 +244,8 @@ class Training:
         self, epoch: int, step: int, value: float, terms: Mapping[str, Tensor]
     ) -> Exception:
         bad = [name for name, term in terms.items() if not math.isfinite(float(term))]
-        path = f"train.criterion.kwargs.sub_terms.{bad[0]}" if bad else "train.criterion"
+        stage, _ = checks.current_stage(self.config, self.box)
+        path = f"{stage}.criterion" + (f".kwargs.sub_terms.{bad[0]}" if bad else "")
         return self.recipe.error(
             path,
             f"the loss became {value} in epoch {epoch + 1}, step {step + 1}"
@@ -264,6 +279,8 @@ class Training:
             "args": argparse.Namespace(config=self.recipe.path, seed=self.seed),
             "epoch": metrics.epoch,
             "stage_grad_count": self.box.stage_grad_count,
+            # None between steps; tensors where the epoch ended while gradients accumulate.
+            "gradients": [p.grad for p in self._optimised()],
             "rng": rng_state(),
         }
         if self.transforms is not None:
@@ -274,36 +291,3 @@ class Training:
         with self.metrics_file.open("a") as file:
             file.write(json.dumps(asdict(metrics)) + "\n")
         logger.info(metrics.line(self.box.num_epochs))
-
-
-@contextmanager
-def record_terms(criterion: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Record each weighted term of the host's loss, by name, while the block runs."""
-    terms: dict[str, Tensor] = {}
-    handles = []
-    for name, (term, weight) in getattr(criterion, "term_dict", {}).items():
-
-        def hook(
-            module: nn.Module, args: Any, output: Tensor, name: str = name, weight: float = weight
-        ) -> None:
-            terms[name] = weight * output.detach()
-
-        handles.append(term.register_forward_hook(hook))
-    try:
-        yield terms
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@torch.no_grad()
-def clean_accuracy(model: nn.Module, loader: DataLoader, device: torch.device) -> float:
-    """Top-1 accuracy, as a fraction, on unattacked images; the model is used in eval mode."""
-    correct = total = 0
-    with eval_mode(model):
-        for batch in loader:
-            images, labels, _ = unpack(batch, device)
-            correct += int((model(images).argmax(1) == labels).sum())
-            total += len(labels)
-    correct_everywhere, total_everywhere = sum_over_processes(correct, total, device=device)
-    return correct_everywhere / total_everywhere

@@ -43,6 +43,8 @@ class FrozenTeacher(AuxiliaryModelWrapper):
         self.learnable_transforms = nn.ModuleList(modules)
         self.transforms_ckpt = transforms_ckpt
         for parameter in self.learnable_transforms.parameters():
+            if dist.is_available() and dist.is_initialized():
+                dist.broadcast(parameter.data, 0)  # as DDP does; gradients alone aren't enough
             # The host doesn't put this wrapper into DDP, so its gradients are averaged here.
             parameter.register_post_accumulate_grad_hook(_average_gradient)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from torchdistill.common.constant import LOGGING_FORMAT
 from torchdistill.common.main_util import is_main_process
 
+from ..recipe import RecipeError
 from ..threat_model import parse_number
 
 
@@ -20,6 +21,13 @@ def number(text: str) -> str:
     return text
 
 
+def natural(text: str) -> int:
+    """Argument type of seeds and epochs."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0; found {text!r}")
+    return int(text)
+
+
 def positive(text: str) -> int:
     """Argument type of counts."""
     if not text.isdecimal() or int(text) < 1:
@@ -27,9 +35,12 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def add_recipe(parser: argparse.ArgumentParser) -> None:
-    """Add the recipe and its overrides."""
-    parser.add_argument("--config", required=True, metavar="RECIPE", help="recipe, a YAML file")
+def add_recipe(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
+    """Add the recipe, by ``--config`` or also without a flag, and its overrides."""
+    if positional:
+        parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="recipe, a YAML file")
+    about = "the same" if positional else "recipe, a YAML file"
+    parser.add_argument("--config", required=not positional, metavar="RECIPE", help=about)
     parser.add_argument(
         "--set",
         action="append",
@@ -56,7 +67,10 @@ def set_up_log(run_log: str | None) -> None:
     root.addHandler(terminal)
     if run_log is not None and is_main_process():
         path = Path(run_log).expanduser()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(path, mode="w")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = logging.FileHandler(path, mode="w")
+        except OSError as error:
+            raise RecipeError("", "--run_log", str(error)) from error
         file.setFormatter(logging.Formatter(LOGGING_FORMAT))
         root.addHandler(file)

@@ -13,9 +13,9 @@ from ..evaluation import (
     markdown_table,
     write_json,
 )
-from ..recipe import read_recipe
+from ..recipe import RecipeError, read_recipe
 from ..threat_model import NORMS
-from .common import add_device, add_recipe, number, positive, set_up_log
+from .common import add_device, add_recipe, natural, number, positive, set_up_log
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--restarts", type=positive, default=1, help="of PGD (default: 1)")
     parser.add_argument("--n", type=positive, help="number of test images (default: all)")
     parser.add_argument("--batch-size", type=positive, default=250)
-    parser.add_argument("--seed", type=int, default=0, help="of the images' choice and the attack")
+    parser.add_argument("--seed", type=natural, default=0, help="of the images' choice and attack")
     parser.add_argument("--json", metavar="FILE", help="also write the figures to this file")
     parser.set_defaults(run=run)
 
@@ -61,4 +61,7 @@ def run(args: argparse.Namespace) -> None:
     rows = [(args.model, accuracy)]
     print(markdown_table(rows))
     if args.json:
-        write_json(args.json, rows)
+        try:
+            write_json(args.json, rows)
+        except OSError as error:
+            raise RecipeError("", "--json", str(error)) from error

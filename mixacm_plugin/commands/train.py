@@ -11,9 +11,10 @@ from torchdistill.datasets.util import build_data_loader
 from .. import checks
 from ..distributed import choose_device, init_process_group
 from ..evaluation import evaluation_dataset, load_model
+from ..metrics import clean_accuracy
 from ..recipe import Recipe, read_recipe
-from ..training import Training, clean_accuracy
-from .common import add_device, add_recipe, set_up_log
+from ..training import Training
+from .common import add_device, add_recipe, natural, set_up_log
 
 logger = logging.getLogger("mixacm")
 
@@ -41,11 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--run_log", metavar="FILE", help="also log to this file, with the host's lines"
     )
     parser.add_argument(
-        "--start_epoch", type=int, default=0, metavar="N", help="first epoch's number"
+        "--start_epoch", type=natural, default=0, metavar="N", help="first epoch's number"
     )
     parser.add_argument("--resume", metavar="FILE", help="go on from a checkpoint of this recipe")
     parser.add_argument(
-        "--seed", type=int, help="seed of all random generators; makes a run on a CPU repeatable"
+        "--seed", type=natural, help="of all random generators; makes a run on a CPU repeatable"
     )
     parser.add_argument("-test_only", action="store_true", help="don't train, only test dst_ckpt")
     parser.add_argument("-student_only", action="store_true", help="don't test the teacher")

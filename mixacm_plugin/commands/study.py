@@ -1,0 +1,111 @@
+"""``mixacm study``."""
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..plots_study import draw_all
+from ..recipe import RecipeError
+from ..study import Run, read_study, resolve, with_seeds
+from ..study_runner import Cluster, Processes, collect, epochs_done, is_done, run_all
+from ..tables import write_tables
+from .common import add_device, positive, set_up_log
+
+logger = logging.getLogger("mixacm")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the study and how to run it."""
+    parser.description = (
+        "Run every row and seed of a study, measure it, and write tables, pictures and "
+        "results.json. What is finished is never repeated: stop and start again as you like."
+    )
+    parser.add_argument("study", metavar="FILE", help="study, a YAML file")
+    parser.add_argument("--scale", help="one of the study's scales, e.g. digits")
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="instead of its own")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY.PATH=VALUE",
+        dest="overrides",
+        help="override a value in all rows; may be repeated",
+    )
+    parser.add_argument("--out", metavar="DIR", help="default: runs/studies/NAME[-SCALE]")
+    parser.add_argument("--cache", default="runs/studies/cache", metavar="DIR", help="for all runs")
+    parser.add_argument("--jobs", type=positive, default=1, help="runs at a time (default: 1)")
+    parser.add_argument(
+        "--launcher",
+        choices=("processes", "slurm", "submitit-local"),
+        default="processes",
+        help="processes on this machine (default), or jobs through submitit",
+    )
+    parser.add_argument(
+        "--cluster",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="parameter of submitit's executor, e.g. slurm_partition=gpu; may be repeated",
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="print what would run and what is cached"
+    )
+    add_device(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run a study, or list its runs."""
+    set_up_log(None)
+    study = read_study(args.study, args.scale)
+    if args.seeds:
+        study = with_seeds(study, args.seeds)
+    runs = resolve(study, Path(args.cache), args.overrides)
+    if args.list:
+        for each in runs:
+            state = "cached" if is_done(each, study) else "to run"
+            print(f"{state}  {each.key}  {each.row.name}, seed {each.seed}")
+        return
+    out = Path(args.out or f"runs/studies/{'-'.join(filter(None, (study.name, study.scale)))}")
+    out.mkdir(parents=True, exist_ok=True)
+    if args.launcher == "processes":
+        launcher = Processes(args.jobs)
+    else:
+        cluster = args.launcher.removeprefix("submitit-")
+        launcher = Cluster(out / "submitit", cluster, dict(_parameter(p) for p in args.cluster))
+    with tqdm(disable=not sys.stderr.isatty(), bar_format="{desc}", leave=False) as bar:
+        errors = run_all(
+            study, runs, launcher, device=args.device, report=logger.info, watch=_watch(bar)
+        )
+    results = collect(study, runs, errors)
+    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    write_tables(results, out)
+    draw_all(results, out)
+    logger.info("\n%s\nwritten to %s", (out / "table.md").read_text(encoding="utf-8"), out)
+
+
+def _parameter(text: str) -> tuple[str, str | int]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise RecipeError("", f"--cluster {text}", "expected NAME=VALUE")
+    return name, int(value) if value.isdecimal() else value
+
+
+def _watch(bar: tqdm) -> Callable[[list[Run], int, int], None]:
+    started = time.monotonic()
+
+    def show(active: list[Run], finished: int, total: int) -> None:
+        states = ", ".join(f"{r.row.name} (seed {r.seed}) epoch {epochs_done(r)}" for r in active)
+        left = "?"
+        if finished:
+            minutes = (time.monotonic() - started) / finished * (total - finished) / 60
+            left = f"{minutes:.0f} min"
+        bar.set_description_str(f"{finished}/{total} finished, about {left} left: {states}")
+
+    return show

@@ -1,0 +1,70 @@
+"""What is measured while training: loss terms, validation accuracy, one record an epoch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from .adversarial import eval_mode
+from .building import unpack
+from .distributed import sum_over_processes
+
+
+@dataclass
+class EpochMetrics:
+    """What one line of ``metrics.jsonl`` holds; losses are means over the epoch's images."""
+
+    epoch: int
+    loss: float
+    terms: dict[str, float]
+    lr: float
+    val_accuracy: float
+    best_val_accuracy: float
+    images_per_second: float
+    seconds: float
+
+    def line(self, epochs: int) -> str:
+        """Return the epoch in one line for people."""
+        terms = ", ".join(f"{name} {value:.4g}" for name, value in self.terms.items())
+        return (
+            f"epoch {self.epoch + 1}/{epochs}  loss {self.loss:.4f}"
+            f"{f' ({terms})' if terms else ''}  lr {self.lr:.3g}  "
+            f"val {100 * self.val_accuracy:.1f} %  {self.images_per_second:.0f} images/s"
+        )
+
+
+@contextmanager
+def record_terms(criterion: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Record each weighted term of the host's loss, by name, while the block runs."""
+    terms: dict[str, Tensor] = {}
+    handles = []
+    for name, (term, weight) in getattr(criterion, "term_dict", {}).items():
+
+        def hook(
+            module: nn.Module, args: Any, output: Tensor, name: str = name, weight: float = weight
+        ) -> None:
+            terms[name] = weight * output.detach()
+
+        handles.append(term.register_forward_hook(hook))
+    try:
+        yield terms
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def clean_accuracy(model: nn.Module, loader: DataLoader, device: torch.device) -> float:
+    """Top-1 accuracy, as a fraction, on unattacked images; the model is used in eval mode."""
+    correct = total = 0
+    with eval_mode(model):
+        for batch in loader:
+            images, labels, _ = unpack(batch, device)
+            correct += int((model(images).argmax(1) == labels).sum())
+            total += len(labels)
+    correct_everywhere, total_everywhere = sum_over_processes(correct, total, device=device)
+    return correct_everywhere / total_everywhere

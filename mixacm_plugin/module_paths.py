@@ -1,0 +1,60 @@
+"""Checks of the module paths that a recipe names, against its models."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from . import checks
+from .losses import IO, SIDES
+from .recipe import Recipe, nearest
+
+
+def check_module_paths(
+    recipe: Recipe, config: Mapping[str, Any], built: Mapping[str, nn.Module]
+) -> None:
+    """Check the module paths of pairs, hooks and frozen modules against the models.
+
+    Args:
+        recipe: names the file in errors.
+        config: the built recipe.
+        built: the plain model of each role.
+
+    Raises:
+        RecipeError: on a path that a model lacks.
+    """
+    for path, stage in checks.stages(config):
+        for where, term in checks.terms(stage, path):
+            if checks.get(term, "criterion.key") == "ACMLoss":
+                for name, pair in term["criterion"]["kwargs"]["pairs"].items():
+                    for side in SIDES:
+                        key = f"{where}.criterion.kwargs.pairs.{name}"
+                        _check_path(recipe, f"{key}", side, built[side], pair[side]["path"])
+        for role, section in checks.stage_sections(config).items():
+            part = stage.get(section) or {}
+            wrapper = checks.get(part, "auxiliary_model_wrapper.key")
+            if part.get("sequential") or wrapper not in (None, "FrozenTeacher"):
+                continue  # the host redesigns this model; it resolves the paths in its own one
+            hooks = part.get("forward_hook") or {}
+            lists = {f"forward_hook.{io}": hooks.get(io) or [] for io in IO}
+            lists["frozen_modules"] = part.get("frozen_modules") or []
+            for name, module_paths in lists.items():
+                for module_path in module_paths:
+                    if not module_path.startswith("instance("):
+                        key = f"{path}.{section}.{name}"
+                        _check_path(recipe, key, role, built[role], module_path)
+
+
+def _check_path(recipe: Recipe, where: str, role: str, model: nn.Module, path: str) -> None:
+    module, seen = model, ""
+    for name in path.split("."):
+        children = dict(module.named_children())
+        if name not in children and not isinstance(getattr(module, name, None), nn.Parameter):
+            inside = f"{seen} of {type(model).__name__}" if seen else type(model).__name__
+            candidates = [p for p, _ in model.named_modules() if p]
+            hint = nearest(path, candidates)
+            has = ", ".join(children) or "no modules"
+            raise recipe.error(
+                where, f"{role} module {path!r} not found in {inside}; it has {has}.{hint}"
+            )
+        module, seen = getattr(module, name), f"{seen}.{name}".lstrip(".")

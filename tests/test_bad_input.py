@@ -1,0 +1,245 @@
+"""Recipes with one thing wrong: exit code 2 and one line that says where, before training."""
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from mixacm_plugin import dm_wide_resnet
+from recipes import mixacm, run, scratch, two_stages, write
+
+TEACHER, STUDENT, LOADER = "train.teacher", "models.student_model", "train.train_data_loader"
+TERMS = "train.criterion.kwargs.sub_terms"
+KD, ACM = f"{TERMS}.kd.criterion", f"{TERMS}.acm.criterion"
+PAIRS = f"{ACM}.kwargs.pairs"
+FORWARD = "train.model.forward_proc"
+HOOKED = "layer.1.block.0.relu_0"
+HOOKS = "forward_hook.output"
+AFFINE = mixacm(2, 1, "affine")
+STAGES = two_stages(mixacm())
+FOREIGN_AFFINE = "!import_call {key: mixacm_plugin.affine, init: {args: [128, 64]}}"
+LINE = "  log_freq: 100"
+LINE_NUMBER = mixacm().splitlines().index(LINE) + 1
+
+
+def edit(old, new, text=None):
+    """A recipe (by default the plain one) with the first ``old`` replaced."""
+    text = text or mixacm()
+    assert old in text
+    return text.replace(old, new, 1)
+
+
+def pgd(**changes):
+    kwargs = {"eps": "8/255", "step_size": "2/255", "steps": 2, **changes}
+    given = ", ".join(f"{name}: {value}" for name, value in kwargs.items())
+    call = f"{{key: mixacm_plugin.adversarial_forward, init: {{kwargs: {{{given}}}}}}}"
+    return scratch(f"!import_call {call}")
+
+
+def digits(transform=None):
+    kwargs = "{split: train}" if transform is None else f"{{split: train, transform: {transform}}}"
+    return f"!import_call {{key: mixacm_plugin.Digits, init: {{kwargs: {kwargs}}}}}"
+
+
+NORMALISED = digits(
+    "!import_call {key: torchvision.transforms.v2.Normalize, "
+    "init: {args: [[0.5, 0.5, 0.5], [0.5, 0.5, 0.5]]}}"
+)
+
+
+def misspelt(side):
+    """A module path that is misspelt in the pair and in the hooks alike."""
+    pair, hooks = f"{side}: {{path: layer.1", f"  {side}:\n    forward_proc"
+    head, tail = edit(pair, pair.replace("1", "7")).split(hooks)
+    return head + hooks + tail.replace(f"[{HOOKED}", "[layer.7.block.0.relu_0", 1)
+
+
+# What is wrong: a value of the plain recipe, a recipe, or a value of a recipe. Then the beginning
+# of the key path, and words of the message.
+TABLE = [
+    # Registry keys, with the nearest name
+    (f"{STUDENT}.key=dm_wide_resnt", f"{STUDENT}.key", "Did you mean 'dm_wide_resnet'"),
+    ("models.teacher_model.key=resnet81", "models.teacher_model.key", "Did you mean 'resnet18'"),
+    (f"{ACM}.key=ACMLos", f"{ACM}.key", "no loss 'ACMLos' is registered. Did you mean 'ACMLoss'"),
+    ("train.criterion.key=WeightedSum", "train.criterion.key", "'WeightedSumLoss'"),
+    ("train.optimizer.key=SDG", "train.optimizer.key", "Did you mean 'SGD'"),
+    ("train.scheduler.key=MultistepLR", "train.scheduler.key", "Did you mean 'MultiStepLR'"),
+    (f"{LOADER}.collate_fn=mixup", f"{LOADER}.collate_fn", "no collate function 'mixup'"),
+    (f"{TEACHER}.forward_proc=forward", f"{TEACHER}.forward_proc", "'forward_all'"),
+    ("train.pre_epoch_process=keep_teacher", "train.pre_epoch_process", "'keep_teacher_in_eval'"),
+    (
+        (AFFINE, f"{TEACHER}.auxiliary_model_wrapper.key=FrozenTeachr"),
+        f"{TEACHER}.auxiliary_model_wrapper.key",
+        "Did you mean 'FrozenTeacher'",
+    ),
+    (
+        (scratch(), f"{TERMS}.ce.criterion_wrapper.key=SimpleWrapper"),
+        f"{TERMS}.ce.criterion_wrapper.key",
+        "Did you mean 'SimpleLossWrapper'",
+    ),
+    # Module paths and pairs
+    (misspelt("teacher"), f"{PAIRS}.middle", "teacher module 'layer.7.block.0.relu_0' not found"),
+    (misspelt("student"), f"{PAIRS}.middle", "or 'layer.1.block.0.relu_0'"),
+    (f"{TEACHER}.{HOOKS}=[{HOOKED}, relu, batchnrm]", f"{TEACHER}.{HOOKS}", "'batchnorm'"),
+    (f"train.student.{HOOKS}=[{HOOKED}, relu, logit]", f"train.student.{HOOKS}", "'logits'"),
+    (f"{TEACHER}.{HOOKS}=[relu]", f"{PAIRS}.middle.teacher", f"'{HOOKED}' isn't listed under"),
+    (f"train.student.{HOOKS}=[relu]", f"{PAIRS}.middle.student", f"{HOOKS}, which has relu"),
+    (f"{PAIRS}.last.student.io=input", f"{PAIRS}.last.student", "forward_hook.input"),
+    (f"{KD}.kwargs.student_module_path=logits", f"{TERMS}.kd", "forward_hook"),
+    (mixacm(1, 2), f"{PAIRS}.middle", "the teacher has 16 channels and the student 32"),
+    (mixacm(2, 1), f"{PAIRS}.middle", "the teacher has 32 channels and the student 16"),
+    (f"{PAIRS}.last.transform={{side: left, kind: x}}", f"{PAIRS}.last.transform.side", "'left'"),
+    (f"{ACM}.kwargs={{pairs: {{}}}}", f"{ACM}.kwargs.pairs", "expected named pairs"),
+    # A trainable teacher, an untrained transform
+    (f"{TEACHER}.requires_grad=True", f"{TEACHER}.requires_grad", "set requires_grad: False"),
+    (edit("    requires_grad: False\n", ""), f"{TEACHER}.requires_grad", "in every stage"),
+    ((STAGES, "train.stage1.teacher.requires_grad=True"), "train.stage1.teacher", "trained"),
+    ((STAGES, "train.stage2.teacher.requires_grad=True"), "train.stage2.teacher", "trained"),
+    (
+        edit("    auxiliary", "    requires_grad: False\n    auxiliary", AFFINE),
+        f"{TEACHER}.requires_grad",
+        "remove it (the wrapper freezes the teacher by itself)",
+    ),
+    (
+        (AFFINE, f"{PAIRS}.last.transform.module={FOREIGN_AFFINE}"),
+        f"{PAIRS}.last.transform.module",
+        f"isn't in the optimiser; list it under {TEACHER}.auxiliary_model_wrapper.kwargs.modules",
+    ),
+    ((AFFINE, f"{PAIRS}.last.transform.side=student"), f"{PAIRS}.last.transform", "64 to 128"),
+    # Classes, numbers and images
+    (f"{LOADER}.collate_fn.init.kwargs.num_classes=12", f"{LOADER}.collate_fn", "12 classes"),
+    (f"{STUDENT}.kwargs.num_classes=12", f"{LOADER}.collate_fn", "the student has 12"),
+    (
+        (edit("num_classes: 10", "num_classes: 9", scratch()), f"datasets.few/train={digits()}"),
+        LOADER,
+        "classes",
+    ),
+    (
+        (scratch().replace("num_classes: 10", "num_classes: 9"), f"datasets.few/train={digits()}"),
+        LOADER,
+        "classes",
+    ),
+    (pgd(eps="wide"), FORWARD, "eps: expected a number such as 8/255"),
+    (pgd(steps=0), FORWARD, "steps must be an integer > 0; found 0"),
+    (pgd(norm="L1"), FORWARD, "norm must be one of Linf, L2; found 'L1'"),
+    (edit("lr: 0.05", "lr: 5e-2"), "train.optimizer.kwargs.lr", "write 5.0e-2"),
+    ("train.optimizer.kwargs.lr=5e-4", "train.optimizer.kwargs.lr", "YAML reads 5e-4 as text"),
+    (f"{TERMS}.acm.weight=heavy", f"{TERMS}.acm.weight", "number"),
+    (f"datasets.few/train={NORMALISED}", LOADER, "images range from -1 to 1; expected [0, 1]"),
+    (f"datasets.few/val={NORMALISED}", "train.val_data_loader", "images range from -1 to 1"),
+    # What is missing, in the wrong place or refused by what it configures
+    (edit(LINE, f"{LINE}: 2"), f"line {LINE_NUMBER}, column 16", "YAML syntax: mapping values"),
+    *(
+        (edit(f"\n{name}:\n", f"\n{name}_:\n"), f"{name}: ", "missing")
+        for name in ("datasets", "models", "train", "test")
+    ),
+    ("models.student_model=null", "models", "expected student_model (or model"),
+    ("train.optimizer={key: SGD}", "train.optimizer.kwargs", "missing"),
+    (edit("    dst_ckpt: out/student.pt\n", ""), f"{STUDENT}.dst_ckpt", "missing"),
+    (f"{TERMS}=null", "train.criterion", "term"),
+    (f"{LOADER}.dataset_id=few/trian", f"{LOADER}.dataset_id", "Did you mean 'few/train'"),
+    ("train.val_data_loader.dataset_id=x", "train.val_data_loader.dataset_id", "no dataset 'x'"),
+    ("test.test_data_loader.dataset_id=x", "test.test_data_loader.dataset_id", "no dataset 'x'"),
+    ("datasets.few/test=!import_call {key: recipes.OutOfReach}", "datasets.few/test", "/data"),
+    ("datasets=[1, 2]", "", "dataset"),
+    ("dependencies.0.name=no_such", "dependencies", "No module named 'no_such'"),
+    (f"{STUDENT}.kwargs.depth=11", f"{STUDENT}.kwargs", "depth must be 6n + 4"),
+    (f"{STUDENT}.kwargs={{detph: 10}}", f"{STUDENT}.kwargs", "'detph'"),
+    ("train.optimizer.kwargs={lr: -1}", "train.optimizer.kwargs", "Invalid learning rate: -1"),
+    ("train.optimizer.kwargs={lrr: 1}", "train.optimizer.kwargs", "'lrr'"),
+    ("train.scheduler.kwargs={}", "train.scheduler.kwargs", "'T_max'"),
+    ("train.scheduler.kwargs={T_max: many}", "train.scheduler.kwargs", "'str'"),
+    (f"{KD}.kwargs={{}}", f"{KD}.kwargs", "'temperature'"),
+    ("train.num_epochs=0", "train.num_epochs", "0"),
+    ("train.num_epochs=1.5", "train.num_epochs", "1.5"),
+    ("train.num_epochs=many", "train.num_epochs", "many"),
+    (f"{LOADER}.kwargs={{batch_size: 64, drop_last: True}}", LOADER, "batch"),
+    (f"{STUDENT}.dst_ckpt=recipe.yaml/x.pt", f"{STUDENT}.dst_ckpt", "recipe.yaml"),
+    ("train.epochs=3", "--set train.epochs=3", "no 'epochs' in train; it has num_epochs"),
+]
+
+
+@pytest.fixture
+def assert_refused(capsys, recwarn):
+    def assertion(where, words, *argv):
+        recwarn.clear()
+        assert run("torchdistill", "--config", "recipe.yaml", "--device", "cpu", *argv) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"torchdistill: error: recipe.yaml: {where}")
+        assert words in error
+        assert error.count("\n") == 1
+        assert not recwarn.list  # they would be further lines
+        assert "\x1b" not in error
+        assert not list(Path().rglob("student.pt"))
+
+    return assertion
+
+
+@pytest.mark.parametrize("wrong, where, words", TABLE, ids=[f"{w}: {x}" for _, w, x in TABLE])
+def test_a_broken_recipe_is_refused_in_one_line(wrong, where, words, assert_refused):
+    text, override = wrong if isinstance(wrong, tuple) else (wrong, None)
+    if "\n" not in text:
+        text, override = None, wrong
+    write(text)
+    assert_refused(where, words, *(["--set", override] if override else []))
+
+
+class Code:
+    """Pickled, it makes a folder as soon as it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+WIDER, DEEPER = dm_wide_resnet(10, 2), dm_wide_resnet(16, 1)
+UNREADABLE = "can't read checkpoint teacher.pt"
+CHECKPOINTS = {
+    "missing": (None, "checkpoint not found: teacher.pt"),
+    "empty": (b"", UNREADABLE),
+    "text": (b"version https://git-lfs.github.com/spec/v1\n", UNREADABLE),
+    "garbage": (bytes(range(256)), UNREADABLE),
+    "list": ([1, 2], "expected a state dict"),
+    "deeper": (DEEPER.state_dict(), "the file has 'layer.0.block.1.batchnorm_0.weight'"),
+    "wider": ({"model": WIDER.state_dict()}, "teacher.pt is of another architecture"),
+    "shape": (
+        {**dm_wide_resnet(10, 1).state_dict(), "logits.bias": torch.zeros(7)},
+        "another architecture: 'logits.bias' is (7,) in the file and (10,) in WideResNet",
+    ),
+    "whole model": (WIDER, UNREADABLE),
+    "code": ({"model": Code()}, UNREADABLE),
+    "pickled code": (pickle.dumps(Code()), UNREADABLE),
+}
+
+
+@pytest.mark.parametrize("content, words", CHECKPOINTS.values(), ids=CHECKPOINTS)
+def test_a_teacher_that_cannot_be_loaded_is_refused_and_not_run(content, words, assert_refused):
+    write()
+    Path("teacher.pt").unlink()
+    if isinstance(content, bytes):
+        Path("teacher.pt").write_bytes(content)
+    elif content is not None:
+        torch.save(content, "teacher.pt")
+    assert_refused("models.teacher_model.src_ckpt", words)
+    assert not Path("executed").exists()
+
+
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+@pytest.mark.parametrize("content", [None, {"model": Code()}], ids=["missing", "code"])
+def test_a_stages_own_checkpoint_is_checked_too(content, stage, assert_refused):
+    write(STAGES)
+    if content is not None:
+        torch.save(content, "own.pt")
+    where = f"train.{stage}.student"
+    hooks = f"forward_hook: {{output: [{HOOKED}, relu]}}"
+    student = f"{{forward_proc: forward_batch_only, src_ckpt: own.pt, {hooks}}}"
+    assert_refused(f"{where}.src_ckpt", "own.pt", "--set", f"{where}={student}")
+    assert not Path("executed").exists()
+
+
+def test_a_recipe_that_is_not_there_is_refused(capsys):
+    assert run("torchdistill", "--config", "none.yaml") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("torchdistill: error: none.yaml: can't read the recipe: No such file")
+    assert error.count("\n") == 1

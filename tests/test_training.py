@@ -1,0 +1,262 @@
+"""The training command: what it keeps, resumes, refuses and leaves alone."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from torchdistill.common.main_util import load_ckpt
+from torchdistill.losses.registry import register_mid_level_loss
+
+from mixacm_plugin import RecipeError, Training, dm_wide_resnet
+from mixacm_plugin.building import build_box, build_models
+from mixacm_plugin.rng import rng_state
+from recipes import CPU, Few, differing, loader_accuracy, mixacm, recipe, state, two_stages
+
+HOSTS_PROCESS = ("  pre_epoch_process: keep_teacher_in_eval\n", "")
+
+
+@register_mid_level_loss
+class NaNAfter(nn.Module):
+    """Zero, with a gradient, for some calls; then NaN."""
+
+    def __init__(self, calls):
+        super().__init__()
+        self.calls = calls
+
+    def forward(self, student_io_dict, teacher_io_dict, targets):
+        self.calls -= 1
+        return (0.0 if self.calls >= 0 else math.nan) * student_io_dict["."]["output"].sum()
+
+
+def trained(text=None, *overrides, seed=0):
+    training = Training(recipe(text, *overrides), CPU, seed)
+    training.run()
+    return training
+
+
+def kill_in_epoch(training, epoch):
+    """Let a run die in the middle of an epoch, counted from 0."""
+    forward, steps = training.box.forward_process, iter(range(100))
+
+    def dying(*args, **kwargs):
+        if next(steps) == 2 * epoch + 1:  # of two steps an epoch, the second
+            raise KeyboardInterrupt
+        return forward(*args, **kwargs)
+
+    training.box.forward_process = dying
+    with pytest.raises(KeyboardInterrupt):
+        training.run()
+
+
+def saved(path="out/student.pt"):
+    return torch.load(path, weights_only=False)
+
+
+def metrics():
+    return [json.loads(line) for line in Path("out/metrics.jsonl").read_text().splitlines()]
+
+
+def test_every_epoch_is_one_line_of_metrics_with_every_term_by_name():
+    trained()
+    lines = metrics()
+    assert [line["epoch"] for line in lines] == [0, 1]
+    for line in lines:
+        assert set(line["terms"]) == {"kd", "acm"}
+        assert all(value > 0 for value in line["terms"].values())
+        assert sum(line["terms"].values()) == pytest.approx(line["loss"], rel=1e-5)
+    assert [line["lr"] for line in lines] == pytest.approx([0.05, 0.025])
+
+
+def test_last_and_best_checkpoint_are_kept():
+    trained(None, "train.num_epochs=4", "train.optimizer.kwargs.lr=0.2")
+    accuracies = [line["val_accuracy"] for line in metrics()]
+    assert saved()["epoch"] == 3
+    assert saved("out/best_student.pt")["epoch"] == accuracies.index(max(accuracies))
+    assert saved()["best_value"] == saved("out/best_student.pt")["best_value"] == max(accuracies)
+
+
+def test_the_last_checkpoint_loads_with_the_hosts_loader():
+    training = trained()
+    fresh = dm_wide_resnet(10, 1, 10)
+    best_value, args = load_ckpt("out/student.pt", model=fresh, strict=True)
+    assert not differing(state(fresh), state(training.models["student"]))
+    assert best_value == training.best_val_accuracy
+    assert args.seed == 0
+
+
+def test_validation_is_on_the_validation_data():
+    training = trained()
+    accuracy = loader_accuracy(training.models["student"], DataLoader(Few("val", 40), 25))
+    assert metrics()[-1]["val_accuracy"] == pytest.approx(accuracy)
+
+
+def test_a_seed_repeats_a_run_bit_for_bit():
+    students = [state(trained(seed=seed).models["student"]) for seed in (3, 3, 4)]
+    assert not differing(students[0], students[1])
+    assert differing(students[1], students[2])
+
+
+RESUMED = {  # the recipe, and the epoch in which it is killed
+    "plain": (mixacm(), 1),
+    "affine": (mixacm(kind="affine"), 1),
+    "gradients summed": (mixacm().replace("key: SGD", "key: SGD\n    grad_accum_step: 4"), 1),
+    "scheduler by steps": (mixacm().replace("key: Cos", "scheduling_step: 3\n    key: Cos"), 1),
+    "stage 1": (two_stages(mixacm()), 1),
+    "start of stage 2": (two_stages(mixacm()), 2),
+    "stage 2": (two_stages(mixacm()), 3),
+    "affine, stage 2": (two_stages(mixacm(kind="affine")), 3),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step")
+@pytest.mark.parametrize("text, killed_in", RESUMED.values(), ids=RESUMED)
+def test_a_resumed_run_ends_as_one_that_never_stopped(text, killed_in):
+    trained(text)
+    whole, whole_metrics = saved(), metrics()
+    kill_in_epoch(Training(recipe(text), CPU, 0), killed_in)
+    assert saved()["epoch"] == killed_in - 1
+    training = Training(recipe(text), CPU)  # not seeded: all that counts is in the checkpoint
+    training.resume("out/student.pt")
+    assert training.best_val_accuracy == saved()["best_value"]
+    training.run()
+    resumed = saved()
+    assert not differing(whole["model"], resumed["model"])
+    assert not differing(whole.get("transforms", {}), resumed.get("transforms", {}))
+    assert whole["best_value"] == resumed["best_value"]
+    figures = ("epoch", "loss", "terms", "lr", "val_accuracy", "best_val_accuracy")
+    assert [{k: line[k] for k in figures} for line in metrics()] == [
+        {k: line[k] for k in figures} for line in whole_metrics
+    ]
+
+
+def test_metrics_have_one_line_an_epoch_also_after_resuming_from_an_earlier_checkpoint():
+    trained(None, "train.num_epochs=1")
+    Path("out/student.pt").rename("first.pt")
+    trained()
+    training = Training(recipe(), CPU)
+    training.resume("first.pt")
+    training.run()
+    assert [line["epoch"] for line in metrics()] == [0, 1]
+
+
+def test_resuming_from_a_finished_run_trains_nothing():
+    trained()
+    before = Path("out/student.pt").read_bytes()
+    training = Training(recipe(), CPU)
+    training.resume("out/student.pt")
+    training.run()
+    assert Path("out/student.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (dm_wide_resnet(10, 1, 10).state_dict(), "name it as the student's src_ckpt"),
+        (None, "not found"),
+    ],
+    ids=["weights only", "missing"],
+)
+def test_what_cannot_be_resumed_is_refused(content, words):
+    training = Training(recipe(), CPU)
+    if content is not None:
+        torch.save(content, "given.pt")
+    with pytest.raises(RecipeError, match=f"--resume: .*{words}"):
+        training.resume("given.pt")
+
+
+@pytest.mark.parametrize(
+    "override", ["models.student_model.kwargs.width=2", "train.scheduler=null"]
+)
+def test_a_checkpoint_of_another_recipe_is_refused(override):
+    trained(mixacm(kind="adaptive_max_pool"), override)
+    with pytest.raises(RecipeError, match="--resume: "):
+        Training(recipe(), CPU).resume("out/student.pt")
+
+
+def test_src_ckpt_of_a_student_initialises_and_does_not_resume():
+    trained()
+    Path("out/student.pt").rename("earlier.pt")
+    text = mixacm().replace("dst_ckpt", "src_ckpt: earlier.pt\n    dst_ckpt")
+    training = Training(recipe(text), CPU)
+    assert not differing(saved("earlier.pt")["model"], state(training.models["student"]))
+    assert not training.box.optimizer.state
+    assert training.box.optimizer.param_groups[0]["lr"] == 0.05
+    training.run()
+    assert [line["epoch"] for line in metrics()] == [0, 1]
+
+
+def test_a_later_stage_with_a_trainable_teacher_is_refused_before_training():
+    with pytest.raises(RecipeError, match=r"train\.stage2\.teacher.*requires_grad: False"):
+        Training(recipe(two_stages(mixacm()), "train.stage2.teacher.requires_grad=True"), CPU)
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+@pytest.mark.parametrize("keep_train_mode", [False, True])
+def test_the_teacher_is_kept_in_eval_mode_unless_told_otherwise(keep_train_mode, stages):
+    text = mixacm().replace(*HOSTS_PROCESS)
+    if keep_train_mode:
+        text = text.replace("    forward_hook", "    keep_train_mode: True\n    forward_hook", 1)
+    training = Training(recipe(two_stages(text) if stages == 2 else text), CPU)
+    before = state(training.models["teacher"])
+    training.run()
+    changed = differing(before, state(training.models["teacher"]))
+    assert bool(changed) == keep_train_mode
+    assert all("running" in name or "num_batches" in name for name in changed)
+
+
+@pytest.mark.parametrize("kind", [None, "affine"])
+def test_the_dry_run_leaves_no_trace(kind):
+    read = recipe(mixacm(kind=kind))
+    config = read.build()
+    models = build_models(read, config)
+    models["student"].train()
+    before = {role: state(model) for role, model in models.items()}
+    torch_rng = rng_state()["torch"]
+    box = build_box(read, config, models, CPU)
+    assert torch.equal(rng_state()["torch"], torch_rng)
+    for role, model in models.items():
+        assert not differing(before[role], state(model))
+        assert all(p.grad is None for p in model.parameters())
+    assert not box.optimizer.state
+    assert models["student"].training
+
+
+def with_nan_after(calls):
+    odd = (
+        f"        odd: {{criterion: {{key: NaNAfter, kwargs: {{calls: {calls}}}}}, weight: 2.0}}\n"
+    )
+    return mixacm().replace("        acm:", f"{odd}        acm:")
+
+
+def test_a_nan_stops_with_epoch_step_and_term_and_leaves_the_last_good_checkpoint():
+    with pytest.raises(RecipeError, match=r"sub_terms\.odd: .*nan in epoch 2, step 2.*'odd'"):
+        trained(with_nan_after(3))
+    load_ckpt("out/student.pt", model=dm_wide_resnet(10, 1, 10), strict=True)
+    assert saved()["epoch"] == 0
+    assert all(torch.isfinite(value).all() for value in saved()["model"].values())
+
+
+def test_a_nan_in_a_later_stage_names_its_stage():
+    calls = "train.stage2.criterion.kwargs.sub_terms.odd.criterion.kwargs.calls=1"
+    with pytest.raises(RecipeError, match=r"train\.stage2\.criterion.*\.odd: .*epoch 3, step 2"):
+        trained(two_stages(with_nan_after(100)), calls)
+
+
+def test_weights_that_stop_being_finite_are_not_saved():
+    one_step = "train.train_data_loader.kwargs.batch_size=32"
+    with pytest.raises(RecipeError, match=r"isn't finite after epoch 1; no checkpoint was written"):
+        trained(mixacm().replace("20.0", "1.0e+5"), one_step, "train.optimizer.kwargs.lr=3.0e+38")
+    assert not Path("out/student.pt").exists()
+
+
+def test_reduce_lr_on_plateau_gets_the_validation_accuracy():
+    kwargs = "{mode: max, patience: 0, factor: 0.1, threshold: 9.0}"  # nothing is better
+    scheduler = f"train.scheduler={{key: ReduceLROnPlateau, kwargs: {kwargs}}}"
+    training = trained(None, scheduler, "train.num_epochs=3")
+    assert training.box.lr_scheduler.best == metrics()[0]["val_accuracy"]
+    assert [line["lr"] for line in metrics()] == pytest.approx([0.05, 0.05, 0.005])
