@@ -9,10 +9,14 @@ from .adversarial import adversarial_forward, pgd
 from .channel_maps import channel_map, normalize_map
 from .data import Digits, hold_out
 from .evaluation import Accuracy, Attack, evaluate, load_student
+from .hook_points import hook_points, hook_snippet
 from .library import recipe_file
 from .losses import ACMLoss, acm_loss
 from .mixup import mixup_collate
-from .models import dm_wide_resnet, normalize_inside, normalized
+from .models import dm_wide_resnet, hendrycks_wide_resnet, normalize_inside, normalized
+from .models.published import load_published
+from .models.teachers import robust_teacher
+from .preflight.random_images import RandomImages
 from .processes import forward_bf16, keep_teacher_in_eval
 from .recipe import Recipe, RecipeError, read_recipe
 from .schedulers import warmup_cosine
@@ -28,6 +32,7 @@ __all__ = [
     "Attack",
     "Digits",
     "FrozenTeacher",
+    "RandomImages",
     "Recipe",
     "RecipeError",
     "Training",
@@ -38,8 +43,12 @@ __all__ = [
     "dm_wide_resnet",
     "evaluate",
     "forward_bf16",
+    "hendrycks_wide_resnet",
     "hold_out",
+    "hook_points",
+    "hook_snippet",
     "keep_teacher_in_eval",
+    "load_published",
     "load_student",
     "mixup_collate",
     "normalize_inside",
@@ -49,5 +58,6 @@ __all__ = [
     "read_recipe",
     "recipe_file",
     "resize_channels",
+    "robust_teacher",
     "warmup_cosine",
 ]

@@ -1,0 +1,137 @@
+"""``mixacm check``."""
+
+import argparse
+from collections.abc import Iterable, Sequence
+
+from ..distributed import choose_device
+from ..preflight.inspection import Inspection, Stage, inspect_recipe
+from ..recipe import RecipeError, read_recipe
+from .common import add_device, add_recipe, positive, set_up_log
+
+EPILOG = """\
+Exit code 0 if the recipe can be trained, warnings or not; 2 if it can't.
+
+examples:
+  mixacm check recipe.yaml
+  mixacm check recipe.yaml --input-shape 3,32,32 --batch-size 2 --random-weights
+"""
+
+
+def shape(text: str) -> tuple[int, int, int]:
+    """Argument type of an image's shape."""
+    sizes = text.split(",")
+    if len(sizes) != 3 or not all(size.isdecimal() and int(size) for size in sizes):
+        raise argparse.ArgumentTypeError(f"expected C,H,W such as 3,32,32; found {text!r}")
+    return tuple(map(int, sizes))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the recipe and what to put in its place."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = (
+        "Run one training step of each stage of a recipe, write nothing, and say what it does,\n"
+        "how long it will take and what looks wrong."
+    )
+    parser.epilog = EPILOG
+    add_recipe(parser, positional=True)
+    add_device(parser)
+    parser.add_argument(
+        "--input-shape",
+        type=shape,
+        metavar="C,H,W",
+        help="use random images in place of every dataset; none is built or downloaded",
+    )
+    parser.add_argument("--batch-size", type=positive, metavar="N", help="in place of the recipe's")
+    parser.add_argument(
+        "--random-weights",
+        action="store_true",
+        help="don't load checkpoints, such as the teacher's",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Check and print."""
+    set_up_log(None)
+    path = args.recipe or args.config
+    if path is None or (args.recipe and args.config):
+        raise RecipeError("", "mixacm check", "expected one recipe, as RECIPE or --config RECIPE")
+    found = inspect_recipe(
+        read_recipe(path, args.overrides),
+        choose_device(args.device),
+        input_shape=args.input_shape,
+        batch_size=args.batch_size,
+        random_weights=args.random_weights,
+    )
+    print("\n".join(report(found)))
+
+
+def report(found: Inspection) -> list[str]:
+    """Lay an inspection out in lines."""
+    lines = []
+    for role, (name, parameters) in found.models.items():
+        ratio = ""
+        if role == "student":
+            ratio = " trained" + (
+                "" if found.size_ratio is None else f" ({found.size_ratio:.4g} %)"
+            )
+        lines.append(f"{role}: {name}, {parameters:,} parameters{ratio}")
+    for stage in found.stages:
+        lines += ["", f"{stage.path}: {stage.epochs} epochs", *_stage(stage)]
+    if found.peak_memory is not None:
+        lines += ["", f"peak memory: {found.peak_memory / 2**20:,.0f} MiB"]
+    if found.suggestion:
+        lines += ["", "no ACMLoss here; lines that would make it MixACM, under train:", ""]
+        lines += [f"{'+' if new else ' '} {line}" for line, new in found.suggestion]
+    lines += ["", f"{len(found.warnings) or 'no'} warning{'s'[: len(found.warnings) != 1]}"]
+    return lines + [f"- {warning}" for warning in found.warnings]
+
+
+def _stage(stage: Stage) -> Iterable[str]:
+    if stage.pairs:
+        heads = ("pair", "side", "module", "activation", "map", "transform")
+        rows = [
+            (
+                f"{end.term}.{end.pair}",
+                end.side,
+                f"{end.path} ({end.io})",
+                "×".join(map(str, end.shape)),
+                str(end.channels),
+                end.transform or "–",
+            )
+            for end in stage.pairs
+        ]
+        yield from table(heads, rows)
+        yield ""
+    heads = ("loss term", "value", "gradient norm")
+    rows = [(t.name, f"{t.value:.4g}", f"{t.gradient_norm:.4g}") for t in stage.terms]
+    yield from table(heads, rows)
+    yield ""
+    speed, seconds = stage.images_per_second, stage.seconds_per_epoch
+    digits = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
+    yield f"{digits} images/s at batch size {stage.batch_size}"
+    if seconds is None:
+        yield f"{duration(1000 / speed)} per 1,000 images; how many there are isn't known here"
+    else:
+        yield (
+            f"{duration(seconds)} per epoch of {stage.images_per_epoch:,} images, "
+            f"{duration(seconds * stage.epochs)} in all, without validation"
+        )
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lay out rows in columns of equal width."""
+    cells = [heads, *rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words, to two digits or so."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.2g} s"

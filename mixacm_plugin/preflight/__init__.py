@@ -1,0 +1,1 @@
+"""``mixacm check``: what a recipe would do, before it costs hours."""

@@ -1,0 +1,198 @@
+"""A training step under observation: its pairs, its loss terms, its hooked tensors, its speed."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchdistill.common.module_util import get_module
+from torchdistill.core.distillation import DistillationBox
+
+from .. import checks
+from ..building import Box, unpack
+from ..channel_maps import channel_map
+from ..losses import IO, SIDES, ACMLoss
+
+MOST_TIMED_STEPS = 20
+
+
+@dataclass(frozen=True)
+class PairEnd:
+    """One side of a pair: what is hooked, and what becomes of it.
+
+    Args:
+        term: of the loss.
+        pair: its name.
+        side: ``teacher`` or ``student``.
+        path: of the hooked module.
+        io: its ``input`` or ``output``.
+        shape: of an image's activation.
+        channels: of its channel map, before any transform.
+        transform: what changes this side's channel count; empty where nothing does.
+    """
+
+    term: str
+    pair: str
+    side: str
+    path: str
+    io: str
+    shape: tuple[int, ...]
+    channels: int
+    transform: str
+
+
+@dataclass(frozen=True)
+class Term:
+    """A weighted term of the loss in the first step, and the norm of its gradient."""
+
+    name: str
+    value: float
+    gradient_norm: float
+
+
+@contextmanager
+def watched_hooks(
+    models: Mapping[str, nn.Module], stage: Mapping[str, Any], path: str, warnings: list[str]
+) -> Iterator[None]:
+    """Warn of hooked tensors that are changed in place while the block runs.
+
+    Args:
+        models: the plain model of each role.
+        stage: part of the recipe with ``forward_hook``.
+        path: of that part.
+        warnings: gets a line for each such tensor.
+    """
+    seen: dict[str, tuple[Tensor, int]] = {}
+    handles = []
+
+    def note(where: str, value: Any) -> None:
+        value = value[0] if isinstance(value, tuple) and value else value
+        if isinstance(value, Tensor):
+            seen[where] = (value, value._version)
+
+    roles = SIDES if "teacher" in models else ("student",)
+    for role in roles:
+        section = role if "teacher" in models else "model"
+        hooks = checks.get(stage, f"{section}.forward_hook") or {}
+        for io in IO:
+            for module_path in hooks.get(io) or []:
+                try:
+                    module = get_module(models[role], module_path)
+                except (AttributeError, KeyError):  # of a model that the host has redesigned
+                    continue
+                where = f"{path}.{section}.forward_hook.{io}: {module_path}"
+                # An input is noted before the module runs, which may itself change it.
+                register = (
+                    module.register_forward_pre_hook
+                    if io == "input"
+                    else module.register_forward_hook
+                )
+                handles.append(register(lambda *a, w=where: note(w, a[-1])))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    for where, (value, version) in seen.items():
+        if value._version != version:
+            warnings.append(
+                f"{where} is changed in place after it is hooked (by an in-place activation, most "
+                "likely), so the loss sees something else; hook the input of the module after it"
+            )
+
+
+@contextmanager
+def recorded_terms(criterion: nn.Module, pairs: list[PairEnd]) -> Iterator[dict[str, Tensor]]:
+    """Record the terms of the host's loss while the block runs.
+
+    Args:
+        criterion: the host's loss.
+        pairs: gets both sides of each pair of an ``ACMLoss``.
+
+    Yields:
+        A dict that gets each weighted term by name, with its graph.
+    """
+    terms: dict[str, Tensor] = {}
+    handles = []
+    for name, (term, weight) in getattr(criterion, "term_dict", {}).items():
+
+        def hook(
+            module: nn.Module, args: Any, output: Tensor, name: str = name, weight: float = weight
+        ) -> None:
+            terms[name] = weight * output
+            if isinstance(module, ACMLoss):
+                pairs.extend(_pairs(name, module, args))
+
+        handles.append(term.register_forward_hook(hook))
+    try:
+        yield terms
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _pairs(term: str, loss: ACMLoss, args: Sequence[Any]) -> Iterator[PairEnd]:
+    hooked = {"student": args[0], "teacher": args[1]}
+    for name, pair in loss.pairs.items():
+        ends = {side: (pair[side]["path"], pair[side]["io"]) for side in SIDES}
+        activations = {side: hooked[side][path][io] for side, (path, io) in ends.items()}
+        with torch.no_grad():
+            maps = {s: channel_map(a, mapping=loss.mapping) for s, a in activations.items()}
+        counts = {side: values.shape[1] for side, values in maps.items()}
+        transform, kind = pair["transform"], ""
+        if transform is not None and "module" in transform:
+            kind = f"learnable {type(transform['module']).__name__}"
+        elif transform is not None and counts["teacher"] != counts["student"]:
+            kind = transform["kind"]
+        for side, (path, io) in ends.items():
+            shape = tuple(activations[side].shape[1:])
+            own = kind if transform is not None and transform["side"] == side else ""
+            yield PairEnd(term, name, side, path, io, shape, counts[side], own)
+
+
+def student_of(box: Box) -> nn.Module:
+    """Return the model that a box trains."""
+    return box.student_model if isinstance(box, DistillationBox) else box.model
+
+
+def measured_terms(student: nn.Module, terms: Mapping[str, Tensor]) -> list[Term]:
+    """Return value and gradient norm of each term; no gradient is left in the student."""
+    parameters = [p for p in student.parameters() if p.requires_grad]
+    measured = []
+    for name, value in terms.items():
+        norm = 0.0
+        if value.requires_grad:
+            gradients = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+            squares = [g.detach().float().square().sum() for g in gradients if g is not None]
+            norm = float(sum(squares)) ** 0.5
+        measured.append(Term(name, float(value.detach()), norm))
+    return measured
+
+
+def images_per_second(box: Box, device: torch.device, seconds: float) -> float:
+    """Train some more steps, with loading their data, and return their speed.
+
+    Args:
+        box: that has made a step, as a warm-up.
+        device: to wait for.
+        seconds: how long, at least for a step.
+    """
+    images, steps, started = 0, 0, time.perf_counter()
+    for batch in _repeated(box.train_data_loader):
+        sample, targets, extra = unpack(batch, device)
+        box.post_forward_process(loss=box.forward_process(sample, targets, extra))
+        images, steps = images + len(sample), steps + 1
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if steps == MOST_TIMED_STEPS or time.perf_counter() - started > seconds:
+            break
+    return images / (time.perf_counter() - started)
+
+
+def _repeated(loader: DataLoader) -> Iterator[Any]:
+    while True:
+        yield from loader

@@ -1,0 +1,102 @@
+"""What a recipe may well be meant to do, but most likely isn't: the host's traps, in words."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+from torch.utils.data import SequentialSampler
+
+from .. import checks
+from ..recipe import Recipe, walk
+
+KD_LOSSES = ("KDLoss", "LogitStdKDLoss")
+# Arguments that are the length of a whole schedule.
+SCHEDULE_LENGTHS = ("T_max", "epochs", "total_steps")
+
+
+def recipe_warnings(
+    config: Mapping[str, Any], steps_per_epoch: int | None, *, random_weights: bool = False
+) -> Iterator[str]:
+    """Yield what is likely to be wrong with a built recipe.
+
+    Args:
+        config: the built recipe, already accepted by ``checks.check_config``.
+        steps_per_epoch: batches in an epoch; ``None`` if unknown.
+        random_weights: whether checkpoints were left out on purpose.
+    """
+    if not random_weights:
+        yield from _random_teacher(config)
+    for path, stage in checks.stages(config):
+        for where, term in checks.terms(stage, path):
+            yield from _kd_weights(where, term)
+        yield from _schedule(path, stage, steps_per_epoch)
+        yield from _mixup_order(path, stage)
+
+
+def normalising_datasets(recipe: Recipe) -> Iterator[str]:
+    """Yield a warning for each dataset that normalises, as seen in the YAML alone."""
+    for path, node in walk(recipe.root):
+        if (
+            path.startswith("datasets.")
+            and isinstance(node, yaml.ScalarNode)
+            and node.value.endswith("Normalize")
+        ):
+            yield (
+                f"{path}: the dataset normalises its images, so ε wouldn't mean pixels; normalise "
+                "inside the model (dm_wide_resnet, normalized)"
+            )
+
+
+def _random_teacher(config: Mapping[str, Any]) -> Iterator[str]:
+    path = checks.model_sections(config).get("teacher")
+    section = checks.get(config, path) if path else None
+    if section is None or section.get("src_ckpt") or section["key"] == "robust_teacher":
+        return
+    kwargs = section["kwargs"] or {}
+    sources = [checks.get(stage, "teacher.src_ckpt") for _, stage in checks.stages(config)]
+    loaded = [kwargs.get("pretrained"), kwargs.get("weights"), section.get("repo_or_dir")]
+    if not any(loaded + sources):
+        yield f"{path}: no src_ckpt, so the teacher's weights are random"
+
+
+def _kd_weights(where: str, term: Mapping[str, Any]) -> Iterator[str]:
+    key, kwargs = checks.get(term, "criterion.key"), checks.get(term, "criterion.kwargs") or {}
+    if key in KD_LOSSES and not kwargs.get("alpha"):
+        beta = kwargs.get("beta", "1 - alpha")
+        yield (
+            f"{where}.criterion.kwargs.alpha: with {kwargs.get('alpha')} the host's {key} is the "
+            f"bare KL divergence, without beta ({beta}) and temperature² "
+            f"({kwargs.get('temperature')}²); give a small alpha, or put them into weight"
+        )
+
+
+def _schedule(path: str, stage: Mapping[str, Any], steps_per_epoch: int | None) -> Iterator[str]:
+    scheduler = stage.get("scheduler")
+    if not scheduler:
+        return
+    kwargs, every = scheduler.get("kwargs") or {}, scheduler.get("scheduling_step", 0)
+    epochs, unit = stage["num_epochs"], "epochs"
+    steps = epochs
+    if every:
+        if steps_per_epoch is None:
+            return
+        steps, unit = epochs * steps_per_epoch // every, f"steps ({epochs} epochs)"
+    where = f"{path}.scheduler.kwargs"
+    per_epoch = kwargs.get("steps_per_epoch", 1)
+    for name in SCHEDULE_LENGTHS:
+        length = kwargs.get(name)
+        if length is not None and length * (per_epoch if name == "epochs" else 1) != steps:
+            yield f"{where}.{name}: the schedule is {length} long, the stage {steps} {unit}"
+    late = [m for m in kwargs.get("milestones", ()) if m >= steps]
+    if late:
+        yield f"{where}.milestones: {late} are never reached in {steps} {unit}"
+
+
+def _mixup_order(path: str, stage: Mapping[str, Any]) -> Iterator[str]:
+    loader = stage.get("train_data_loader") or {}
+    in_order = checks.get(loader, "sampler.class_or_func") is SequentialSampler
+    if in_order and str(loader.get("collate_fn", "")).startswith("mixup_collate("):
+        yield (
+            f"{path}.train_data_loader.sampler: mixup mixes neighbours in a batch, and the sampler "
+            "keeps their order; use torch.utils.data.RandomSampler"
+        )
