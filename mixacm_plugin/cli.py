@@ -7,15 +7,31 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import evaluate, quickstart, recipes, show, train
+from .commands import (
+    check,
+    evaluate,
+    plot,
+    quickstart,
+    recipes,
+    report,
+    show,
+    study,
+    teachers,
+    train,
+)
 from .recipe import RecipeError
 
 COMMANDS = {
     "train": (train, "train the student of a recipe (the command torchdistill)"),
+    "check": (check, "try a recipe for a step: what it does, how long it takes, what looks wrong"),
     "evaluate": (evaluate, "measure clean, PGD or AutoAttack accuracy"),
     "quickstart": (quickstart, "see robustness transfer, in minutes on a CPU"),
     "recipes": (recipes, "list or copy the shipped recipes"),
+    "teachers": (teachers, "list published robust teachers"),
     "show": (show, "print a recipe with its overrides"),
+    "study": (study, "run a study: rows of overrides, cached, to a table and pictures"),
+    "report": (report, "write a study as one HTML page"),
+    "plot": (plot, "draw channel maps, or the course of training"),
 }
 
 

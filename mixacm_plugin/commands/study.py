@@ -10,11 +10,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..plots_study import draw_all
+from ..plots.study import draw_all
 from ..recipe import RecipeError
-from ..study import Run, read_study, resolve, with_seeds
-from ..study_runner import Cluster, Processes, collect, epochs_done, is_done, run_all
-from ..tables import write_tables
+from ..studies.execute import is_done
+from ..studies.launchers import Cluster, Processes
+from ..studies.runner import collect, epochs_done, run_all
+from ..studies.study import Run, read_study, resolve, with_seeds
+from ..studies.tables import write_tables
 from .common import add_device, positive, set_up_log
 
 logger = logging.getLogger("mixacm")

@@ -12,10 +12,11 @@ from typing import Any
 
 import yaml
 
-from . import checks
-from .evaluation import Attack
-from .library import recipe_file
-from .recipe import Recipe, RecipeError, nearest, read_recipe
+from .. import checks
+from ..evaluation import Attack
+from ..library import recipe_names
+from ..plots.study import check_plots
+from ..recipe import Recipe, RecipeError, nearest, read_recipe
 
 STUDY_KEYS = (
     "title",
@@ -161,6 +162,11 @@ def read_study(path: str | os.PathLike[str], scale: str | None = None) -> Study:
             measurements.append(Measurement(Attack(spec.pop("attack"), **spec), n))
         except (KeyError, TypeError, ValueError) as problem:
             raise error(f"evaluate.{index}", f"{type(problem).__name__}: {problem}") from problem
+    plots = merged.get("plots") or [{"kind": "bars"}]
+    try:
+        check_plots(plots, [row.name for row in rows])
+    except ValueError as problem:
+        raise error("plots", str(problem)) from problem
     return Study(
         path=path,
         name=Path(path).stem,
@@ -170,7 +176,7 @@ def read_study(path: str | os.PathLike[str], scale: str | None = None) -> Study:
         measurements=measurements,
         rows=rows,
         reference=merged.get("reference"),
-        plots=merged.get("plots") or [{"kind": "bars"}],
+        plots=plots,
     )
 
 
@@ -188,10 +194,10 @@ def _base_file(base: str, study: str, where: str, error: Any) -> str:
     beside = Path(study).parent / base
     if beside.is_file():
         return os.path.relpath(beside)
-    try:
-        return recipe_file(base)
-    except FileNotFoundError as problem:
-        raise error(where, f"no file {beside} and {problem}") from problem
+    if base not in recipe_names():
+        hint = nearest(base, recipe_names())
+        raise error(where, f"no file {beside} and no shipped recipe {base!r}.{hint}")
+    return base
 
 
 def resolve(study: Study, cache: Path, overrides: list[str] | None = None) -> list[Run]:

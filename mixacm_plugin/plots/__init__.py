@@ -1,0 +1,1 @@
+"""Figures, legible in print and without telling red from green."""

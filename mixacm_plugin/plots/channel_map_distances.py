@@ -1,0 +1,196 @@
+"""Mean channel maps of trained models, and how far each is from the teacher's."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from .. import checks
+from ..building import check_images, unpack
+from ..channel_maps import channel_map, normalize_map
+from ..losses import IO, SIDES
+from ..recipe import Recipe
+from ..transforms import resize_channels
+
+
+@dataclass(frozen=True)
+class Block:
+    """A hook point: where a model's activation is taken.
+
+    Args:
+        name: of the block.
+        path: of the module, for each role.
+        io: ``input`` or ``output`` of the module, for each role.
+        kind: pooling that makes channel counts equal, as in ``resize_channels``, if any.
+    """
+
+    name: str
+    path: Mapping[str, str]
+    io: Mapping[str, str]
+    kind: str | None = None
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far a model's mean channel map of a block is from the teacher's.
+
+    Args:
+        model: its name.
+        block: its name.
+        sorted_l2: ℓ2 distance of the sorted maps: of the two curves in the picture.
+        cosine: cosine similarity channel by channel, 1 where the maps agree; ``None`` where
+            channel counts differ and no pooling makes them equal.
+        l2: ℓ2 distance channel by channel; ``None`` likewise.
+    """
+
+    model: str
+    block: str
+    sorted_l2: float
+    cosine: float | None
+    l2: float | None
+
+
+def blocks_of(recipe: Recipe, given: Sequence[str] = ()) -> tuple[list[Block], str]:
+    """Hook points and mapping: of the recipe's first ACMLoss, or the hook points that are given.
+
+    Args:
+        recipe: of it only ``train`` is built, and only where nothing is given.
+        given: ``module.path:output`` or ``module.path:input`` each, for all models.
+
+    Raises:
+        RecipeError: on a malformed hook point, or if the recipe has no ACMLoss.
+    """
+    if given:
+        blocks = []
+        for text in given:
+            path, separator, io = text.rpartition(":")
+            if not separator or io not in IO:
+                raise recipe.error(f"--blocks {text}", "expected MODULE.PATH:output or :input")
+            blocks.append(Block(path, dict.fromkeys(SIDES, path), dict.fromkeys(SIDES, io)))
+        return blocks, "mean"
+    config = {"train": recipe.build("train")}
+    for path, stage in checks.stages(config):
+        for _, term in checks.terms(stage, path):
+            if checks.get(term, "criterion.key") == "ACMLoss":
+                kwargs = term["criterion"]["kwargs"]
+                blocks = [
+                    Block(
+                        name,
+                        {side: pair[side]["path"] for side in SIDES},
+                        {side: pair[side]["io"] for side in SIDES},
+                        ((pair.get("transform") or kwargs.get("transform")) or {}).get("kind"),
+                    )
+                    for name, pair in kwargs["pairs"].items()
+                ]
+                return blocks, kwargs.get("mapping", "mean")
+    raise recipe.error("train", "no ACMLoss names hook points here; give them with --blocks")
+
+
+@torch.no_grad()
+def mean_channel_maps(
+    model: nn.Module,
+    dataset: Dataset,
+    blocks: Sequence[Block],
+    *,
+    role: str = "student",
+    mapping: str = "mean",
+    n: int = 500,
+    seed: int = 0,
+    batch_size: int = 250,
+    device: torch.device | str = "cpu",
+) -> dict[str, Tensor]:
+    """Average each block's normalised channel map over images.
+
+    Args:
+        model: takes ``(N, 3, H, W)`` in [0, 1]; put into eval mode.
+        dataset: yields ``(image, label)``, images in [0, 1].
+        blocks: where to look.
+        role: whose end of a block this model has, ``teacher`` or ``student``.
+        mapping: see ``channel_map``.
+        n: number of images, drawn with ``seed``, the same for every model and as in ``evaluate``.
+        seed: of that choice.
+        batch_size: images at a time.
+        device: where to run.
+
+    Returns:
+        A block's name to its map, ``(C,)``.
+
+    Raises:
+        ValueError: if there are fewer than ``n`` images, one isn't in [0, 1], or the model lacks
+            a block's module.
+
+    Source: MixACM, supplement A.2 and figure 4.
+    """
+    size = len(dataset)
+    if not 1 <= n <= size:
+        raise ValueError(f"n must be between 1 and the {size} images of the dataset; found {n}")
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))[:n].tolist()
+    modules = dict(model.named_modules())
+    sums: dict[str, Tensor] = {}
+    handles = []
+    for block in blocks:
+        path, io = block.path[role], block.io[role]
+        if path not in modules:
+            raise ValueError(f"{type(model).__name__} has no module {path!r} (block {block.name})")
+
+        # Mapped at once: a later in-place ReLU would change the tensor.
+        def hook(
+            _: nn.Module, args: Any, output: Tensor, name: str = block.name, io: str = io
+        ) -> None:
+            maps = normalize_map(
+                channel_map(output if io == "output" else args[0], mapping=mapping)
+            )
+            sums[name] = sums.get(name, 0) + maps.sum(0).double().cpu()
+
+        handles.append(modules[path].register_forward_hook(hook))
+    try:
+        model = model.to(device).eval()
+        for batch in DataLoader(Subset(dataset, order), batch_size=batch_size):
+            images, _, _ = unpack(batch, torch.device(device))
+            check_images(images)
+            model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {block.name: sums[block.name] / n for block in blocks}
+
+
+def distances(
+    maps: Mapping[str, Mapping[str, Tensor]], blocks: Sequence[Block], *, teacher: str = "teacher"
+) -> list[Distance]:
+    """Distances of each model's mean channel maps to the teacher's.
+
+    Args:
+        maps: a model's name to its maps from ``mean_channel_maps``.
+        blocks: where the maps were taken.
+        teacher: name of the model to compare with.
+    """
+    found = []
+    for model in maps:
+        for block in blocks:
+            if model == teacher:
+                continue
+            own, other = maps[model][block.name], maps[teacher][block.name]
+            length = min(len(own), len(other))
+            curves = resampled(own.sort()[0], length) - resampled(other.sort()[0], length)
+            cosine = l2 = None
+            if len(own) != len(other) and block.kind is not None:
+                own = resize_channels(own[None], length, kind=block.kind)[0]
+                other = resize_channels(other[None], length, kind=block.kind)[0]
+            if len(own) == len(other):
+                cosine = float(F.cosine_similarity(own, other, dim=0))
+                l2 = float(torch.linalg.vector_norm(own - other))
+            distance = float(torch.linalg.vector_norm(curves))
+            found.append(Distance(model, block.name, distance, cosine, l2))
+    return found
+
+
+def resampled(curve: Tensor, length: int) -> Tensor:
+    """Interpolate a curve, ``(C,)``, to another length, its ends kept."""
+    if len(curve) == length:
+        return curve
+    return F.interpolate(curve[None, None], length, mode="linear", align_corners=True)[0, 0]

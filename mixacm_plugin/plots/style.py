@@ -1,0 +1,223 @@
+"""Figures, legible in print and without telling red from green."""
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which stay apart under the common colour-vision deficiencies; the first
+# three do so in grey too.
+COLOURS = ("#56B4E9", "#D55E00", "#333333", "#009E73", "#CC79A7", "#E69F00", "#0072B2")
+# Beside the colour, so that lines stay apart in grey: (marker, line style).
+# Dotted is for what to compare with.
+LINES = (
+    ("o", "-"),
+    ("s", "--"),
+    ("D", "-."),
+    ("^", (0, (8, 2))),
+    ("v", "-"),
+    ("P", "--"),
+    ("X", "-."),
+)
+WIDTH = 5.2  # inches: fits a page, and shrunk to a phone's screen can still be read
+MISSING = (float("nan"),) * 3
+Point = tuple[float, tuple[float, float, float]]  # x, and an accuracy with its error bar's ends
+
+
+class NothingToShow(Exception):
+    """A plot's rows have nothing that it could show."""
+
+
+def new_figure(width: float, height: float, title: str = "") -> Figure:
+    """Return an empty figure of a size in inches, its title broken into lines that fit."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    if title:
+        figure.suptitle(wrapped(title, width), fontsize=9)
+    return figure
+
+
+def wrapped(title: str, width: float) -> str:
+    """Break each line of a title to a width in inches."""
+    return "\n".join(textwrap.fill(line, int(13 * width)) for line in title.splitlines())
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Save a figure as PNG and SVG, byte for byte the same each time; return the files.
+
+    Args:
+        figure: what to save.
+        stem: path without an ending.
+    """
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    files = [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "svg")]
+    figure.savefig(files[0], dpi=200)
+    with mpl.rc_context({"svg.hashsalt": "mixacm"}):
+        figure.savefig(files[1], metadata={"Date": None})
+    return files
+
+
+def bar_chart(
+    path: str | Path,
+    rows: Sequence[str],
+    series: Mapping[str, Sequence[tuple[float, float, float]]],
+    *,
+    title: str,
+) -> Figure:
+    """Draw grouped bars of accuracies with error bars.
+
+    Args:
+        path: file to write; its ending decides the format.
+        rows: name of each group.
+        series: name to, for each group, the value and the ends of its error bar, as fractions.
+        title: says what the figures hold for.
+    """
+    figure = Figure(figsize=(1.5 + 1.5 * len(rows), 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    width = 0.8 / len(series)
+    for index, (name, values) in enumerate(series.items()):
+        bars = axes.bar(
+            _offsets(len(rows), index, len(series)),
+            [100 * value for value, _, _ in values],
+            width * 0.94,
+            yerr=_errors(values),
+            capsize=2.5,
+            ecolor="#888888",
+            color=COLOURS[index],
+            label=name,
+        )
+        axes.bar_label(bars, fmt="%.0f", padding=1, fontsize=8)
+    axes.set_xticks(range(len(rows)), rows)
+    axes.set_ylabel("accuracy (%)")
+    axes.set_ylim(0, 106)
+    axes.set_yticks(range(0, 101, 20))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(title, fontsize=10)
+    axes.legend(frameon=False, ncols=len(series), loc="upper center", bbox_to_anchor=(0.5, -0.1))
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    return figure
+
+
+def horizontal_bars(
+    rows: Sequence[str],
+    series: Mapping[str, Sequence[tuple[float, float, float]]],
+    *,
+    title: str,
+    lines: Mapping[str, float] | None = None,
+) -> Figure:
+    """Draw grouped bars of accuracies from top to bottom, for any number of rows, long names too.
+
+    Args:
+        rows: name of each group.
+        series: as ``bar_chart`` has it; ``MISSING`` where a row has no figure.
+        title: says what the figures hold for.
+        lines: a series' name to the accuracy, a fraction, at which to draw a dotted line.
+    """
+    height = 0.95 + len(rows) * (0.12 + 0.17 * len(series)) + 0.15 * title.count("\n")
+    figure = new_figure(WIDTH, height, title)
+    axes = figure.subplots()
+    for index, (name, values) in enumerate(series.items()):
+        positions = _offsets(len(rows), index, len(series))
+        colour = COLOURS[index % len(COLOURS)]
+        bars = axes.barh(
+            positions,
+            [100 * value for value, _, _ in values],
+            0.8 / len(series) * 0.92,
+            xerr=_errors(values),
+            capsize=2,
+            ecolor="#888888",
+            color=colour,
+            label=name,
+        )
+        labels = ["" if value != value else f"{100 * value:.1f}" for value, _, _ in values]
+        axes.bar_label(bars, labels, padding=2, fontsize=7)
+        if lines and name in lines:
+            axes.axvline(100 * lines[name], color=colour, linestyle=":", linewidth=1.5, zorder=3)
+    for position in range(len(rows)):
+        if all(values[position][0] != values[position][0] for values in series.values()):
+            axes.text(1, position, "failed", va="center", fontsize=8, style="italic")
+    axes.set_yticks(range(len(rows)), [textwrap.fill(row, 24) for row in rows], fontsize=8)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel("accuracy (%)", fontsize=8)
+    axes.set_xlim(0, 108)
+    axes.set_xticks(range(0, 101, 20))
+    axes.tick_params(axis="x", labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(frameon=False, ncols=len(series), loc="outside lower center", fontsize=8)
+    return figure
+
+
+def line_panels(
+    panels: Mapping[str, Mapping[str, Sequence[Point]]],
+    *,
+    title: str,
+    label: str,
+    levels: Mapping[str, Mapping[str, float]] | None = None,
+) -> tuple[Figure, list[Axes]]:
+    """Draw accuracies against a number, a line for each series, with error bars.
+
+    Args:
+        panels: a panel's title to its lines, a line's name to its points; accuracies as fractions.
+        title: says what the figures hold for.
+        label: of the horizontal axis.
+        levels: a panel's title and a line's name to where to draw a dotted horizontal line.
+    """
+    across = min(len(panels), 2)
+    down = math.ceil(len(panels) / 2)
+    figure = new_figure(WIDTH, 0.9 + (2.1 if across > 1 else 2.6) * down, title)
+    axes = list(figure.subplots(down, across, squeeze=False).flat)
+    for unused in axes[len(panels) :]:
+        unused.set_visible(False)
+    axes = axes[: len(panels)]
+    handles = {}
+    for here, (panel, lines) in zip(axes, panels.items(), strict=True):
+        colours = {}
+        for index, (name, points) in enumerate(lines.items()):
+            colours[name] = COLOURS[index % len(COLOURS)]
+            marker, style = LINES[index % len(LINES)]
+            handles[name] = here.errorbar(
+                [x for x, _ in points],
+                [100 * value for _, (value, _, _) in points],
+                yerr=_errors([accuracy for _, accuracy in points]) if points else None,
+                color=colours[name],
+                marker=marker,
+                linestyle=style,
+                markersize=4.5,
+                linewidth=1.5,
+                capsize=2,
+                elinewidth=0.8,
+            )
+        for name, level in (levels or {}).get(panel, {}).items():
+            colour = colours.get(name, "#333333")
+            here.axhline(100 * level, color=colour, linestyle=":", linewidth=1.5)
+        here.set_title(panel, fontsize=9)
+        here.set_xlabel(label, fontsize=8)
+        here.set_ylabel("accuracy (%)", fontsize=8)
+        here.tick_params(labelsize=8)
+        here.spines[["top", "right"]].set_visible(False)
+        here.grid(axis="y", color="#dddddd", linewidth=0.6)
+    if any(handles):
+        columns = min(len(handles), 4)
+        legend = {"frameon": False, "fontsize": 8, "handlelength": 3}
+        figure.legend(
+            handles.values(), handles, ncols=columns, loc="outside lower center", **legend
+        )
+    return figure, axes
+
+
+def _offsets(rows: int, index: int, series: int) -> list[float]:
+    return [row + (index - (series - 1) / 2) * 0.8 / series for row in range(rows)]
+
+
+def _errors(values: Sequence[tuple[float, float, float]]) -> list[list[float]]:
+    return [
+        [100 * (value - low) for value, low, _ in values],
+        [100 * (high - value) for value, _, high in values],
+    ]

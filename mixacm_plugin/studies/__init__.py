@@ -1,0 +1,1 @@
+"""Studies: from one file to the paper's tables and pictures."""

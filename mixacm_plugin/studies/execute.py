@@ -1,0 +1,113 @@
+"""One run of a study: prepared in a folder, then executed there, in a process of its own."""
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..checkpoints import CheckpointError, load_checkpoint
+from ..distributed import choose_device
+from ..evaluation import Attack, evaluate, evaluation_dataset, load_model
+from ..recipe import RecipeError, read_recipe
+from ..training import Training
+from .study import Run, Study
+
+
+def is_done(run: Run, study: Study) -> bool:
+    """Whether a run is trained and has all of the study's measurements."""
+    accuracies = run.result.get("accuracies", {})
+    return all(measurement.key in accuracies for measurement in study.measurements)
+
+
+def prepare(run: Run, study: Study, device: str | None) -> None:
+    """Write down in a run's folder what ``execute`` needs."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    (run.folder / "recipe.yaml").write_text(run.recipe.text(), encoding="utf-8")
+    task = {
+        "seed": run.seed,
+        "device": device,
+        "measurements": [
+            {"attack": asdict(m.attack), "n": m.n, "key": m.key} for m in study.measurements
+        ],
+    }
+    _write(run.folder / "task.json", task)
+
+
+def execute(folder: str | os.PathLike[str]) -> None:
+    """Do what is missing of a prepared run: train, or go on training, then measure.
+
+    Args:
+        folder: the run's, from ``prepare``; results go into its ``result.json``.
+
+    Raises:
+        RecipeError: if the recipe can't be run.
+    """
+    folder = Path(folder)
+    task = json.loads((folder / "task.json").read_text())
+    recipe = read_recipe(folder / "recipe.yaml")
+    device = choose_device(task["device"])
+    result_file = folder / "result.json"
+    if not result_file.exists():
+        training = Training(recipe, device, task["seed"])
+        if _can_resume(training.last_ckpt):
+            training.resume(str(training.last_ckpt))
+        training.run()
+        _write(result_file, _training_result(training))
+    result = json.loads(result_file.read_text())
+    model, dataset = load_model(recipe), evaluation_dataset(recipe)
+    for spec in task["measurements"]:
+        if spec["key"] not in result["accuracies"]:
+            attack = Attack(**spec["attack"])
+            accuracy = evaluate(model, dataset, attack, n=spec["n"], device=device)
+            result["accuracies"][spec["key"]] = accuracy.to_json()
+            _write(result_file, result)
+
+
+def _can_resume(checkpoint: Path) -> bool:
+    try:
+        return "epoch" in load_checkpoint(checkpoint)
+    except CheckpointError:
+        return False
+
+
+def _training_result(training: Training) -> dict[str, Any]:
+    lines = [json.loads(line) for line in training.metrics_file.read_text().splitlines()]
+    images = sum(line["images_per_second"] for line in lines) / len(lines)
+    teacher = training.models.get("teacher")
+    return {
+        "parameters": _parameters(training.models["student"]),
+        "teacher_parameters": None if teacher is None else _parameters(teacher),
+        "train_seconds": sum(line["seconds"] for line in lines),
+        "seconds_per_step": training.box.train_data_loader.batch_size / images,
+        "accuracies": {},
+    }
+
+
+def _parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _write(file: Path, content: Any) -> None:
+    temporary = file.with_name(f".{file.name}.tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(temporary, file)
+
+
+def main(folder: str) -> int:
+    """Execute a run in a process of its own; the last line printed says what went wrong."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    try:
+        execute(folder)
+    except RecipeError as error:
+        print(error)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,121 @@
+"""Run a study's rows and seeds, cached and resumable, and gather the results."""
+
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from .execute import is_done, prepare
+from .launchers import Launcher
+from .study import Measurement, Run, Study
+
+PACKAGES = ("mixacm-plugin", "torch", "torchvision", "torchdistill", "pyautoattack")
+
+
+def run_all(
+    study: Study,
+    runs: Sequence[Run],
+    launcher: Launcher,
+    *,
+    device: str | None = None,
+    report: Callable[[str], None] = print,
+    watch: Callable[[list[Run], int, int], None] | None = None,
+    poll_seconds: float = 0.5,
+) -> dict[str, str]:
+    """Run what isn't done; failures are reported and don't stop the others.
+
+    Args:
+        study: says what to measure.
+        runs: from ``resolve``; equal ones run once.
+        launcher: where to run.
+        device: name of the device, by default CUDA where there is one.
+        report: called with a line when a run starts or ends.
+        watch: called now and then with the active runs and how many are finished, of how many.
+        poll_seconds: how often to look.
+
+    Returns:
+        Error messages of the failed runs, by key.
+    """
+    waiting = list({run.key: run for run in runs if not is_done(run, study)}.values())
+    total, active, errors = len(waiting), [], {}
+    try:
+        while waiting or active:
+            while waiting and len(active) < launcher.jobs:
+                run = waiting.pop(0)
+                prepare(run, study, device)
+                launcher.submit(run)
+                active.append(run)
+                report(f"started {run.row.name}, seed {run.seed}")
+            for run in [run for run in active if launcher.finished(run)]:
+                active.remove(run)
+                if is_done(run, study):
+                    report(f"finished {run.row.name}, seed {run.seed}")
+                else:
+                    errors[run.key] = launcher.error(run)
+                    report(f"failed {run.row.name}, seed {run.seed}: {errors[run.key]}")
+            if watch is not None:
+                watch(active, total - len(waiting) - len(active), total)
+            if active:
+                time.sleep(poll_seconds)
+    finally:
+        launcher.stop()
+    return errors
+
+
+def epochs_done(run: Run) -> int:
+    """Epochs that a run has trained so far."""
+    file = run.folder / "metrics.jsonl"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def collect(study: Study, runs: Sequence[Run], errors: dict[str, str]) -> dict[str, Any]:
+    """Gather every figure with its setting: the content of a study's ``results.json``."""
+    rows = []
+    # Rows without a teacher, such as adversarial training, are compared with the others' teacher.
+    teachers = [run.result.get("teacher_parameters") for run in runs]
+    a_teacher = next(filter(None, teachers), None)
+    for row in study.rows:
+        own = [run for run in runs if run.row == row]
+        results = [run.result for run in own]
+        first = next((result for result in results if result), {})
+        parameters, teacher = first.get("parameters"), first.get("teacher_parameters") or a_teacher
+        rows.append(
+            {
+                "name": row.name,
+                "overrides": row.overrides,
+                "reference": row.reference,
+                "parameters": parameters,
+                "size_ratio": parameters / teacher if parameters and teacher else None,
+                "runs": [
+                    _collect_run(run, result, study.measurements, errors.get(run.key))
+                    for run, result in zip(own, results, strict=True)
+                ],
+            }
+        )
+    return {
+        "study": study.name,
+        "title": study.title,
+        "scale": study.scale,
+        "packages": {name: version(name) for name in PACKAGES},
+        "reference": study.reference,
+        "plots": study.plots,
+        "rows": rows,
+    }
+
+
+def _collect_run(
+    run: Run, result: dict[str, Any], measurements: Sequence[Measurement], error: str | None
+) -> dict[str, Any]:
+    accuracies = result.get("accuracies", {})
+    done = all(measurement.key in accuracies for measurement in measurements)
+    return {
+        "seed": run.seed,
+        "status": "done" if done else "failed",
+        "error": None if done else error or "not run",
+        "train_seconds": result.get("train_seconds"),
+        "seconds_per_step": result.get("seconds_per_step"),
+        "recipe_hash": run.key,
+        "checkpoint": (run.folder / "student.pt").as_posix(),
+        "command": run.command,
+        "accuracies": [accuracies[m.key] for m in measurements if m.key in accuracies],
+    }

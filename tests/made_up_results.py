@@ -1,0 +1,103 @@
+"""A study's results.json with round figures, to compare tables and pictures with."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+WEIGHT = "train.criterion.kwargs.sub_terms.acm.weight"
+SIZE = "models.student_model.kwargs"
+LABEL = "paper, WRN-34-10 (attack not stated)"
+COMMAND = "torchdistill --config recipe.yaml --set train.num_epochs=2 --seed"
+
+
+def accuracy(name: str, correct: int, clean: int, n: int, **attack: Any) -> dict[str, Any]:
+    defaults = {"norm": "Linf", "eps": "0.15", "steps": 20, "step_size": "0.02", "restarts": 1}
+    return {
+        "attack": {"name": name, **defaults, **attack},
+        "correct": correct,
+        "clean_correct": clean,
+        "n": n,
+        "seed": 0,
+        "accuracy": correct / n,
+        "clean_accuracy": clean / n,
+        "interval_95": [0.0, 1.0],
+    }
+
+
+def done(seed: int, clean: int, pgd: int, seconds_per_step: float = 0.01, **more: Any) -> dict:
+    """A run with so many of 500 images right."""
+    return {
+        "seed": seed,
+        "status": "done",
+        "error": None,
+        "train_seconds": 30.4,
+        "seconds_per_step": seconds_per_step,
+        "recipe_hash": "0123456789abcdef",
+        "command": f"{COMMAND} {seed}",
+        "accuracies": [accuracy("clean", clean, clean, 500), accuracy("pgd", pgd, clean, 500)],
+        **more,
+    }
+
+
+def failed(seed: int, error: str = "recipe.yaml: train: the loss became nan") -> dict[str, Any]:
+    run = done(seed, 0, 0)
+    empty = {"train_seconds": None, "seconds_per_step": None, "accuracies": []}
+    return {**run, **empty, "status": "failed", "error": error}
+
+
+def row(name: str, runs: list[dict], **more: Any) -> dict[str, Any]:
+    defaults = {"overrides": {}, "reference": None, "parameters": 77_000, "size_ratio": 1.0}
+    return {"name": name, **defaults, **more, "runs": runs}
+
+
+def results(rows: list[dict] | None = None, **more: Any) -> dict[str, Any]:
+    """A study of three finished rows and a failed one, three seeds each, or of other rows."""
+    if rows is None:
+        full = [done(0, 490, 335), done(1, 488, 340), done(2, 491, 330)]
+        no_kd = [done(0, 495, 300), done(1, 490, 310), failed(2)]
+        rows = [
+            row("full", full, overrides={WEIGHT: 200}, reference=[90.76, 56.65]),
+            row("no KD", no_kd, overrides={WEIGHT: 20}, reference=[92.5, 52.29], size_ratio=0.25),
+            row(
+                "no ACM",
+                [done(seed, 485, 200, 0.008) for seed in range(3)],
+                overrides={WEIGHT: 0},
+                size_ratio=0.05,
+            ),
+            row("diverged", [failed(s) for s in range(3)], overrides={WEIGHT: 2e5}),
+        ]
+    return {
+        "study": "components",
+        "title": "Components on digits",
+        "scale": None,
+        "packages": {"mixacm-plugin": "0.1.0", "torch": "2.12.0"},
+        "reference": {"label": LABEL, "columns": ["clean", "robust"]},
+        "plots": [{"kind": "bars"}],
+        "rows": rows,
+        **more,
+    }
+
+
+def sizes() -> dict[str, Any]:
+    """A study of depth by width, a seed each."""
+    rows = [
+        row(
+            f"{depth}-{width}",
+            [done(0, 300 + depth + width, 100 + depth + width)],
+            # A whole mapping overridden, as a study may have it.
+            overrides={SIZE: {"depth": depth, "width": width, "num_classes": 10}},
+            size_ratio=depth * width / 280,
+        )
+        for depth in (10, 16, 28)
+        for width in (1, 10)
+    ]
+    depth_width = {"kind": "depth_width", "depth": f"{SIZE}.depth", "width": f"{SIZE}.width"}
+    return results(rows, reference=None, plots=[depth_width, {"kind": "size_ratio"}])
+
+
+def write(content: dict[str, Any], folder: str = "study") -> Path:
+    """Write results to a study's folder."""
+    path = Path(folder)
+    path.mkdir(exist_ok=True)
+    (path / "results.json").write_text(json.dumps(content), encoding="utf-8")
+    return path

@@ -1,0 +1,246 @@
+"""Figure 4: mean channel maps of trained models, their distances, and the picture."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from made_up_results import done, results, row
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from mixacm_plugin import dm_wide_resnet
+from mixacm_plugin.plots.channel_map_distances import (
+    Block,
+    blocks_of,
+    distances,
+    mean_channel_maps,
+)
+from mixacm_plugin.plots.channel_maps import compare, draw, parse_source
+from mixacm_plugin.plots.study import draw_all
+from mixacm_plugin.recipe import RecipeError
+from recipes import mixacm, recipe, run, scratch, write
+
+IMAGES = torch.tensor([[1.0, 0.0, 0.5], [0.2, 0.4, 0.4]]).view(2, 3, 1, 1).expand(2, 3, 4, 4)
+DATA = TensorDataset(IMAGES, torch.zeros(2, dtype=torch.long))
+
+
+def block(path="0", io="output", kind=None):
+    return Block(
+        "b",
+        dict.fromkeys(("teacher", "student"), path),
+        dict.fromkeys(("teacher", "student"), io),
+        kind,
+    )
+
+
+def checkpoint(path, seed, width=1):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        torch.save(dm_wide_resnet(10, width, 10).state_dict(), path)
+    return path
+
+
+# Of the images' channels (1, 0, .5) and (.2, .4, .4), normalised and averaged.
+EXPECTED = (torch.tensor([1, 0, 0.5]) / 1.25**0.5 + torch.tensor([0.2, 0.4, 0.4]) / 0.6) / 2
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "io"),
+    [
+        (nn.Sequential(nn.Identity()), "0", "output"),
+        (nn.Sequential(nn.Flatten()), "0", "input"),
+        # What comes after in place doesn't change what the module put out.
+        (nn.Sequential(nn.Identity(), nn.Threshold(2, 7, inplace=True)), "0", "output"),
+        (nn.Sequential(nn.Sequential(nn.Identity())), "0.0", "output"),
+    ],
+)
+def test_a_mean_channel_map_is_the_mean_of_the_images_normalised_maps(model, path, io):
+    images = TensorDataset(IMAGES.clone(), torch.zeros(2, dtype=torch.long))
+    maps = mean_channel_maps(model, images, [block(path, io)], n=2, batch_size=1)
+    torch.testing.assert_close(maps["b"], EXPECTED.double())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n": 3}, "between 1 and the 2 images"),
+        ({"blocks": [block("layer9")]}, "Sequential has no module 'layer9' \\(block b\\)"),
+        ({"dataset": TensorDataset(5 * IMAGES, torch.zeros(2))}, "expected \\[0, 1\\]"),
+    ],
+)
+def test_what_cant_be_measured_is_refused(arguments, message):
+    arguments = {"dataset": DATA, "blocks": [block()], "n": 2, **arguments}
+    with pytest.raises(ValueError, match=message):
+        mean_channel_maps(nn.Sequential(nn.Identity()), **arguments)
+
+
+def distance(own, other, kind=None):
+    maps = {"student": {"b": torch.tensor(own)}, "teacher": {"b": torch.tensor(other)}}
+    (found,) = distances(maps, [block(kind=kind)])
+    values = (found.sorted_l2, found.cosine, found.l2)
+    return [value if value is None else pytest.approx(value, abs=1e-6) for value in values]
+
+
+def test_distances_by_hand():
+    assert distance([0.6, 0.8], [0.6, 0.8]) == [0, 1, 0]
+    # The same numbers in other channels: the curves agree, the channels don't.
+    assert distance([1.0, 0.0], [0.0, 1.0]) == [0, 0, 2**0.5]
+    assert distance([0.6, 0.8], [0.8, 0.9]) == [0.05**0.5, 1.2 / 1.45**0.5, 0.05**0.5]
+
+
+def test_maps_of_unlike_length_are_compared_by_their_curves_or_pooled_as_in_the_recipe():
+    assert distance([0.0, 1.0], [0.0, 0.5, 0.5, 1.0]) == [0, None, None]
+    assert distance([0.5, 1.0], [0.0, 0.5, 0.5, 1.0], "adaptive_max_pool")[1:] == [1, 0]
+    assert distance([0.25, 0.75], [0.0, 0.5, 0.5, 1.0], "adaptive_avg_pool")[1:] == [1, 0]
+
+
+def test_hook_points_are_those_of_the_recipes_acm_loss():
+    blocks, mapping = blocks_of(recipe(mixacm(2, 1, "adaptive_avg_pool")))
+    assert [(b.name, b.path["teacher"], b.io["student"], b.kind) for b in blocks] == [
+        ("middle", "layer.1.block.0.relu_0", "output", "adaptive_avg_pool"),
+        ("last", "relu", "output", "adaptive_avg_pool"),
+    ]
+    assert mapping == "mean"
+
+
+def test_hook_points_can_be_given():
+    (b,), _ = blocks_of(recipe(scratch()), ["layer.0.block.0.relu_0:input"])
+    assert (b.name, b.path["teacher"]) == ("layer.0.block.0.relu_0", "layer.0.block.0.relu_0")
+    assert b.io["student"] == "input"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [([], "give them with --blocks"), (["relu"], "MODULE.PATH:output"), (["relu:out"], "relu:out")],
+)
+def test_missing_and_malformed_hook_points_are_refused(given, message):
+    with pytest.raises(RecipeError, match=message):
+        blocks_of(recipe(scratch()), given)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "file", "role", "weights"),
+    [
+        ("teacher", "teacher", "recipe.yaml", "teacher", None),
+        ("student", "student", "recipe.yaml", "student", None),
+        ("teacher=a.pt", "teacher", "recipe.yaml", "teacher", "a.pt"),
+        ("scratch=a.pt", "scratch", "recipe.yaml", "student", "a.pt"),
+        ("scratch=other.yaml", "scratch", "other.yaml", "student", None),
+        ("teacher=other.yaml", "teacher", "other.yaml", "student", None),
+        ("t=other.yaml:teacher", "t", "other.yaml", "teacher", None),
+        ("s=other.yaml:student:C:/a.pt", "s", "other.yaml", "student", "C:/a.pt"),
+    ],
+)
+def test_a_model_is_named_by_its_role_checkpoint_or_recipe(text, name, file, role, weights):
+    Path("other.yaml").write_text(scratch())
+    found, source = parse_source(text, recipe())
+    assert (found, source.recipe.path, source.role, source.checkpoint) == (
+        name,
+        file,
+        role,
+        weights,
+    )
+
+
+@pytest.mark.parametrize("text", ["scratch", "=a.pt", "scratch="])
+def test_a_model_without_a_name_or_weights_is_refused(text):
+    with pytest.raises(RecipeError, match=r"expected .*NAME=CHECKPOINT"):
+        parse_source(text, recipe())
+
+
+def test_the_figure_has_a_panel_for_each_block_with_a_curve_for_each_model_and_a_table():
+    plain = recipe()
+    checkpoint("out/student.pt", 1)
+    sources = dict(
+        parse_source(text, plain)
+        for text in (f"scratch={checkpoint('scratch.pt', 2)}", "teacher", "student")
+    )
+    comparison = compare(plain, sources, n=50)
+    figure = draw(comparison, title="a title")
+    panels = [axes for axes in figure.axes if axes.lines]
+    assert [axes.get_title() for axes in panels] == ["middle", "last"]
+    for axes in panels:
+        assert [line.get_label() for line in axes.lines] == ["scratch", "teacher", "student"]
+        for line in axes.lines:
+            assert list(line.get_ydata()) == sorted(line.get_ydata())
+    tables = [axes.tables[0] for axes in figure.axes if axes.tables]
+    first = {
+        position: cell.get_text().get_text() for position, cell in tables[0].get_celld().items()
+    }
+    assert [first[0, i] for i in range(3)] == ["sorted ℓ2", "cosine", "ℓ2"]
+    assert [first[1, -1], first[2, -1]] == ["scratch", "student"]
+    assert f"{comparison.distances[0].cosine:.3f}" == first[1, 1]
+
+
+def test_a_model_with_the_teachers_weights_is_at_no_distance():
+    plain = recipe()
+    twin = dict(parse_source(text, plain) for text in ("teacher", "twin=teacher.pt"))
+    for found in compare(plain, twin, n=10).distances:
+        assert (found.sorted_l2, found.l2) == (0, 0)
+        assert found.cosine == pytest.approx(1)
+
+
+def test_the_command_prints_the_distances_and_writes_the_picture(capsys):
+    config = write(mixacm(2, 1, "adaptive_max_pool"))
+    checkpoint("out/student.pt", 1)
+    Path("scratch.yaml").write_text(scratch().replace("out/student.pt", "scratch.pt"))
+    checkpoint("scratch.pt", 2)
+    models = ("scratch=scratch.yaml", "teacher", "student")
+    argv = ("plot", "channel-maps", "--config", config, "--n", "20", "--out", "figure")
+    assert run("main", *argv, "--models", *models) == 0
+    printed = capsys.readouterr().out
+    lines = re.findall(r"^\| (\w+) \| (\w+) \| [\d.]+ \| [\d.]+ \| [\d.]+ \|$", printed, re.M)
+    assert lines == [(m, b) for m in ("scratch", "student") for b in ("middle", "last")]
+    assert "n = 20 test images, seed 0" in printed
+    files = sorted(path.name for path in Path("figure").iterdir())
+    assert files == ["channel_maps.md", "channel_maps.png", "channel_maps.svg"]
+    assert Path("figure/channel_maps.md").read_text(encoding="utf-8") in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--models", "student"], "expected one named teacher"),
+        (["--models", "teacher", "scratch=missing.pt"], "checkpoint not found: missing.pt"),
+        (["--models", "teacher", "--n", "5000"], "between 1 and the 50 images"),
+        (["--models", "teacher", "--blocks", "layer9:output"], "no module 'layer9'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, capsys):
+    assert run("main", "plot", "channel-maps", "--config", write(), *arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_study_draws_its_rows_beside_their_teacher():
+    write()
+    command = "torchdistill --config recipe.yaml --set train.num_epochs=1 --seed 0"
+    Path("study").mkdir()
+    checkpoint("study/first.pt", 1)  # relative to the study's folder
+    runs = [done(0, 490, 335, checkpoint=c, command=command) for c in ("first.pt", "second.pt")]
+    checkpoint("second.pt", 2)  # relative to here
+    rows = [row("a", runs[:1]), row("b", runs[1:])]
+    plots = [{"kind": "channel_maps", "n": 10}, {"kind": "channel_maps", "rows": ["b"], "n": 10}]
+    png, svg, *second = draw_all(results(rows, plots=plots), "study")
+    assert png.stat().st_size > 1000
+    assert svg.is_file()
+    assert len(second) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, "where the checkpoints are"),
+        ({"checkpoint": "gone.pt"}, "checkpoint not found"),
+        ({"checkpoint": "gone.pt", "command": "torchdistill --config gone.yaml"}, "gone.yaml"),
+    ],
+)
+def test_a_study_whose_checkpoints_are_gone_goes_without_the_picture(change, message, caplog):
+    write()
+    rows = [row("a", [done(0, 490, 335, **change)])]
+    assert draw_all(results(rows, plots=[{"kind": "channel_maps"}]), "study") == []
+    assert message in caplog.text

@@ -1,0 +1,228 @@
+"""Pictures of studies: that they render, and what is drawn in them."""
+
+import logging
+import math
+from pathlib import Path
+
+import pytest
+from made_up_results import WEIGHT, done, failed, results, row, sizes
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from mixacm_plugin.plots.study import DRAW, check_plots, draw_all, stems
+from mixacm_plugin.plots.style import COLOURS, bar_chart
+from mixacm_plugin.studies.results import summarise
+
+CURVE = {"kind": "curve", "x": WEIGHT, "log": True, "label": "α_acm"}
+
+
+def draw(spec, content=None):
+    """The visible panels of a plot."""
+    figure = DRAW[spec["kind"]](summarise(content or results()), spec)
+    return [axes for axes in figure.axes if axes.get_visible()], figure
+
+
+def points(axes):
+    """The points of each line with error bars."""
+    return [
+        [(float(x), round(float(y), 1)) for x, y in zip(*c.lines[0].get_data(), strict=True)]
+        for c in axes.containers
+    ]
+
+
+def dotted(axes):
+    """Positions of dotted lines across a panel: horizontal ones, vertical ones."""
+    lines = [line for line in axes.lines if line.get_linestyle() == ":"]
+    xs = [round(line.get_xdata()[0], 1) for line in lines if len(set(line.get_xdata())) == 1]
+    ys = [round(line.get_ydata()[0], 1) for line in lines if len(set(line.get_ydata())) == 1]
+    return ys, xs
+
+
+def legend(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_every_kind_of_plot_is_saved_as_png_and_svg():
+    size, content = sizes(), results()
+    plots = [{"kind": "bars"}, CURVE, *size["plots"]]
+    size["rows"] += content["rows"]
+    files = draw_all({**size, "plots": plots}, "new/folder")
+    names = ["bars", "curve_weight", "depth_width", "size_ratio"]
+    assert [f.name for f in files] == [f"{n}.{e}" for n in names for e in ("png", "svg")]
+    for file in files:
+        if file.suffix == ".png":
+            with Image.open(file) as image:
+                assert min(image.size) > 300
+                assert len(image.getcolors(2**20)) > 5
+        else:
+            assert file.read_text().count("<path") > 20
+
+
+def test_a_picture_is_the_same_to_the_byte_when_it_is_drawn_again():
+    one, other = (draw_all(results(plots=[CURVE]), folder) for folder in ("one", "other"))
+    assert [f.read_bytes() for f in one] == [f.read_bytes() for f in other]
+
+
+def test_pictures_that_are_there_can_be_kept():
+    png, svg = draw_all(results(), "study")
+    svg.write_text("kept")
+    assert draw_all(results(), "study", missing_only=True) == [png, svg]
+    assert svg.read_text() == "kept"
+
+
+def test_plots_of_the_same_kind_get_files_of_their_own():
+    names = [stem for stem, _ in stems([{"kind": "bars"}, CURVE, {"kind": "bars"}, CURVE])]
+    assert names == ["bars", "curve_weight", "bars_2", "curve_weight_2"]
+
+
+def test_bars_show_each_row_and_column_with_its_deviation_and_what_failed():
+    (axes,), figure = draw({"kind": "bars"})
+    clean, pgd = (c for c in axes.containers if hasattr(c, "patches"))
+    assert [round(bar.get_width(), 1) for bar in pgd.patches[:3]] == [67, 61, 40]
+    assert math.isnan(clean.patches[3].get_width())
+    low, high = pgd.errorbar.lines[2][0].get_segments()[0][:, 0]
+    assert (round(low, 2), round(high, 2)) == (66, 68)
+    assert "failed" in [text.get_text() for text in axes.texts]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["full", "no KD", "no ACM", "diverged"]
+    assert legend(figure) == ["clean", "PGD-20"]
+    # From top to bottom in the table's order.
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]
+
+
+def test_a_reference_row_becomes_a_dotted_line_in_the_colour_of_its_column():
+    (axes,), figure = draw({"kind": "bars", "reference": "no ACM"})
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["full", "no KD", "diverged"]
+    assert dotted(axes)[1] == [97, 40]
+    lines = [line for line in axes.lines if line.get_linestyle() == ":"]
+    assert [to_rgb(line.get_color()) for line in lines] == [to_rgb(c) for c in COLOURS[:2]]
+    assert "dotted: no ACM" in figure.get_suptitle().replace("\n", " ")
+
+
+def test_the_error_bar_of_a_single_seed_is_its_interval_over_test_images():
+    (axes,), figure = draw({"kind": "bars"}, results([row("a", [done(0, 490, 335)])]))
+    pgd = axes.containers[-1]
+    low, high = pgd.errorbar.lines[2][0].get_segments()[0][:, 0]
+    # Wilson, 335 of 500, by hand: (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n)
+    assert (round(low, 2), round(high, 2)) == (62.76, 70.98)
+    assert "95 % interval" in figure.get_suptitle().replace("\n", " ")
+
+
+def test_a_figures_title_says_what_it_holds_for():
+    _, figure = draw({"kind": "bars"})
+    title = figure.get_suptitle().replace("\n", " ").replace("\xa0", " ")
+    assert title == (
+        "Components on digits Linf, ε = 0.15; n = 500; training seeds 0, 1, 2; "
+        "error bars: standard deviation"
+    )
+
+
+def test_a_curve_has_a_line_per_column_through_the_rows_that_finished():
+    (axes,), figure = draw(CURVE)
+    assert points(axes) == [[(0, 97), (20, 98.5), (200, 97.9)], [(0, 40), (20, 61), (200, 67)]]
+    assert axes.get_xlabel() == "α_acm"
+    assert legend(figure) == ["clean", "PGD-20"]
+
+
+@pytest.mark.parametrize(
+    ("log", "with_zero", "scale"),
+    [(False, True, "linear"), (True, True, "symlog"), (True, False, "log")],
+)
+def test_a_log_axis_keeps_room_for_zero(log, with_zero, scale):
+    content = results()
+    if not with_zero:
+        del content["rows"][2]
+    (axes,), _ = draw({**CURVE, "log": log}, content)
+    assert axes.get_xscale() == scale
+    left, right = axes.get_xlim()
+    assert all(left <= x <= right for line in points(axes) for x, _ in line)
+
+
+def test_settings_written_as_text_are_numbers_too():
+    rows = [row(text, [done(0, 490, 335)], overrides={"eps": text}) for text in ("8/255", "0.1")]
+    rows.append(row("neither", [done(0, 490, 335)], overrides={"eps": "large"}))
+    (axes,), _ = draw({"kind": "curve", "x": "eps"}, results(rows))
+    assert [x for x, _ in points(axes)[0]] == [8 / 255, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("group", "names"),
+    [
+        ({"soft": ["full"], "hard": ["no KD"]}, ["soft", "hard"]),
+        ("train.num_epochs", ["num_epochs 10", "num_epochs 20"]),
+    ],
+)
+def test_a_grouped_curve_has_a_panel_per_column_and_a_line_per_group(group, names):
+    content = results()
+    for line, epochs in zip(content["rows"], (10, 20, None), strict=False):
+        line["overrides"]["train.num_epochs"] = epochs
+    panels, figure = draw({**CURVE, "group": group, "reference": "no ACM"}, content)
+    assert [axes.get_title() for axes in panels] == ["clean", "PGD-20"]
+    assert legend(figure) == names
+    assert points(panels[1]) == [[(200, 67)], [(20, 61)]]
+    assert [dotted(axes)[0] for axes in panels] == [[97], [40]]
+
+
+def test_the_size_plot_has_a_log_axis_and_a_dotted_line_at_a_tenth():
+    (axes,), _ = draw({"kind": "size_ratio"})
+    assert axes.get_xscale() == "log"
+    assert dotted(axes)[1] == [0.1]
+    assert points(axes)[1] == [(0.05, 40), (0.25, 61), (1, 67)]
+
+
+@pytest.mark.parametrize("rows", [["no KD", "no ACM"], "no *"])
+def test_the_size_plot_can_set_groups_of_rows_side_by_side(rows):
+    group = {"MixACM": ["full"], "PGD7-AT": rows}
+    panels, figure = draw({"kind": "size_ratio", "group": group})
+    assert points(panels[1]) == [[(1, 67)], [(0.05, 40), (0.25, 61)]]
+    assert legend(figure) == ["MixACM", "PGD7-AT"]
+    assert [dotted(axes)[1] for axes in panels] == [[0.1], [0.1]]
+
+
+def test_depth_by_width_has_a_line_for_each_width():
+    content = sizes()
+    panels, figure = draw(content["plots"][0], content)
+    assert legend(figure) == ["width 1", "width 10"]
+    narrow, wide = points(panels[1])
+    assert narrow == [(10, 22.2), (16, 23.4), (28, 25.8)]
+    assert wide == [(10, 24), (16, 25.2), (28, 27.6)]
+    assert [t.get_text() for t in panels[0].get_xticklabels()] == ["10", "16", "28"]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"kind": "bars"},
+        CURVE,
+        {"kind": "size_ratio"},
+        {"kind": "depth_width", "depth": "a", "width": "b"},
+        {"kind": "channel_maps"},
+    ],
+)
+def test_a_plot_with_nothing_to_show_is_left_out_with_a_warning(spec, caplog):
+    with caplog.at_level(logging.WARNING, logger="mixacm"):
+        files = draw_all(results([row("a", [failed(0)]), row("b", [])], plots=[spec]), "study")
+    assert files == []
+    assert "no picture" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("plots", "message"),
+    [
+        ("bars", "expected a list"),
+        (["bars"], r"0\.kind: expected one of bars, curve, .*found 'bars'"),
+        ([{"kind": "bar"}], "Did you mean 'bars'"),
+        ([{"kind": "bars"}, {"kind": "curve"}], "1: a curve needs 'x'"),
+        ([{"kind": "curve", "x": "a", "logg": True}], "no 'logg'. Did you mean 'log'"),
+        ([{"kind": "bars", "reference": "no ACN"}], "no row 'no ACN'; .*Did you mean 'no ACM'"),
+    ],
+)
+def test_a_malformed_plot_is_refused_before_the_study_runs(plots, message):
+    with pytest.raises(ValueError, match=message):
+        check_plots(plots, ["full", "no ACM"])
+
+
+def test_the_quickstarts_chart_has_a_bar_for_every_model_and_measurement():
+    series = {"clean": [(0.9, 0.88, 0.92)] * 2, "PGD-20": [(0.5, 0.4, 0.6)] * 2}
+    figure = bar_chart("chart.png", ["a", "b"], series, title="digits")
+    assert [bar.get_height() for bar in figure.axes[0].patches] == [90, 90, 50, 50]
+    assert Path("chart.png").stat().st_size > 1000

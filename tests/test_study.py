@@ -1,0 +1,213 @@
+"""Studies: resolved into runs, run in processes of their own, cached and resumable."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import recipes
+from mixacm_plugin import RecipeError
+from mixacm_plugin.library import RECIPES
+from mixacm_plugin.studies.execute import execute, is_done, prepare
+from mixacm_plugin.studies.launchers import Cluster, Processes
+from mixacm_plugin.studies.runner import collect, epochs_done, run_all
+from mixacm_plugin.studies.study import read_study, resolve, with_seeds
+
+LR = "train.optimizer.kwargs.lr"
+WEIGHT = "train.criterion.kwargs.sub_terms.acm.weight"
+STUDIES = sorted((RECIPES / "studies").glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def _processes_find_the_tests_data(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def write_study(**changes):
+    recipes.write()
+    study = {
+        "title": "A study",
+        "base": "recipe.yaml",
+        "seeds": [0],
+        "evaluate": [{"attack": "clean"}, {"attack": "pgd", "eps": 0.1, "steps": 2, "n": 20}],
+        "rows": [{"name": "one"}, {"name": "two", "set": {WEIGHT: 1.0e-5}}],
+        **changes,
+    }
+    Path("study.yaml").write_text(yaml.safe_dump(study))
+    return read_study("study.yaml")
+
+
+def done_here(study, runs):
+    for run in runs:
+        prepare(run, study, "cpu")
+        execute(run.folder)
+
+
+def test_a_killed_study_goes_on_where_it_was_and_ends_as_if_it_had_not_been_killed():
+    study = write_study(set={"train.num_epochs": 60, "train.scheduler.kwargs.T_max": 60})
+    runs = resolve(study, Path("cache"))
+
+    def kill_in_row_two(active, finished, total):
+        if active[:1] == [runs[1]] and epochs_done(runs[1]) >= 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_all(study, runs, Processes(), watch=kill_in_row_two, device="cpu", poll_seconds=0.02)
+    assert is_done(runs[0], study)
+    assert not is_done(runs[1], study)
+    files = {f: f.stat().st_mtime_ns for f in runs[0].folder.iterdir()}
+    epochs = epochs_done(runs[1])
+
+    started = []
+    assert run_all(study, runs, Processes(), report=started.append, device="cpu") == {}
+    assert [line for line in started if line.startswith("started")] == ["started two, seed 0"]
+    assert {f: f.stat().st_mtime_ns for f in runs[0].folder.iterdir()} == files
+    assert 3 <= epochs < 60 == epochs_done(runs[1])
+
+    uninterrupted = resolve(study, Path("other"))[1]
+    done_here(study, [uninterrupted])
+    assert uninterrupted.result["accuracies"] == runs[1].result["accuracies"]
+    weights = [
+        torch.load(r.folder / "best_student.pt", weights_only=False)["model"]
+        for r in (uninterrupted, runs[1])
+    ]
+    assert recipes.differing(*weights) == []
+
+
+def test_a_failing_row_is_reported_and_does_not_stop_the_others():
+    study = write_study(rows=[{"name": "bad", "set": {"train.num_epochs": None}}, {"name": "good"}])
+    runs = resolve(study, Path("cache"))
+    lines = []
+    errors = run_all(study, runs, Processes(), report=lines.append, device="cpu")
+    assert list(errors) == [runs[0].key]
+    assert "train.num_epochs" in errors[runs[0].key]
+    results = collect(study, runs, errors)
+    assert [row["runs"][0]["status"] for row in results["rows"]] == ["failed", "done"]
+    assert "train.num_epochs" in results["rows"][0]["runs"][0]["error"]
+
+
+def test_only_missing_measurements_are_made_of_a_trained_run():
+    study = write_study(rows=[{"name": "one"}])
+    (run,) = resolve(study, Path("cache"))
+    done_here(study, [run])
+    checkpoint = run.folder / "student.pt"
+    trained = checkpoint.stat().st_mtime_ns
+    more = write_study(rows=[{"name": "one"}], evaluate=[{"attack": "clean", "n": 7}])
+    assert not is_done(run, more)
+    done_here(more, [run])
+    assert is_done(run, more)
+    assert is_done(run, study)
+    assert checkpoint.stat().st_mtime_ns == trained
+
+
+def test_results_carry_every_figure_with_its_setting():
+    study = write_study(seeds=[0, 1], rows=[{"name": "one", "reference": [1.0, 2.0]}])
+    runs = resolve(study, Path("cache"))
+    done_here(study, runs)
+    results = collect(study, runs, {})
+    assert results["packages"]["mixacm-plugin"]
+    (row,) = results["rows"]
+    assert row["size_ratio"] == 1.0
+    assert row["reference"] == [1.0, 2.0]
+    assert [run["seed"] for run in row["runs"]] == [0, 1]
+    pgd = row["runs"][1]["accuracies"][1]
+    assert pgd["attack"] == {
+        "name": "pgd",
+        "norm": "Linf",
+        "eps": 0.1,
+        "steps": 2,
+        "step_size": "2/255",
+        "restarts": 1,
+    }
+    assert pgd["n"] == 20
+    assert row["runs"][1]["command"] == "torchdistill --config recipe.yaml --seed 1"
+
+
+def test_a_run_is_known_by_its_content():
+    def keys(**changes):
+        return [run.key for run in resolve(write_study(**changes), Path("cache"))]
+
+    same_twice = keys(rows=[{"name": "a"}, {"name": "b", "set": {LR: 0.05}}])
+    assert same_twice[0] == same_twice[1]
+    assert keys(rows=[{"name": "a", "set": {LR: 0.1}}]) != same_twice[:1]
+    assert keys(rows=[{"name": "a"}], seeds=[1]) != same_twice[:1]
+    study = write_study(rows=[{"name": "a"}])
+    torch.save({}, "teacher.pt")
+    assert [run.key for run in resolve(study, Path("cache"))] != same_twice[:1]
+
+
+def test_equal_rows_are_run_once():
+    study = write_study(rows=[{"name": "a"}, {"name": "b", "set": {LR: 0.05}}])
+    runs = resolve(study, Path("cache"))
+    lines = []
+    run_all(study, runs, Processes(), report=lines.append, device="cpu")
+    assert len([line for line in lines if line.startswith("started")]) == 1
+    assert all(is_done(run, study) for run in runs)
+
+
+BAD = {
+    "no rows": ({"rows": []}, "rows"),
+    "unknown key": ({"row": []}, "row: unknown key"),
+    "misspelt key of a row": ({"rows": [{"name": "a", "sets": {}}]}, "rows.0.sets: unknown key"),
+    "row twice": ({"rows": [{"name": "a"}, {"name": "a"}]}, "rows.1.name: 'a' is given twice"),
+    "no such base": ({"base": "nowhere"}, "rows.0.base: no file"),
+    "no such attack": ({"evaluate": [{"attack": "fgsm"}]}, "evaluate.0"),
+    "row of a scale": ({"scales": {"s": {"rows": {"three": {}}}}}, "no row 'three'"),
+}
+
+
+@pytest.mark.parametrize(("changes", "words"), BAD.values(), ids=BAD)
+def test_a_malformed_study_is_refused_with_its_key_path(changes, words):
+    with pytest.raises(RecipeError, match=words):
+        write_study(**changes)
+        read_study("study.yaml", "s")
+
+
+def test_an_override_that_does_not_fit_names_the_row():
+    study = write_study(rows=[{"name": "wrong", "set": {"train.epochs": 3}}])
+    with pytest.raises(RecipeError, match=r"row 'wrong'.*no 'epochs' in train.*'num_epochs'"):
+        resolve(study, Path("cache"))
+
+
+def test_a_scale_replaces_what_it_names():
+    write_study(
+        seeds=[0, 1, 2],
+        scales={
+            "small": {"seeds": [5], "set": {LR: 0.5}, "rows": {"two": {"set": {WEIGHT: 3.0}}}},
+            "other": {"rows": [{"name": "three"}]},
+        },
+    )
+    small = read_study("study.yaml", "small")
+    assert small.seeds == [5]
+    assert [row.overrides for row in small.rows] == [{LR: 0.5}, {LR: 0.5, WEIGHT: 3.0}]
+    assert [row.name for row in read_study("study.yaml", "other").rows] == ["three"]
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_shipped_study_resolves_at_every_scale(path):
+    for scale in (None, *(yaml.safe_load(path.read_text()).get("scales") or {})):
+        study = with_seeds(read_study(path, scale), [0])
+        assert len(resolve(study, Path("cache"))) == len(study.rows)
+
+
+def test_the_command_lists_runs_and_writes_results(capsys):
+    study = write_study(rows=[{"name": "one"}])
+    (run,) = resolve(study, Path("runs/studies/cache"))
+    assert recipes.run("main", "study", "study.yaml", "--list") == 0
+    assert capsys.readouterr().out.split() == ["to", "run", run.key, "one,", "seed", "0"]
+    done_here(study, [run])
+    assert recipes.run("main", "study", "study.yaml", "--device", "cpu") == 0
+    assert "| one" in capsys.readouterr().out
+    results = json.loads(Path("runs/studies/study/results.json").read_text())
+    assert results["rows"][0]["runs"][0]["status"] == "done"
+
+
+def test_runs_go_through_submitit(tmp_path):
+    study = write_study(rows=[{"name": "one"}])
+    runs = resolve(study, tmp_path / "cache")
+    launcher = Cluster(tmp_path / "submitit", "local", {"timeout_min": 5})
+    assert run_all(study, runs, launcher, device="cpu") == {}
+    assert is_done(runs[0], study)
