@@ -192,3 +192,11 @@ def test_the_printed_recipe_is_a_recipe_to_the_same_effect(text, overrides):
         students.append(state(training.models["student"]))
     assert not differing(*students)
     assert load_yaml_file("printed.yaml")["models"] == recipe.build("models")
+
+
+def test_a_shipped_recipe_is_read_by_its_name():
+    shipped = read_recipe("quickstart/kd", ["train.num_epochs=3"])
+    assert shipped.path == "quickstart/kd"
+    assert shipped.build("train", "num_epochs") == 3
+    with pytest.raises(RecipeError, match=r"can't read the recipe.*'quickstart/kd'"):
+        read_recipe("quickstart/kdd")

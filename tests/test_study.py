@@ -10,6 +10,8 @@ import yaml
 import recipes
 from mixacm_plugin import RecipeError
 from mixacm_plugin.library import RECIPES
+from mixacm_plugin.studies import costs
+from mixacm_plugin.studies.costs import relative_costs
 from mixacm_plugin.studies.execute import execute, is_done, prepare
 from mixacm_plugin.studies.launchers import Cluster, Processes
 from mixacm_plugin.studies.runner import collect, epochs_done, run_all
@@ -124,6 +126,23 @@ def test_results_carry_every_figure_with_its_setting():
     }
     assert pgd["n"] == 20
     assert row["runs"][1]["command"] == "torchdistill --config recipe.yaml --seed 1"
+
+
+def test_costs_are_ratios_of_steps_that_take_turns_in_one_process(monkeypatch):
+    pairs = "train.criterion.kwargs.sub_terms.acm.criterion.kwargs.pairs"
+    pool = {"side": "teacher", "kind": "adaptive_max_pool"}
+    wider = {f"{pairs}.{name}.transform": pool for name in ("middle", "last")}
+    wider["models.student_model.kwargs.width"] = 8
+    study = write_study(rows=[{"name": "one"}, {"name": "same"}, {"name": "wide", "set": wider}])
+    runs = resolve(study, Path("cache"))
+    assert relative_costs(study, runs, recipes.CPU) == {}
+    monkeypatch.setattr(costs, "SECONDS", 0.0)
+    done_here(study, runs)
+    found = relative_costs(study, runs, recipes.CPU)
+    assert list(found) == ["one", "same", "wide"]
+    assert (found["one"], found["same"]) == (1.0, 1.0)
+    assert found["wide"] > 2
+    assert relative_costs(study, runs, recipes.CPU) == found  # from the cache
 
 
 def test_a_run_is_known_by_its_content():

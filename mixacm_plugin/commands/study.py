@@ -10,8 +10,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..distributed import choose_device
 from ..plots.study import draw_all
 from ..recipe import RecipeError
+from ..studies.costs import relative_costs
 from ..studies.execute import is_done
 from ..studies.launchers import Cluster, Processes
 from ..studies.runner import collect, epochs_done, run_all
@@ -85,7 +87,8 @@ def run(args: argparse.Namespace) -> None:
         errors = run_all(
             study, runs, launcher, device=args.device, report=logger.info, watch=_watch(bar)
         )
-    results = collect(study, runs, errors)
+    costs = relative_costs(study, runs, choose_device(args.device))
+    results = collect(study, runs, errors, costs)
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     write_tables(results, out)
     draw_all(results, out)

@@ -35,7 +35,7 @@ def prepare(run: Run, study: Study, device: str | None) -> None:
             {"attack": asdict(m.attack), "n": m.n, "key": m.key} for m in study.measurements
         ],
     }
-    _write(run.folder / "task.json", task)
+    write_json(run.folder / "task.json", task)
 
 
 def execute(folder: str | os.PathLike[str]) -> None:
@@ -57,7 +57,7 @@ def execute(folder: str | os.PathLike[str]) -> None:
         if _can_resume(training.last_ckpt):
             training.resume(str(training.last_ckpt))
         training.run()
-        _write(result_file, _training_result(training))
+        write_json(result_file, _training_result(training))
     result = json.loads(result_file.read_text())
     model, dataset = load_model(recipe), evaluation_dataset(recipe)
     for spec in task["measurements"]:
@@ -65,7 +65,7 @@ def execute(folder: str | os.PathLike[str]) -> None:
             attack = Attack(**spec["attack"])
             accuracy = evaluate(model, dataset, attack, n=spec["n"], device=device)
             result["accuracies"][spec["key"]] = accuracy.to_json()
-            _write(result_file, result)
+            write_json(result_file, result)
 
 
 def _can_resume(checkpoint: Path) -> bool:
@@ -77,13 +77,11 @@ def _can_resume(checkpoint: Path) -> bool:
 
 def _training_result(training: Training) -> dict[str, Any]:
     lines = [json.loads(line) for line in training.metrics_file.read_text().splitlines()]
-    images = sum(line["images_per_second"] for line in lines) / len(lines)
     teacher = training.models.get("teacher")
     return {
         "parameters": _parameters(training.models["student"]),
         "teacher_parameters": None if teacher is None else _parameters(teacher),
         "train_seconds": sum(line["seconds"] for line in lines),
-        "seconds_per_step": training.box.train_data_loader.batch_size / images,
         "accuracies": {},
     }
 
@@ -92,7 +90,8 @@ def _parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _write(file: Path, content: Any) -> None:
+def write_json(file: Path, content: Any) -> None:
+    """Write a file so that at any moment it is either the old or the new one."""
     temporary = file.with_name(f".{file.name}.tmp")
     temporary.write_text(json.dumps(content, indent=1) + "\n")
     os.replace(temporary, file)

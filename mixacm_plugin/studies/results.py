@@ -71,7 +71,7 @@ class Row:
     reference: Sequence[float] | None
     parameters: int | None
     size_ratio: float | None
-    seconds_per_step: float | None  # mean over seeds
+    relative_cost: float | None  # of a training step, the first row's being 1
     done: tuple[int, ...]  # seeds
     failed: Mapping[int, str]  # seed to error
     values: Mapping[str, Value]  # by the column's title; empty where no seed finished
@@ -236,7 +236,6 @@ def _row(
     row: Mapping[str, Any], measured: Sequence[Sequence[Accuracy]], columns: Sequence[Column]
 ) -> Row:
     done = [run for run in row["runs"] if run["status"] == "done"]
-    steps = [run["seconds_per_step"] for run in done if run.get("seconds_per_step")]
     values = {}
     for column in columns:
         setting = (column.attack, column.n, column.seed)
@@ -249,7 +248,7 @@ def _row(
         reference=row.get("reference"),
         parameters=row.get("parameters"),
         size_ratio=row.get("size_ratio"),
-        seconds_per_step=mean(steps) if steps else None,
+        relative_cost=row.get("relative_cost"),
         done=tuple(run["seed"] for run in done),
         failed={
             run["seed"]: run.get("error") or "unknown error"

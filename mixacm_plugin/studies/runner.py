@@ -1,7 +1,7 @@
 """Run a study's rows and seeds, cached and resumable, and gather the results."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -68,8 +68,20 @@ def epochs_done(run: Run) -> int:
     return len(file.read_text().splitlines()) if file.exists() else 0
 
 
-def collect(study: Study, runs: Sequence[Run], errors: dict[str, str]) -> dict[str, Any]:
-    """Gather every figure with its setting: the content of a study's ``results.json``."""
+def collect(
+    study: Study,
+    runs: Sequence[Run],
+    errors: Mapping[str, str],
+    costs: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """Gather every figure with its setting: the content of a study's ``results.json``.
+
+    Args:
+        study: from ``read_study``.
+        runs: from ``resolve``.
+        errors: from ``run_all``.
+        costs: from ``relative_costs``.
+    """
     rows = []
     # Rows without a teacher, such as adversarial training, are compared with the others' teacher.
     teachers = [run.result.get("teacher_parameters") for run in runs]
@@ -85,6 +97,7 @@ def collect(study: Study, runs: Sequence[Run], errors: dict[str, str]) -> dict[s
                 "overrides": row.overrides,
                 "reference": row.reference,
                 "parameters": parameters,
+                "relative_cost": (costs or {}).get(row.name),
                 "size_ratio": parameters / teacher if parameters and teacher else None,
                 "runs": [
                     _collect_run(run, result, study.measurements, errors.get(run.key))
@@ -113,7 +126,6 @@ def _collect_run(
         "status": "done" if done else "failed",
         "error": None if done else error or "not run",
         "train_seconds": result.get("train_seconds"),
-        "seconds_per_step": result.get("seconds_per_step"),
         "recipe_hash": run.key,
         "checkpoint": (run.folder / "student.pt").as_posix(),
         "command": run.command,

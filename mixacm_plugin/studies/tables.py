@@ -84,7 +84,7 @@ def lay_out(summary: Summary) -> Table:
         heads.append("size %")
         columns.append([Cell(_percent(row.size_ratio)) for row in rows])
         notes.append("Size: the student's trainable parameters in % of the teacher's.")
-    costs = [cost(row, rows[0]) for row in rows]
+    costs = [row.relative_cost for row in rows]
     if several and any(value is not None for value in costs):
         heads.append("cost")
         columns.append([Cell(NOTHING if c is None else f"×{c:.2f}") for c in costs])
@@ -109,13 +109,6 @@ def delta(row: Row, first: Row, column: str) -> float | None:
     if row is first or column not in row.values or column not in first.values:
         return None
     return 100 * (row.values[column].mean - first.values[column].mean)
-
-
-def cost(row: Row, first: Row) -> float | None:
-    """Seconds per training step, relative to the first row."""
-    if row.seconds_per_step is None or first.seconds_per_step is None:
-        return None
-    return row.seconds_per_step / first.seconds_per_step
 
 
 def _accuracies(rows: Sequence[Row], column: str) -> list[Cell]:
@@ -196,7 +189,7 @@ def comma_separated(summary: Summary) -> str:
                 None if value is None or value.std is None else 100 * value.std,
                 delta(row, first, column.title),
             ]
-        line += [row.parameters, row.size_ratio, cost(row, first)]
+        line += [row.parameters, row.size_ratio, row.relative_cost]
         line += row.reference or [None] * len(references)
         writer.writerow(
             ["" if x is None else f"{x:.6g}" if isinstance(x, float) else x for x in line]

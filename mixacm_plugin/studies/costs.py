@@ -1,0 +1,75 @@
+"""What a training step of a row costs, relative to the first row's."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+
+import torch
+
+from ..building import unpack
+from ..training import Training
+from .execute import write_json
+from .study import Run, Study
+
+STEPS = 5  # timed together
+SECONDS = 6.0  # for a pair of rows, after at least three rounds
+
+
+def relative_costs(study: Study, runs: Sequence[Run], device: torch.device) -> dict[str, float]:
+    """Time the rows' training steps against the first row's.
+
+    Machines are noisy and runs disturb each other, so times of different runs can't be compared;
+    here both recipes take turns in one process. Measured ratios are cached with the run.
+
+    Args:
+        study: whose rows are compared; those without a result are left out.
+        runs: from ``resolve``.
+        device: where to train.
+
+    Returns:
+        Row name to seconds per step, as a multiple of the first row's.
+    """
+    by_row = {row.name: next(run for run in runs if run.row == row) for row in study.rows}
+    first = by_row[study.rows[0].name]
+    costs = {study.rows[0].name: 1.0} if first.result else {}
+    for name, run in by_row.items():
+        if run.result and first.result and name not in costs:
+            file = run.folder / "costs.json"
+            cached = json.loads(file.read_text()) if file.exists() else {}
+            if first.key not in cached:
+                cached[first.key] = _ratio(run, first, device)
+                write_json(file, cached)
+            costs[name] = cached[first.key]
+    return costs
+
+
+def _ratio(run: Run, first: Run, device: torch.device) -> float:
+    if run.key == first.key:
+        return 1.0
+    step, first_step = _stepper(run, device), _stepper(first, device)
+    ratios: list[float] = []
+    started = time.perf_counter()
+    while len(ratios) < 4 or time.perf_counter() - started < SECONDS:
+        ratios.append(_seconds(step, device) / _seconds(first_step, device))
+    return median(ratios[1:])  # the first warms up
+
+
+def _stepper(run: Run, device: torch.device) -> Callable[[], None]:
+    box = Training(run.recipe, device, run.seed).box
+    box.pre_epoch_process(epoch=0)
+    batch = unpack(next(iter(box.train_data_loader)), device)
+
+    def step() -> None:
+        box.post_forward_process(loss=box.forward_process(*batch))
+
+    return step
+
+
+def _seconds(step: Callable[[], None], device: torch.device) -> float:
+    started = time.perf_counter()
+    for _ in range(STEPS):
+        step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
