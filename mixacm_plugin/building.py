@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
@@ -24,6 +25,8 @@ from .recipe import Recipe
 from .rng import preserved_rng
 
 Box = DistillationBox | TrainingBox
+# Recipes that name one of these work on images in [0, 1]; others are the host's business.
+OUR_PARTS = ("mixacm_plugin", "ACMLoss", "dm_wide_resnet", "normalized", "robust_teacher")
 
 
 def build_model(recipe: Recipe, config: Mapping[str, Any], path: str) -> nn.Module:
@@ -35,7 +38,9 @@ def build_model(recipe: Recipe, config: Mapping[str, Any], path: str) -> nn.Modu
     checks.check_model_key(recipe, config, path)
     section = checks.get(config, path)
     try:
-        model = get_image_classification_model(section)
+        model = get_image_classification_model(
+            section, dist.is_available() and dist.is_initialized()
+        )
         if model is None:
             model = get_model(section["key"], section.get("repo_or_dir"), **section["kwargs"])
     except Exception as error:
@@ -67,6 +72,24 @@ def build_models(recipe: Recipe, config: Mapping[str, Any]) -> dict[str, nn.Modu
         source = checks.get(config, f"{path}.src_ckpt")
         load_into(recipe, built[role], f"{path}.src_ckpt", source)
     return built
+
+
+def check_stage_checkpoints(
+    recipe: Recipe, config: Mapping[str, Any], models: Mapping[str, nn.Module]
+) -> None:
+    """Check the checkpoints that the host loads by itself at the beginning of a stage.
+
+    The host goes on where one is missing, and would run code that is in it.
+
+    Raises:
+        RecipeError: if one is missing, unreadable or of another architecture.
+    """
+    for path, stage in checks.stages(config):
+        for role, section in checks.stage_sections(config).items():
+            source = checks.get(stage, f"{section}.src_ckpt")
+            written = checks.get(config, f"train.{section}.dst_ckpt")  # by the stage before
+            if source != written:
+                load_into(recipe, copy.deepcopy(models[role]), f"{path}.{section}.src_ckpt", source)
 
 
 def build_box(
@@ -188,7 +211,7 @@ def _dry_run(recipe: Recipe, config: Mapping[str, Any], box: Box, path: str) -> 
             if len(loader) == 0:
                 raise ValueError("not a single batch: fewer images than batch_size, and drop_last")
             images, targets, extra = unpack(_first(loader), box.device)
-            if any("mixacm_plugin" in str(d) for d in config.get("dependencies") or []):
+            if any(part in recipe.text() for part in OUR_PARTS):
                 check_images(images)
                 where = f"{path}.val_data_loader"
                 check_images(_first(box.val_data_loader)[0])

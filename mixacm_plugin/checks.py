@@ -1,4 +1,4 @@
-"""Checks of a recipe before it runs: its keys, module paths, pairs and teacher."""
+"""Checks of a recipe before a model is built: its parts, keys, arguments and teacher."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -76,6 +76,14 @@ def model_sections(config: Config) -> dict[str, str]:
     return roles
 
 
+def brings_weights(config: Config, path: str) -> bool:
+    """Whether the model at ``path`` has trained weights without a ``src_ckpt``."""
+    section = get(config, path)
+    kwargs = section.get("kwargs") or {}
+    loaded = (kwargs.get("pretrained"), kwargs.get("weights"), section.get("repo_or_dir"))
+    return any(loaded) or section["key"] == "robust_teacher"
+
+
 def stage_sections(config: Config) -> dict[str, str]:
     """Name of each role's part of a stage: the host calls a lone student ``model``."""
     roles = model_sections(config)
@@ -100,8 +108,9 @@ def check_config(recipe: Recipe, config: Config) -> None:
         "train.num_epochs" if "stage1" not in (config.get("train") or {}) else "train.stage1",
     )
     require(recipe, config, "test", "test.test_data_loader")
-    if not isinstance(config["datasets"], Mapping):
-        raise recipe.error("datasets", f"expected names and datasets; found {config['datasets']!r}")
+    for name in ("datasets", "models", "train", "test"):
+        if not isinstance(config[name], Mapping):
+            raise recipe.error(name, f"expected a mapping; found {config[name]!r}")
     check_loader(recipe, config, "test.test_data_loader")
     if get(config, "models.student_model") is None and get(config, "models.model") is None:
         raise recipe.error("models", "expected student_model (or model, without a teacher)")

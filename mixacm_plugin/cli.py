@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.metadata
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -42,6 +43,9 @@ def load_plugins() -> None:
 
 
 def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    for stream in (sys.stdout, sys.stderr):  # a pipe may not know ε
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     args = parser.parse_args(argv)
     try:
         load_plugins()
@@ -56,15 +60,15 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     return 0
 
 
-def torchdistill(argv: Sequence[str] | None = None) -> int:
-    """Run the command ``torchdistill``, the same as ``mixacm train``."""
+def torchdistill_parser() -> argparse.ArgumentParser:
+    """Build the arguments of the command ``torchdistill``."""
     parser = argparse.ArgumentParser(prog="torchdistill")
     train.add_arguments(parser)
-    return _run(parser, argv)
+    return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command ``mixacm``."""
+def mixacm_parser() -> argparse.ArgumentParser:
+    """Build the arguments of the command ``mixacm``."""
     parser = argparse.ArgumentParser(
         prog="mixacm",
         description="Transfer adversarial robustness by knowledge distillation, on torchdistill.",
@@ -73,4 +77,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (command, summary) in COMMANDS.items():
         command.add_arguments(commands.add_parser(name, help=summary))
-    return _run(parser, argv)
+    return parser
+
+
+def torchdistill(argv: Sequence[str] | None = None) -> int:
+    """Run the command ``torchdistill``, the same as ``mixacm train``."""
+    return _run(torchdistill_parser(), argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command ``mixacm``."""
+    return _run(mixacm_parser(), argv)

@@ -1,6 +1,7 @@
 """Which device to use, and the process group of a run under torchrun."""
 
 import os
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -19,8 +20,11 @@ def choose_device(name: str | None = None) -> torch.device:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError:
         raise RecipeError("", "--device", f"torch knows no {name!r}; try cpu or cuda") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise RecipeError("", "--device", f"found {name!r}, but torch sees no CUDA device; try cpu")
+    try:
+        torch.empty(0, device=device)
+    except Exception as error:
+        message = f"can't use {name!r}: {str(error).strip().splitlines()[0]}; try cpu"
+        raise RecipeError("", "--device", message) from error
     return device
 
 
@@ -42,6 +46,15 @@ def init_process_group(device: torch.device, world_size: int, dist_url: str) -> 
     dist.init_process_group(backend, init_method=dist_url, rank=rank, world_size=world_size)
     setup_for_distributed(rank == 0)
     return device
+
+
+def gather(value: Any) -> list[Any]:
+    """Collect a picklable value of every process, by rank; its own where there is one process."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def sum_over_processes(*values: float, device: torch.device) -> list[float]:

@@ -121,6 +121,7 @@ class Accuracy:
     n: int
     attack: Attack
     seed: int
+    batch_size: int | None = None  # of the attack, whose random draws depend on it
 
     @property
     def value(self) -> float:
@@ -201,7 +202,7 @@ def evaluate(
                 adversarial, robust = attack.perturb(model, images, labels, seed)
                 _check_adversarial(adversarial, images, attack)
                 correct += int(robust.sum())
-    return Accuracy(correct, clean_correct, n, attack, seed)
+    return Accuracy(correct, clean_correct, n, attack, seed, batch_size)
 
 
 def _check_adversarial(adversarial: Tensor, images: Tensor, attack: Attack) -> None:
@@ -233,7 +234,10 @@ def load_model(recipe: Recipe, role: str = "student", checkpoint: str | None = N
     path = sections[role]
     model = build_model(recipe, config, path)
     key = f"{path}.{'dst_ckpt' if role == 'student' else 'src_ckpt'}"
-    load_into(recipe, model, "--ckpt" if checkpoint else key, checkpoint or checks.get(config, key))
+    source = checkpoint or checks.get(config, key)
+    if source is None and not (role == "teacher" and checks.brings_weights(config, path)):
+        raise recipe.error(key, f"no checkpoint for the {role}, whose weights would be random")
+    load_into(recipe, model, "--ckpt" if checkpoint else key, source)
     return model.eval()
 
 
@@ -265,7 +269,7 @@ def markdown_table(rows: Sequence[tuple[str, Accuracy]]) -> str:
     return "\n".join(lines)
 
 
-def write_json(path: str | Path, rows: Sequence[tuple[str, Accuracy]]) -> None:
+def write_accuracies(path: str | Path, rows: Sequence[tuple[str, Accuracy]]) -> None:
     """Write named accuracies with their settings to a file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

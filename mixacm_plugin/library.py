@@ -1,4 +1,4 @@
-"""The recipes that come with the package."""
+"""The recipes and studies that come with the package."""
 
 import shutil
 from pathlib import Path
@@ -10,9 +10,17 @@ RECIPES = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parent.parent / 
 
 def recipe_names() -> list[str]:
     """Names of all shipped recipes, such as ``quickstart/mixacm``."""
-    return sorted(
-        p.relative_to(RECIPES).with_suffix("").as_posix() for p in RECIPES.rglob("*.yaml")
-    )
+    return [name for name in _names() if not name.startswith("studies/")]
+
+
+def study_names() -> list[str]:
+    """Names of all shipped studies, such as ``studies/components``."""
+    return [name for name in _names() if name.startswith("studies/")]
+
+
+def _names() -> list[str]:
+    files = RECIPES.rglob("*.yaml")
+    return sorted(file.relative_to(RECIPES).with_suffix("").as_posix() for file in files)
 
 
 def recipe_file(name: str) -> str:
@@ -31,16 +39,16 @@ def recipe_file(name: str) -> str:
     for path in (RECIPES / name, RECIPES / f"{name}.yaml"):
         if path.is_file():
             return str(path)
-    raise FileNotFoundError(f"no shipped recipe {name!r}; there are {', '.join(recipe_names())}")
+    raise FileNotFoundError(f"no shipped recipe {name!r}; there are {', '.join(_names())}")
 
 
 def recipe_title(name: str) -> str:
-    """First comment line of a shipped recipe."""
+    """First comment line of a shipped recipe or study."""
     return Path(recipe_file(name)).read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
 
 
 def copy_recipe(name: str, folder: str) -> Path:
-    """Copy a shipped recipe into a folder, to edit it there.
+    """Copy a shipped recipe or study into a folder, to edit it there.
 
     Raises:
         FileNotFoundError: if there is no such recipe.

@@ -1,8 +1,10 @@
 """What is measured while training: loss terms, validation accuracy, one record an epoch."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,9 +39,28 @@ class EpochMetrics:
         )
 
 
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Read the epochs of a ``metrics.jsonl``; none where there is no file.
+
+    A last line that a kill cut off is left out.
+
+    Raises:
+        ValueError: if another line isn't JSON.
+    """
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise ValueError(f"line {number} isn't JSON: {error}") from None
+    return records
+
+
 @contextmanager
 def record_terms(criterion: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Record each weighted term of the host's loss, by name, while the block runs."""
+    """Record each weighted term of the host's loss, by name and with its graph, in the block."""
     terms: dict[str, Tensor] = {}
     handles = []
     for name, (term, weight) in getattr(criterion, "term_dict", {}).items():
@@ -47,7 +68,7 @@ def record_terms(criterion: nn.Module) -> Iterator[dict[str, Tensor]]:
         def hook(
             module: nn.Module, args: Any, output: Tensor, name: str = name, weight: float = weight
         ) -> None:
-            terms[name] = weight * output.detach()
+            terms[name] = weight * output
 
         handles.append(term.register_forward_hook(hook))
     try:

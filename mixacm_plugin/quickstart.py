@@ -1,5 +1,6 @@
 """The quickstart: four students of one robust teacher, and how robust each became."""
 
+import json
 import logging
 import multiprocessing
 import os
@@ -12,7 +13,7 @@ from statistics import mean, stdev
 
 import torch
 
-from .evaluation import Accuracy, Attack, evaluate, evaluation_dataset, load_model, write_json
+from .evaluation import Accuracy, Attack, evaluate, evaluation_dataset, load_model, write_accuracies
 from .library import recipe_file
 from .plots.style import bar_chart
 from .recipe import read_recipe
@@ -37,7 +38,7 @@ MEASUREMENTS = {
 
 
 @dataclass(frozen=True)
-class Row:
+class Measured:
     """One trained model, measured."""
 
     name: str
@@ -45,7 +46,7 @@ class Row:
     accuracies: dict[str, Accuracy]
 
 
-def measure(name: str, seed: int, out: Path, device: torch.device) -> Row:
+def measure(name: str, seed: int, out: Path, device: torch.device) -> Measured:
     """Train one student, or take the teacher, and measure it."""
     if device.type == "cpu":
         torch.set_num_threads(1)  # the processes share the cores
@@ -56,7 +57,8 @@ def measure(name: str, seed: int, out: Path, device: torch.device) -> Row:
         checkpoint = out / f"seed{seed}" / name / "student.pt"
         path = "model" if name == "scratch" else "student_model"
         recipe = read_recipe(
-            recipe_file(f"quickstart/{name}"), [f"models.{path}.dst_ckpt={checkpoint.as_posix()}"]
+            recipe_file(f"quickstart/{name}"),
+            [f"models.{path}.dst_ckpt={json.dumps(checkpoint.as_posix())}"],
         )
         Training(recipe, device, seed).run()
     model, dataset = load_model(recipe, role), evaluation_dataset(recipe)
@@ -64,10 +66,10 @@ def measure(name: str, seed: int, out: Path, device: torch.device) -> Row:
         title: evaluate(model, dataset, attack, n=n, device=device)
         for title, (attack, n) in MEASUREMENTS.items()
     }
-    return Row(STUDENTS.get(name, name), seed, accuracies)
+    return Measured(STUDENTS.get(name, name), seed, accuracies)
 
 
-def quickstart(out: Path, *, seeds: Sequence[int], device: torch.device) -> list[Row]:
+def quickstart(out: Path, *, seeds: Sequence[int], device: torch.device) -> list[Measured]:
     """Train and measure everything; write ``table.md``, ``results.json`` and ``chart.png``.
 
     Args:
@@ -101,7 +103,7 @@ def quickstart(out: Path, *, seeds: Sequence[int], device: torch.device) -> list
     table = results_table(rows)
     out.mkdir(parents=True, exist_ok=True)
     (out / "table.md").write_text(table + "\n", encoding="utf-8")
-    write_json(
+    write_accuracies(
         out / "results.json",
         [(f"{row.name}, seed {row.seed}", a) for row in rows for a in row.accuracies.values()],
     )
@@ -110,7 +112,7 @@ def quickstart(out: Path, *, seeds: Sequence[int], device: torch.device) -> list
     return rows
 
 
-def results_table(rows: Sequence[Row]) -> str:
+def results_table(rows: Sequence[Measured]) -> str:
     """Lay out the rows, a line a model, averaged over seeds where there are several."""
     seeds = sorted({row.seed for row in rows})
     first = rows[0].accuracies
@@ -145,7 +147,7 @@ def _cell(values: Sequence[Accuracy], *, many: bool) -> str:
     return f"{100 * values[0].value:.1f} ± {50 * (high - low):.1f}"
 
 
-def _effect(rows: Sequence[Row]) -> str:
+def _effect(rows: Sequence[Measured]) -> str:
     """State what the ACM term adds to KD with mixup, seed by seed."""
     parts = []
     for title in rows[0].accuracies:
@@ -159,7 +161,7 @@ def _effect(rows: Sequence[Row]) -> str:
     return f"Effect of ACM (MixACM minus KD + mixup, per seed, in points): {', '.join(parts)}."
 
 
-def _draw(path: Path, rows: Sequence[Row]) -> None:
+def _draw(path: Path, rows: Sequence[Measured]) -> None:
     names = list(dict.fromkeys(row.name for row in rows))
     one_seed = len({row.seed for row in rows}) == 1
     series = {}

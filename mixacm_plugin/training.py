@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torchdistill.common.main_util import is_main_process, set_seed
+from torchdistill.common.main_util import get_rank, is_main_process, set_seed
 from torchdistill.core.distillation import DistillationBox
 from tqdm import tqdm
 
@@ -25,7 +25,7 @@ from .building import (
     build_box,
     build_models,
     check_stage,
-    load_into,
+    check_stage_checkpoints,
     unpack,
     wrap_student,
 )
@@ -35,7 +35,8 @@ from .checkpoints import (
     save_checkpoint,
     weights_of,
 )
-from .metrics import EpochMetrics, clean_accuracy, record_terms
+from .distributed import gather
+from .metrics import EpochMetrics, clean_accuracy, read_lines, record_terms
 from .recipe import Recipe
 from .rng import rng_state, set_rng_state
 from .wrappers import FrozenTeacher
@@ -64,6 +65,7 @@ class Training:
     start_epoch: int = 0
     adjust_lr: bool = False
     best_val_accuracy: float = field(default=0.0, init=False)
+    last_saved: int | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         set_seed(self.seed)
@@ -80,7 +82,7 @@ class Training:
             )
         self.distributed = dist.is_available() and dist.is_initialized()
         self.models = build_models(self.recipe, self.config)
-        self._check_stage_checkpoints()
+        check_stage_checkpoints(self.recipe, self.config, self.models)
         self.box: Box = build_box(
             self.recipe,
             self.config,
@@ -89,20 +91,19 @@ class Training:
             distributed=self.distributed,
             lr_factor=dist.get_world_size() if self.distributed and self.adjust_lr else 1,
         )
+        if self.distributed:  # the same weights everywhere, but not the same mixup and crops
+            set_seed(
+                (torch.initial_seed() if self.seed is None else self.seed) % 2**31 + get_rank()
+            )
+        if self.start_epoch:
+            logger.warning(
+                "--start_epoch only sets the first epoch's number; the optimiser and its schedule "
+                "start anew (to go on from a checkpoint: --resume)"
+            )
         section = checks.get(self.config, checks.model_sections(self.config)["student"])
         self.last_ckpt = Path(section["dst_ckpt"]).expanduser()
         self.best_ckpt = self.last_ckpt.with_name(f"best_{self.last_ckpt.name}")
         self.metrics_file = self.last_ckpt.with_name("metrics.jsonl")
-
-    def _check_stage_checkpoints(self) -> None:
-        # The host loads these by itself, goes on where one is missing, and would unpickle it.
-        for path, stage in checks.stages(self.config):
-            for role, section in checks.stage_sections(self.config).items():
-                source = checks.get(stage, f"{section}.src_ckpt")
-                written = checks.get(self.config, f"train.{section}.dst_ckpt")  # after each stage
-                if source != written:
-                    model = copy.deepcopy(self.models[role])
-                    load_into(self.recipe, model, f"{path}.{section}.src_ckpt", source)
 
     def resume(self, path: str) -> None:
         """Go on from a checkpoint of this recipe, exactly as if the run hadn't stopped.
@@ -135,13 +136,14 @@ class Training:
                 parameter.grad = None if gradient is None else gradient.to(parameter.device)
             if self.transforms is not None:
                 self.transforms.load_state_dict(checkpoint["transforms"])
+            states = checkpoint["rng"]  # one for each process
+            set_rng_state(states[get_rank() % len(states)])
         except CheckpointError as error:
             raise self.recipe.error("--resume", str(error)) from error
         except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
             message = f"{path} isn't a checkpoint of this recipe: {type(error).__name__}: {error}"
             raise self.recipe.error("--resume", message) from error
-        self.best_val_accuracy = checkpoint["best_value"]
-        set_rng_state(checkpoint["rng"])
+        self.best_val_accuracy, self.last_saved = checkpoint["best_value"], checkpoint["epoch"]
 
     @property
     def transforms(self) -> nn.ModuleList | None:
@@ -180,9 +182,12 @@ class Training:
     def _keep_earlier_metrics(self) -> None:
         try:
             self.metrics_file.parent.mkdir(parents=True, exist_ok=True)
-            old = self.metrics_file.read_text() if self.metrics_file.exists() else ""
-            lines = [x for x in old.splitlines() if json.loads(x)["epoch"] < self.start_epoch]
-            self.metrics_file.write_text("".join(f"{line}\n" for line in lines))
+            if self.start_epoch == 0 and self.last_ckpt.exists():
+                logger.warning("overwriting %s (to go on from it: --resume)", self.last_ckpt)
+            old = [
+                line for line in read_lines(self.metrics_file) if line["epoch"] < self.start_epoch
+            ]
+            self.metrics_file.write_text("".join(json.dumps(line) + "\n" for line in old))
         except OSError as error:
             where = f"{checks.model_sections(self.config)['student']}.dst_ckpt"
             raise self.recipe.error(where, f"can't write beside it: {error}") from error
@@ -196,8 +201,7 @@ class Training:
         if self.distilled and not checks.get(self.config, f"{stage}.teacher.keep_train_mode"):
             self.models["teacher"].eval()  # the host's default leaves it as it is
         lr = box.optimizer.param_groups[0]["lr"]
-        sums: dict[str, float] = defaultdict(float)
-        count = 0
+        total, sums, count = 0.0, defaultdict(float), 0
         bar = tqdm(
             box.train_data_loader,
             desc=f"epoch {epoch + 1}/{box.num_epochs}",
@@ -213,9 +217,9 @@ class Training:
                     raise self._not_finite(epoch, step, value, terms)
                 box.post_forward_process(loss=loss)
                 count += len(images)
-                sums["loss"] += value * len(images)
+                total += value * len(images)
                 for name, term in terms.items():
-                    sums[name] += float(term) * len(images)
+                    sums[name] += term.detach() * len(images)
                 rate = count / (time.perf_counter() - started)
                 bar.set_postfix(loss=f"{value:.3f}", lr=f"{lr:.3g}", images_per_s=f"{rate:.0f}")
         train_seconds = time.perf_counter() - started
@@ -223,11 +227,10 @@ class Training:
         accuracy = clean_accuracy(self.models["student"], box.val_data_loader, self.device)
         self.improved = accuracy > self.best_val_accuracy or epoch == 0
         self.best_val_accuracy = max(self.best_val_accuracy, accuracy)
-        loss_mean = sums.pop("loss") / count
         return EpochMetrics(
             epoch=epoch,
-            loss=loss_mean,
-            terms={name: total / count for name, total in sums.items()},
+            loss=total / count,
+            terms={name: float(value) / count for name, value in sums.items()},
             lr=lr,
             val_accuracy=accuracy,
             best_val_accuracy=self.best_val_accuracy,
@@ -243,13 +246,13 @@ class Training:
     def _not_finite(
         self, epoch: int, step: int, value: float, terms: Mapping[str, Tensor]
     ) -> Exception:
-        bad = [name for name, term in terms.items() if not math.isfinite(float(term))]
+        bad = [name for name, term in terms.items() if not math.isfinite(term.detach())]
         stage, _ = checks.current_stage(self.config, self.box)
         path = f"{stage}.criterion" + (f".kwargs.sub_terms.{bad[0]}" if bad else "")
         return self.recipe.error(
             path,
             f"the loss became {value} in epoch {epoch + 1}, step {step + 1}"
-            f"{f', by the term {bad[0]!r}' if bad else ''}; {self._last_good(epoch)}. "
+            f"{f', by the term {bad[0]!r}' if bad else ''}; {self._last_good()}. "
             "A lower learning rate or weight may help",
         )
 
@@ -259,15 +262,16 @@ class Training:
                 raise self.recipe.error(
                     "train",
                     f"the student's {name!r} isn't finite after epoch {epoch + 1}; "
-                    f"{self._last_good(epoch)}. A lower learning rate may help",
+                    f"{self._last_good()}. A lower learning rate may help",
                 )
 
-    def _last_good(self, epoch: int) -> str:
-        if epoch == 0:
+    def _last_good(self) -> str:
+        if self.last_saved is None:
             return "no checkpoint was written yet"
-        return f"{self.last_ckpt} holds epoch {epoch}"
+        return f"{self.last_ckpt} holds epoch {self.last_saved + 1}"
 
     def _save(self, metrics: EpochMetrics) -> None:
+        states = gather(rng_state())
         if not is_main_process():
             return
         scheduler = self.box.lr_scheduler
@@ -281,13 +285,15 @@ class Training:
             "stage_grad_count": self.box.stage_grad_count,
             # None between steps; tensors where the epoch ended while gradients accumulate.
             "gradients": [p.grad for p in self._optimised()],
-            "rng": rng_state(),
+            "rng": states,
         }
         if self.transforms is not None:
             content["transforms"] = self.transforms.state_dict()
-        save_checkpoint(self.last_ckpt, content)
+        # The last checkpoint comes last: after a kill, resuming from it repeats the others.
         if self.improved:
             save_checkpoint(self.best_ckpt, content)
         with self.metrics_file.open("a") as file:
             file.write(json.dumps(asdict(metrics)) + "\n")
+        save_checkpoint(self.last_ckpt, content)
+        self.last_saved = metrics.epoch
         logger.info(metrics.line(self.box.num_epochs))

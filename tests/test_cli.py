@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from mixacm_plugin import dm_wide_resnet, load_student
-from mixacm_plugin.library import recipe_names
+from mixacm_plugin.library import recipe_names, study_names
 from recipes import Few, loader_accuracy, mixacm, run, scratch, write
 
 TRAIN = ("torchdistill", "--config", "recipe.yaml", "--device", "cpu")
@@ -108,7 +108,7 @@ def test_help_names_every_flag_of_the_hosts_script(capsys):
 def test_recipes_are_listed_with_their_titles(capsys):
     assert run("main", "recipes") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == recipe_names()
+    assert [line.split()[0] for line in lines] == [*recipe_names(), *study_names()]
     assert all(len(line.split()) > 3 for line in lines)
     quickstart = {f"quickstart/{n}" for n in ("teacher", "mixacm", "kd_mixup", "kd", "scratch")}
     assert quickstart <= set(recipe_names())
@@ -132,7 +132,7 @@ def test_an_unknown_recipe_is_refused_with_the_known_ones(capsys):
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", [n for n in recipe_names() if "studies" not in n])
+@pytest.mark.parametrize("name", recipe_names())
 def test_every_shipped_recipe_is_shown_with_overrides_as_a_recipe(name, capsys):
     assert run("main", "recipes", "copy", name, ".") == 0
     copied = capsys.readouterr().out.strip()
@@ -176,7 +176,7 @@ NORMALISED = (
 @pytest.mark.parametrize(
     "argv, words",
     [
-        ([*EVALUATE, "--attack", "clean", "--n", "51"], "test: n must be between 1 and the 50"),
+        ([*EVALUATE, "--attack", "clean", "--n", "51"], "--n: n must be between 1 and the 50"),
         (
             [*EVALUATE, "--attack", "clean", "--ckpt", "no.pt"],
             "--ckpt: checkpoint not found",

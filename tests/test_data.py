@@ -1,4 +1,4 @@
-"""The quickstart's digits."""
+"""The quickstart's digits, and held-out parts of training data."""
 
 from collections import Counter
 
@@ -8,7 +8,7 @@ import torchvision.datasets  # noqa: F401 - torchdistill.datasets expects it to 
 from sklearn.datasets import load_digits
 from torchdistill.datasets.registry import get_dataset
 
-from mixacm_plugin import Digits
+from mixacm_plugin import Digits, hold_out
 
 SIZES = {"train": 1097, "val": 200, "test": 500}
 
@@ -63,3 +63,18 @@ def test_the_transform_is_applied_to_each_image():
 def test_another_split_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="train, val, test; found 'dev'"):
         Digits("dev")
+
+
+def test_held_out_images_and_the_rest_are_the_whole_set_without_overlap():
+    whole = range(50)
+    parts = {part: list(hold_out(whole, part, 12)) for part in ("train", "val")}
+    assert len(parts["val"]) == 12
+    assert sorted(parts["train"] + parts["val"]) == list(whole)
+    assert parts["val"] != list(whole)[:12]
+    assert list(hold_out(whole, "val", 12, seed=1)) != parts["val"]
+
+
+@pytest.mark.parametrize(("part", "size"), [("test", 5), ("val", 0), ("train", 50)])
+def test_a_part_that_cannot_be_held_out_is_refused(part, size):
+    with pytest.raises(ValueError, match="hold_out: "):
+        hold_out(range(50), part, size)

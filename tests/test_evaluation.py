@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from mixacm_plugin import Accuracy, Attack, RecipeError, evaluate, load_student
-from mixacm_plugin.evaluation import markdown_table, write_json
+from mixacm_plugin import Accuracy, Attack, RecipeError, evaluate, load_student, read_recipe
+from mixacm_plugin.evaluation import load_model, markdown_table, write_accuracies
 from mixacm_plugin.threat_model import perturbation_size
 from recipes import Few, OutOfReach, digits, loader_accuracy, mixacm, state, write
 
@@ -209,7 +209,7 @@ def test_table_and_json_say_all_that_a_quoted_figure_needs():
     ]
     assert heads.count("|") == first.count("|") == second.count("|")
     assert "| teacher | none |" in second
-    write_json("out/figures.json", rows)
+    write_accuracies("out/figures.json", rows)
     with open("out/figures.json") as file:
         figure = json.load(file)[0]
     assert figure["model"] == "student"
@@ -234,3 +234,11 @@ def test_load_student_builds_the_plain_model_in_eval_mode_and_no_data():
     assert all(torch.equal(student.state_dict()[name], weights[name]) for name in weights)
     with pytest.raises(RecipeError, match=r"dst_ckpt: checkpoint not found: out/student\.pt"):
         load_student(path)
+
+
+@pytest.mark.parametrize(("role", "key"), [("student", "dst_ckpt"), ("teacher", "src_ckpt")])
+def test_a_model_without_a_checkpoint_is_not_evaluated(role, key):
+    write()
+    path = f"models.{role}_model.{key}"
+    with pytest.raises(RecipeError, match=f"{path}: no checkpoint for the {role}"):
+        load_model(read_recipe("recipe.yaml", [f"{path}=null"]), role)

@@ -260,3 +260,26 @@ def test_reduce_lr_on_plateau_gets_the_validation_accuracy():
     training = trained(None, scheduler, "train.num_epochs=3")
     assert training.box.lr_scheduler.best == metrics()[0]["val_accuracy"]
     assert [line["lr"] for line in metrics()] == pytest.approx([0.05, 0.05, 0.005])
+
+
+def test_a_line_of_metrics_that_a_kill_cut_off_does_not_stop_resuming():
+    trained()
+    lines = Path("out/metrics.jsonl").read_text().splitlines()
+    Path("out/metrics.jsonl").write_text(f"{lines[0]}\n{lines[1][:20]}")
+    training = Training(recipe(), CPU)
+    training.resume("out/student.pt")
+    training.run()
+    assert [line["epoch"] for line in metrics()] == [0]
+
+
+def test_a_term_called_loss_is_logged_like_any_other():
+    trained(mixacm().replace("        acm:\n", "        loss:\n"))
+    (line, _) = metrics()
+    assert set(line["terms"]) == {"kd", "loss"}
+    assert line["loss"] == pytest.approx(sum(line["terms"].values()), rel=1e-5)
+
+
+def test_a_nan_in_the_first_epoch_of_a_run_says_that_nothing_was_saved():
+    text = mixacm().replace("weight: 20.0", "weight: .inf")
+    with pytest.raises(RecipeError, match="no checkpoint was written yet"):
+        Training(recipe(text), CPU, start_epoch=1).run()

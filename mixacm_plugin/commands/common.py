@@ -41,13 +41,18 @@ def add_recipe(parser: argparse.ArgumentParser, *, positional: bool = False) -> 
         parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="recipe, a YAML file")
     about = "the same" if positional else "recipe, a YAML file"
     parser.add_argument("--config", required=not positional, metavar="RECIPE", help=about)
+    add_overrides(parser, "override a value of the recipe; may be repeated")
+
+
+def add_overrides(parser: argparse.ArgumentParser, help_text: str) -> None:
+    """Add overrides of a recipe's values."""
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY.PATH=VALUE",
         dest="overrides",
-        help="override a value of the recipe; may be repeated",
+        help=help_text,
     )
 
 

@@ -11,7 +11,7 @@ from ..evaluation import (
     evaluation_dataset,
     load_model,
     markdown_table,
-    write_json,
+    write_accuracies,
 )
 from ..recipe import RecipeError, read_recipe
 from ..threat_model import NORMS
@@ -57,11 +57,11 @@ def run(args: argparse.Namespace) -> None:
             progress=sys.stderr.isatty(),
         )
     except ValueError as error:
-        raise recipe.error("test", str(error)) from error
+        raise recipe.error("--n" if "n must" in str(error) else "test", str(error)) from error
     rows = [(args.model, accuracy)]
     print(markdown_table(rows))
     if args.json:
         try:
-            write_json(args.json, rows)
+            write_accuracies(args.json, rows)
         except OSError as error:
             raise RecipeError("", "--json", str(error)) from error

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..distributed import choose_device
 from ..quickstart import quickstart
-from .common import add_device, set_up_log
+from .common import add_device, natural, set_up_log
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_device(parser)
     parser.add_argument("--out", default="runs/quickstart", metavar="DIR", help="where to write")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED")
+    parser.add_argument("--seeds", type=natural, nargs="+", default=[0], metavar="SEED")
     parser.set_defaults(run=run)
 
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from ..studies.launchers import Cluster, Processes
 from ..studies.runner import collect, epochs_done, run_all
 from ..studies.study import Run, read_study, resolve, with_seeds
 from ..studies.tables import write_tables
-from .common import add_device, positive, set_up_log
+from .common import add_device, add_overrides, natural, positive, set_up_log
 
 logger = logging.getLogger("mixacm")
 
@@ -32,15 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("study", metavar="FILE", help="study, a YAML file")
     parser.add_argument("--scale", help="one of the study's scales, e.g. digits")
-    parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="instead of its own")
     parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY.PATH=VALUE",
-        dest="overrides",
-        help="override a value in all rows; may be repeated",
+        "--seeds", type=natural, nargs="+", metavar="SEED", help="instead of its own"
     )
+    add_overrides(parser, "override a value in all rows; may be repeated")
     parser.add_argument("--out", metavar="DIR", help="default: runs/studies/NAME[-SCALE]")
     parser.add_argument("--cache", default="runs/studies/cache", metavar="DIR", help="for all runs")
     parser.add_argument("--jobs", type=positive, default=1, help="runs at a time (default: 1)")
@@ -83,11 +79,14 @@ def run(args: argparse.Namespace) -> None:
     else:
         cluster = args.launcher.removeprefix("submitit-")
         launcher = Cluster(out / "submitit", cluster, dict(_parameter(p) for p in args.cluster))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are ended too
     with tqdm(disable=not sys.stderr.isatty(), bar_format="{desc}", leave=False) as bar:
         errors = run_all(
             study, runs, launcher, device=args.device, report=logger.info, watch=_watch(bar)
         )
-    costs = relative_costs(study, runs, choose_device(args.device))
+    costs = {}
+    if args.launcher == "processes":  # a cluster's machines may be unlike this one
+        costs = relative_costs(study, runs, choose_device(args.device))
     results = collect(study, runs, errors, costs)
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     write_tables(results, out)

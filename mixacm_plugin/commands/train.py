@@ -53,7 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-log_config", action="store_true", help="log the recipe with its overrides"
     )
-    parser.add_argument("--world_size", type=int, default=1, help="processes (torchrun sets this)")
+    parser.add_argument(
+        "--world_size", type=int, default=1, help="without effect: torchrun sets it"
+    )
     parser.add_argument("--dist_url", default="env://", help="how the processes find each other")
     parser.add_argument(
         "-adjust_lr", action="store_true", help="multiply the learning rate by the processes"

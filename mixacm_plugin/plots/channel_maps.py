@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..checks import model_sections
 from ..evaluation import evaluation_dataset, load_model
+from ..library import recipe_names
 from ..recipe import Recipe, RecipeError, read_recipe
 from .channel_map_distances import Block, Distance, blocks_of, distances, mean_channel_maps
 from .style import COLOURS, LINES, WIDTH, NothingToShow, new_figure
@@ -56,6 +57,8 @@ def parse_source(text: str, recipe: Recipe) -> tuple[str, Source]:
         return name, Source(recipe, role)
     if not name or not value:
         raise recipe.error(f"--models {text}", "expected NAME=CHECKPOINT or NAME=RECIPE")
+    if value in recipe_names():
+        return name, Source(read_recipe(value), "student", None)
     other = RECIPE.fullmatch(value)
     if other is None:
         return name, Source(recipe, role, value)

@@ -12,6 +12,7 @@ from torch import nn
 from .. import checks
 from ..building import check_images, check_stage, unpack
 from ..hook_points import hook_lines
+from ..metrics import record_terms
 from ..recipe import Recipe
 from ..rng import preserved_rng
 from ..training import Training
@@ -20,7 +21,7 @@ from .measured_step import (
     Term,
     images_per_second,
     measured_terms,
-    recorded_terms,
+    recorded_pairs,
     student_of,
     watched_hooks,
 )
@@ -167,7 +168,8 @@ def _inspect_stage(
     try:
         with (
             watched_hooks(training.models, stage, path, warnings),
-            recorded_terms(box.criterion, result.pairs) as terms,
+            recorded_pairs(box.criterion, result.pairs),
+            record_terms(box.criterion) as terms,
         ):
             loss = box.forward_process(images, targets, extra)
         result.terms = measured_terms(student_of(box), {**terms, "total": loss})

@@ -106,30 +106,18 @@ def watched_hooks(
 
 
 @contextmanager
-def recorded_terms(criterion: nn.Module, pairs: list[PairEnd]) -> Iterator[dict[str, Tensor]]:
-    """Record the terms of the host's loss while the block runs.
-
-    Args:
-        criterion: the host's loss.
-        pairs: gets both sides of each pair of an ``ACMLoss``.
-
-    Yields:
-        A dict that gets each weighted term by name, with its graph.
-    """
-    terms: dict[str, Tensor] = {}
+def recorded_pairs(criterion: nn.Module, pairs: list[PairEnd]) -> Iterator[None]:
+    """Append both sides of each pair of an ``ACMLoss``, while the block runs."""
     handles = []
-    for name, (term, weight) in getattr(criterion, "term_dict", {}).items():
+    for name, (term, _) in getattr(criterion, "term_dict", {}).items():
+        if isinstance(term, ACMLoss):
 
-        def hook(
-            module: nn.Module, args: Any, output: Tensor, name: str = name, weight: float = weight
-        ) -> None:
-            terms[name] = weight * output
-            if isinstance(module, ACMLoss):
+            def hook(module: ACMLoss, args: Any, output: Tensor, name: str = name) -> None:
                 pairs.extend(_pairs(name, module, args))
 
-        handles.append(term.register_forward_hook(hook))
+            handles.append(term.register_forward_hook(hook))
     try:
-        yield terms
+        yield
     finally:
         for handle in handles:
             handle.remove()

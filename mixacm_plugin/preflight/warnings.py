@@ -50,12 +50,9 @@ def normalising_datasets(recipe: Recipe) -> Iterator[str]:
 def _random_teacher(config: Mapping[str, Any]) -> Iterator[str]:
     path = checks.model_sections(config).get("teacher")
     section = checks.get(config, path) if path else None
-    if section is None or section.get("src_ckpt") or section["key"] == "robust_teacher":
+    if section is None or section.get("src_ckpt") or checks.brings_weights(config, path):
         return
-    kwargs = section["kwargs"] or {}
-    sources = [checks.get(stage, "teacher.src_ckpt") for _, stage in checks.stages(config)]
-    loaded = [kwargs.get("pretrained"), kwargs.get("weights"), section.get("repo_or_dir")]
-    if not any(loaded + sources):
+    if not any(checks.get(stage, "teacher.src_ckpt") for _, stage in checks.stages(config)):
         yield f"{path}: no src_ckpt, so the teacher's weights are random"
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from ..checkpoints import CheckpointError, load_checkpoint
 from ..distributed import choose_device
 from ..evaluation import Attack, evaluate, evaluation_dataset, load_model
+from ..metrics import read_lines
 from ..recipe import RecipeError, read_recipe
 from ..training import Training
 from .study import Run, Study
@@ -76,7 +77,7 @@ def _can_resume(checkpoint: Path) -> bool:
 
 
 def _training_result(training: Training) -> dict[str, Any]:
-    lines = [json.loads(line) for line in training.metrics_file.read_text().splitlines()]
+    lines = read_lines(training.metrics_file)
     teacher = training.models.get("teacher")
     return {
         "parameters": _parameters(training.models["student"]),

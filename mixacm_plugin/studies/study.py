@@ -14,9 +14,9 @@ import yaml
 
 from .. import checks
 from ..evaluation import Attack
-from ..library import recipe_names
+from ..library import recipe_file, recipe_names, study_names
 from ..plots.study import check_plots
-from ..recipe import Recipe, RecipeError, nearest, read_recipe
+from ..recipe import Recipe, RecipeError, nearest, read_recipe, walk
 
 STUDY_KEYS = (
     "title",
@@ -101,9 +101,10 @@ def read_study(path: str | os.PathLike[str], scale: str | None = None) -> Study:
     """Read a study file.
 
     Args:
-        path: YAML: ``base`` (a recipe's file, relative to the study's, or the name of a shipped
-            one), ``seeds``, ``evaluate`` (attacks with norm, eps, steps, n, ...), ``rows`` (name
-            and ``set``, optionally their own ``base`` and ``reference`` figures) and, optionally,
+        path: YAML file, or the name of a shipped study, such as ``studies/components``. It has
+            ``base`` (a recipe's file, relative to the study's, or the name of a shipped one),
+            ``seeds``, ``evaluate`` (attacks with norm, eps, steps, n, ...), ``rows`` (name and
+            ``set``, optionally their own ``base`` and ``reference`` figures) and, optionally,
             ``set`` for all rows, ``reference`` ({label, columns}), ``plots`` and ``scales``.
         scale: name of one of its ``scales``, which replaces what it names: base, seeds, evaluate,
             plots, reference, the ``set`` of all rows, and rows, all by a list or some by name.
@@ -117,9 +118,11 @@ def read_study(path: str | os.PathLike[str], scale: str | None = None) -> Study:
         return RecipeError(path, where, message)
 
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        file = path if os.path.exists(path) or path not in study_names() else recipe_file(path)
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except OSError as problem:
-        raise error("", f"can't read the study: {problem.strerror}") from problem
+        hint = nearest(path, study_names())
+        raise error("", f"can't read the study: {problem.strerror}.{hint}") from problem
     except yaml.YAMLError as problem:
         raise error("", f"YAML syntax: {problem}") from problem
     _check_keys(content, STUDY_KEYS, "", error)
@@ -203,8 +206,8 @@ def _base_file(base: str, study: str, where: str, error: Any) -> str:
 def resolve(study: Study, cache: Path, overrides: list[str] | None = None) -> list[Run]:
     """Resolve every row and seed into a run.
 
-    A run's key is a hash of the resolved recipe, its seed, the teacher's checkpoint and the
-    package's version: equal runs share their folder, within a study and between studies.
+    A run's key is a hash of the resolved recipe, its seed, the files it names and the package's
+    version: equal runs share their folder, within a study and between studies.
 
     Args:
         study: from ``read_study``.
@@ -225,13 +228,15 @@ def resolve(study: Study, cache: Path, overrides: list[str] | None = None) -> li
         student = checks.model_sections({"models": models})["student"]
         neutral = read_recipe(row.base, [*sets, f"{student}.dst_ckpt=student.pt"])
         teacher = (models.get("teacher_model") or {}).get("src_ckpt")
+        named = {node.value for _, node in walk(neutral.root) if isinstance(node, yaml.ScalarNode)}
+        files = [_file_digest(teacher), *map(_file_digest, sorted(filter(os.path.isfile, named)))]
         for seed in study.seeds:
-            key = _digest(
-                neutral.text(), str(seed), _file_digest(teacher), version("mixacm-plugin")
-            )
+            key = _digest(neutral.text(), str(seed), *files, version("mixacm-plugin"))
             folder = cache / key
             checkpoint = (folder / "student.pt").as_posix()
-            resolved = read_recipe(row.base, [*sets, f"{student}.dst_ckpt={checkpoint}"])
+            resolved = read_recipe(
+                row.base, [*sets, f"{student}.dst_ckpt={json.dumps(checkpoint)}"]
+            )
             runs.append(Run(row, seed, resolved, key, folder, sets))
     return runs
 
