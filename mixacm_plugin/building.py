@@ -18,6 +18,7 @@ from torchdistill.models.wrapper import AuxiliaryModelWrapper
 
 from . import checks
 from .adversarial import eval_mode
+from .batches import check_images, unpack
 from .checkpoints import CheckpointError, load_weights
 from .losses import ACMLoss, PairError
 from .module_paths import check_module_paths
@@ -168,24 +169,6 @@ def _acm_terms(box: Box, path: str) -> Iterator[tuple[str, str, ACMLoss]]:
     for name, (term, _) in getattr(box.criterion, "term_dict", {}).items():
         if isinstance(term, ACMLoss):
             yield f"{path}.criterion.kwargs.sub_terms.{name}.criterion", name, term
-
-
-def unpack(batch: Any, device: torch.device) -> tuple[Tensor, Tensor, Any]:
-    """Images, targets and the host's supplementary dict of a batch, on the device."""
-    images, targets, *rest = batch
-    return images.to(device), targets.to(device), rest[0] if rest else None
-
-
-def check_images(images: Tensor) -> None:
-    """Raise ``ValueError`` unless images are finite floats in [0, 1]."""
-    if not images.is_floating_point():
-        raise ValueError(f"images are {images.dtype}; expected floats in [0, 1]")
-    low, high = images.aminmax()
-    if not (low >= 0 and high <= 1):
-        raise ValueError(
-            f"images range from {low:.3g} to {high:.3g}; expected [0, 1], so that ε means pixels. "
-            "Normalise inside the model (dm_wide_resnet, normalized), not in the dataset"
-        )
 
 
 def _first(loader: DataLoader) -> Any:

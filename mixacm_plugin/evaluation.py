@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from . import checks
 from .adversarial import pgd
-from .building import build_model, check_images, load_into, unpack
+from .batches import check_images, unpack
+from .building import build_model, load_into
 from .recipe import Recipe, read_recipe
 from .rng import preserved_rng
 from .threat_model import check_norm, parse_number, perturbation_size

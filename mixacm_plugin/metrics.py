@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from .adversarial import eval_mode
-from .building import unpack
+from .batches import unpack
 from .distributed import sum_over_processes
 
 

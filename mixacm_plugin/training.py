@@ -20,13 +20,13 @@ from torchdistill.core.distillation import DistillationBox
 from tqdm import tqdm
 
 from . import checks
+from .batches import unpack
 from .building import (
     Box,
     build_box,
     build_models,
     check_stage,
     check_stage_checkpoints,
-    unpack,
     wrap_student,
 )
 from .checkpoints import (

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from .. import checks
-from ..building import check_images, unpack
+from ..batches import check_images, unpack
 from ..channel_maps import channel_map, normalize_map
 from ..losses import IO, SIDES
 from ..recipe import Recipe

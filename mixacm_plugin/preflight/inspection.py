@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from .. import checks
-from ..building import check_images, check_stage, unpack
+from ..batches import check_images, unpack
+from ..building import check_stage
 from ..hook_points import hook_lines
 from ..metrics import record_terms
 from ..recipe import Recipe
@@ -26,7 +27,7 @@ from .measured_step import (
     watched_hooks,
 )
 from .stand_ins import use_batch_size, use_random_images, use_random_weights
-from .warnings import normalising_datasets, recipe_warnings
+from .traps import normalising_datasets, recipe_warnings
 
 
 @dataclass

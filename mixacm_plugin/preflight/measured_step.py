@@ -13,7 +13,8 @@ from torchdistill.common.module_util import get_module
 from torchdistill.core.distillation import DistillationBox
 
 from .. import checks
-from ..building import Box, unpack
+from ..batches import unpack
+from ..building import Box
 from ..channel_maps import channel_map
 from ..losses import IO, SIDES, ACMLoss
 

@@ -8,7 +8,7 @@ from types import MethodType
 
 import torch
 
-from ..building import unpack
+from ..batches import unpack
 from ..training import Training
 from .execute import write_json
 from .study import Run, Study
