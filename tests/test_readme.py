@@ -18,7 +18,7 @@ COMMANDS = [
     command.strip()
     for language, block in BLOCKS
     if language == "shell"
-    for line in block.splitlines()
+    for line in block.replace("\\\n", " ").splitlines()
     for command in line.partition("#")[0].split("&&")
     if command.strip().split(" ")[0] in PARSERS
 ]
