@@ -102,7 +102,7 @@ def build_box(
     distributed: bool = False,
     lr_factor: int = 1,
 ) -> Box:
-    """Build the host's box and try it on four images, so that a wrong recipe stops here.
+    """Build the host's box and try a step on a few images, so that a wrong recipe stops here.
 
     Raises:
         RecipeError: on anything that would stop the first training step.
