@@ -200,6 +200,9 @@ def line_panels(
         here.set_title(panel, fontsize=9)
         here.set_xlabel(label, fontsize=8)
         here.set_ylabel("accuracy (%)", fontsize=8)
+        # A standard deviation may reach beyond what an accuracy can be.
+        low, high = here.get_ylim()
+        here.set_ylim(max(low, -2), min(high, 104))
         here.tick_params(labelsize=8)
         here.spines[["top", "right"]].set_visible(False)
         here.grid(axis="y", color="#dddddd", linewidth=0.6)
