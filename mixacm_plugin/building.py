@@ -125,10 +125,15 @@ def build_box(
     return box
 
 
+def student_of(box: Box) -> nn.Module:
+    """Return the model that a box trains."""
+    return box.student_model if isinstance(box, DistillationBox) else box.model
+
+
 def wrap_student(box: Box) -> None:
     """Wrap the student for distributed training where the host doesn't: on CPUs."""
     name = "student_model" if isinstance(box, DistillationBox) else "model"
-    student = getattr(box, name)
+    student = student_of(box)
     if not isinstance(student, DistributedDataParallel | AuxiliaryModelWrapper):
         frozen = any(not p.requires_grad for p in student.parameters())
         setattr(box, name, DistributedDataParallel(student, find_unused_parameters=frozen))
@@ -183,9 +188,7 @@ def _first(loader: DataLoader) -> Any:
 
 def _dry_run(recipe: Recipe, config: Mapping[str, Any], box: Box, path: str) -> None:
     loader, where = box.train_data_loader, f"{path}.train_data_loader"
-    distilled = isinstance(box, DistillationBox)
-    student = box.student_model if distilled else box.model
-    teacher = box.teacher_model if distilled else nn.Identity()
+    student, teacher = student_of(box), getattr(box, "teacher_model", nn.Identity())
     criterion = box.criterion
     running: list[str] = []
     try:

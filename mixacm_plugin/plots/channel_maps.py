@@ -18,7 +18,7 @@ from ..evaluation import evaluation_dataset, load_model
 from ..library import recipe_names
 from ..recipe import Recipe, RecipeError, read_recipe
 from .channel_map_distances import Block, Distance, blocks_of, distances, mean_channel_maps
-from .style import COLOURS, LINES, WIDTH, NothingToShow, new_figure
+from .style import COLOURS, LINES, WIDTH, NothingToShow, legend_below, new_figure
 
 TEACHER = "teacher"
 HEADS = ("sorted ℓ2", "cosine", "ℓ2")
@@ -174,15 +174,7 @@ def draw(comparison: Comparison, *, title: str = "") -> Figure:
         table.set_fontsize(7)
         for cell in table.get_celld().values():
             cell.set_linewidth(0.5)
-    figure.legend(
-        handles.values(),
-        handles,
-        frameon=False,
-        ncols=min(len(handles), 4),
-        loc="outside lower center",
-        fontsize=8,
-        handlelength=3,
-    )
+    legend_below(figure, handles)
     return figure
 
 

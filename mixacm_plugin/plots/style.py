@@ -4,6 +4,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -207,12 +208,21 @@ def line_panels(
         here.spines[["top", "right"]].set_visible(False)
         here.grid(axis="y", color="#dddddd", linewidth=0.6)
     if any(handles):
-        columns = min(len(handles), 4)
-        legend = {"frameon": False, "fontsize": 8, "handlelength": 3}
-        figure.legend(
-            handles.values(), handles, ncols=columns, loc="outside lower center", **legend
-        )
+        legend_below(figure, handles)
     return figure, axes
+
+
+def legend_below(figure: Figure, handles: Mapping[str, Any]) -> None:
+    """Draw one legend for all axes of a figure, below them: label to the artist it explains."""
+    figure.legend(
+        handles.values(),
+        handles,
+        frameon=False,
+        ncols=min(len(handles), 4),
+        loc="outside lower center",
+        fontsize=8,
+        handlelength=3,
+    )
 
 
 def _offsets(rows: int, index: int, series: int) -> list[float]:

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ..recipe import RecipeError
-from .style import COLOURS, LINES, WIDTH, new_figure
+from .style import COLOURS, LINES, WIDTH, legend_below, new_figure
 
 Metrics = list[dict[str, Any]]  # of each epoch, as in metrics.jsonl
 
@@ -98,15 +98,7 @@ def draw_training(runs: Mapping[str, Metrics]) -> Figure:
         here.spines[["top", "right"]].set_visible(False)
         here.grid(axis="y", color="#dddddd", linewidth=0.6)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        frameon=False,
-        ncols=min(len(labels), 4),
-        loc="outside lower center",
-        fontsize=8,
-        handlelength=3,
-    )
+    legend_below(figure, dict(zip(labels, handles, strict=True)))
     return figure
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from .. import checks
 from ..batches import check_images, unpack
-from ..building import check_stage
+from ..building import check_stage, student_of
 from ..hook_points import hook_lines
 from ..metrics import record_terms
 from ..recipe import Recipe
@@ -23,7 +23,6 @@ from .measured_step import (
     images_per_second,
     measured_terms,
     recorded_pairs,
-    student_of,
     watched_hooks,
 )
 from .stand_ins import use_batch_size, use_random_images, use_random_weights

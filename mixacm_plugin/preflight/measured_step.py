@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchdistill.common.module_util import get_module
-from torchdistill.core.distillation import DistillationBox
 
 from .. import checks
 from ..batches import unpack
@@ -141,11 +140,6 @@ def _pairs(term: str, loss: ACMLoss, args: Sequence[Any]) -> Iterator[PairEnd]:
             shape = tuple(activations[side].shape[1:])
             own = kind if transform is not None and transform["side"] == side else ""
             yield PairEnd(term, name, side, path, io, shape, counts[side], own)
-
-
-def student_of(box: Box) -> nn.Module:
-    """Return the model that a box trains."""
-    return box.student_model if isinstance(box, DistillationBox) else box.model
 
 
 def measured_terms(student: nn.Module, terms: Mapping[str, Tensor]) -> list[Term]:
