@@ -5,7 +5,8 @@ Importing the package registers its parts with torchdistill, so that a recipe ca
 
 from importlib.metadata import version
 
-from .adversarial import adversarial_forward, pgd
+from .adversarial import pgd
+from .adversarial_training import adversarial_forward
 from .channel_maps import channel_map, normalize_map
 from .data import Digits, hold_out
 from .evaluation import Accuracy, Attack, evaluate, load_student

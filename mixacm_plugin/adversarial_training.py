@@ -1,0 +1,65 @@
+"""Adversarial training, as forward processes of the host's TrainingBox."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torchdistill.core.interfaces.registry import register_forward_proc_func
+
+from .adversarial import checked_attack, eval_mode, pgd
+
+
+class AdversarialForward:
+    """Forward process that trains on PGD's images; see ``adversarial_forward``."""
+
+    def __init__(self, **attack: Any) -> None:
+        self.attack = attack
+
+    def __call__(
+        self,
+        model: nn.Module,
+        sample_batch: Tensor,
+        targets: Tensor,
+        supp_dict: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> Tensor:
+        """Return the model's output on adversarial images."""
+        with eval_mode(model):  # so that BatchNorm's statistics see the final pass only
+            adversarial = pgd(model, sample_batch, targets, **self.attack)
+        return model(adversarial)
+
+
+def adversarial_forward(
+    eps: str | float,
+    step_size: str | float,
+    steps: int,
+    random_start: bool = True,
+    norm: str = "Linf",
+) -> str:
+    """Register PGD adversarial training and return its key, for ``forward_proc`` in a recipe.
+
+    The attack sees the model in eval mode and leaves no gradient in its parameters; the final
+    pass, in the model's own mode, is what hooks and the loss see.
+
+    Args:
+        eps: radius of the ball, in pixels of range [0, 1]; ``8/255`` may be written as such.
+        step_size: length of a step, in the same unit.
+        steps: number of steps, at least 1; the paper's PGD7-AT has 7.
+        random_start: start at a random point of the ball.
+        norm: ``Linf`` or ``L2``.
+
+    Raises:
+        ValueError: on other values.
+
+    Source: Madry et al. 2018; MixACM, supplement A.1 (PGD7-AT: steps of 2/255, ε 8/255).
+    """
+    attack = checked_attack(
+        "adversarial_forward", eps=eps, step_size=step_size, steps=steps, norm=norm
+    )
+    if not isinstance(random_start, bool):
+        raise ValueError(
+            f"adversarial_forward: random_start must be True or False; found {random_start!r}"
+        )
+    attack["random_start"] = random_start
+    key = f"adversarial_forward({', '.join(f'{k}={v}' for k, v in attack.items())})"
+    register_forward_proc_func(key=key)(AdversarialForward(**attack))
+    return key
