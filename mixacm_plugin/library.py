@@ -1,4 +1,4 @@
-"""The recipes and studies that come with the package."""
+"""The recipes, override files and studies that come with the package."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,12 @@ RECIPES = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parent.parent / 
 
 def recipe_names() -> list[str]:
     """Names of all shipped recipes, such as ``quickstart/mixacm``."""
-    return [name for name in _names() if not name.startswith("studies/")]
+    return [name for name in _names() if not name.startswith(("compare/", "studies/"))]
+
+
+def override_names() -> list[str]:
+    """Names of all shipped override files, such as ``compare/at``: a method each."""
+    return [name for name in _names() if name.startswith("compare/")]
 
 
 def study_names() -> list[str]:

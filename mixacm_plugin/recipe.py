@@ -13,7 +13,7 @@ import yaml
 from torchdistill.common import yaml_util
 from torchdistill.common.main_util import import_dependencies
 
-from .library import recipe_file, recipe_names
+from .library import override_names, recipe_file, recipe_names
 
 STRING_TAG = "tag:yaml.org,2002:str"
 MERGE_TAG = "tag:yaml.org,2002:merge"
@@ -95,7 +95,9 @@ def read_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
 
     Args:
         path: YAML file, or the name of a shipped recipe, such as ``quickstart/mixacm``.
-        overrides: ``key.path=value`` each, the value in YAML.
+        overrides: ``key.path=value`` each, the value in YAML; or an override file, also by the
+            name of a shipped one, such as ``compare/at``: a mapping of key paths to values, which
+            may add a key where an override by itself must find it.
 
     Raises:
         RecipeError: on a missing file, a syntax error, a key given twice, a number that YAML
@@ -104,24 +106,15 @@ def read_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     """
     path = os.fspath(path)
     yaml_util.load_yaml_file(os.devnull)  # registers the host's tags with yaml.FullLoader
-    try:
-        file = path if os.path.exists(path) or path not in recipe_names() else recipe_file(path)
-        root = yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=yaml.FullLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        hint = nearest(path, recipe_names())
-        raise RecipeError(path, "", f"can't read the recipe: {reason}.{hint}") from error
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise RecipeError(path, where, f"YAML syntax: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(path, "", f"YAML syntax: {error}") from error
+    root = _compose(path, "recipe", recipe_names())
     if not isinstance(root, yaml.MappingNode):
         raise RecipeError(path, "", "expected a mapping with datasets, models, train and test")
     recipe = Recipe(path, root)
     for override in overrides:
-        _override(recipe, override)
+        if "=" in override:
+            _override_by_text(recipe, override)
+        else:
+            _override_by_file(recipe, override)
     _check_nodes(recipe)
     dependencies = recipe.build("dependencies") if "dependencies" in _children(root) else None
     try:
@@ -129,6 +122,22 @@ def read_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     except Exception as error:
         raise recipe.error("dependencies", f"can't import: {error}") from error
     return recipe
+
+
+def _compose(path: str, kind: str, shipped: list[str]) -> yaml.Node | None:
+    try:
+        file = path if os.path.exists(path) or path not in shipped else recipe_file(path)
+        return yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=yaml.FullLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        hint = nearest(path, shipped)
+        raise RecipeError(path, "", f"can't read the {kind}: {reason}.{hint}") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise RecipeError(path, where, f"YAML syntax: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(path, "", f"YAML syntax: {error}") from error
 
 
 def walk(node: yaml.Node, path: str = "") -> Iterator[tuple[str, yaml.Node]]:
@@ -168,15 +177,29 @@ def _check_nodes(recipe: Recipe) -> None:
             )
 
 
-def _override(recipe: Recipe, override: str) -> None:
-    path, separator, text = override.partition("=")
+def _override_by_text(recipe: Recipe, override: str) -> None:
+    path, _, text = override.partition("=")
     where = f"--set {override}"
-    if not separator or not path:
+    if not path:
         raise recipe.error(where, "expected key.path=value")
     try:
         new = yaml.compose(text, Loader=yaml.FullLoader) or yaml.ScalarNode(STRING_TAG, "")
     except yaml.MarkedYAMLError as error:
         raise recipe.error(where, f"YAML syntax: {error.problem}") from error
+    _override(recipe, path, new, where)
+
+
+def _override_by_file(recipe: Recipe, file: str) -> None:
+    if not os.path.exists(file) and "/" not in file and not file.endswith((".yaml", ".yml")):
+        raise recipe.error(f"--set {file}", "expected key.path=value, or an override file")
+    root = _compose(file, "override file", override_names())
+    if not isinstance(root, yaml.MappingNode):
+        raise RecipeError(file, "", "expected a mapping of key paths to values")
+    for key, value in root.value:
+        _override(recipe, str(key.value), value, f"--set {file}: {key.value}", may_add=True)
+
+
+def _override(recipe: Recipe, path: str, new: yaml.Node, where: str, may_add: bool = False) -> None:
     node, here, parts, alias = recipe.root, "", path.split("."), False
     definitions: dict[int, str] = {}
     for place, known in walk(recipe.root):
@@ -186,6 +209,9 @@ def _override(recipe: Recipe, override: str) -> None:
         # A key may itself contain dots.
         names = [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
         name = next((n for n in names if n in children), None)
+        if name is None and may_add and len(parts) == 1 and isinstance(node, yaml.MappingNode):
+            _put(node, parts[0], new)
+            return
         if name is None:
             there = f"it has {', '.join(children)}" if children else "it has no keys"
             hint = nearest(parts[0], children)

@@ -86,6 +86,54 @@ def test_a_key_that_contains_dots_can_be_overridden():
     assert read(DOCUMENT, "digits/v1.0/train.n=7").build("digits/v1.0/train") == {"n": 7}
 
 
+OVERRIDE_FILE = """\
+# A comment
+scheduler.T_max: &n 3
+stages: [{lr: *n}]
+teacher.kwargs.width: 5
+collate: !import_call {key: mixacm_plugin.mixup_collate, init: {kwargs: {alpha: 2, num_classes: 10}}}
+student.more: {added: *n}
+val.kwargs.drop_last: True
+"""  # noqa: E501
+
+
+def test_an_override_file_replaces_values_and_adds_keys():
+    Path("changes.yaml").write_text(OVERRIDE_FILE)
+    built = read(DOCUMENT, "changes.yaml", "epochs=2").build()
+    expected = {
+        "epochs": 2,
+        "scheduler.T_max": 3,
+        "stages": [{"lr": 3}],
+        "teacher.kwargs.width": 5,
+        "student.kwargs.width": 1,
+        "student.more": {"added": 3},
+        "collate": "mixup_collate(alpha=2, num_classes=10)",
+        "test.kwargs": {"batch_size": 200, "drop_last": True},
+    }
+    assert {path: get(built, path) for path in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("modle.width: 2", "--set f.yaml: modle.width: no 'modle' in the recipe.*'model'"),
+        ("model.width.deeper: 2", "no 'deeper' in model.width; it has no keys"),
+        ("[1, 2]", "f.yaml: expected a mapping of key paths to values"),
+        ("", "f.yaml: expected a mapping of key paths to values"),
+        ("a: [", "f.yaml: line 1, column 5: YAML syntax"),
+    ],
+)
+def test_a_wrong_override_file_is_named(text, words):
+    Path("f.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=words):
+        read(DOCUMENT, "f.yaml")
+
+
+def test_an_override_file_that_is_not_there_is_named():
+    with pytest.raises(RecipeError, match=r"compare/none.*can't read the override file"):
+        read(DOCUMENT, "compare/none")
+
+
 @pytest.mark.parametrize(
     "override, words",
     [

@@ -1,6 +1,8 @@
 """Studies: resolved into runs, run in processes of their own, cached and resumable."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ from mixacm_plugin.studies.costs import relative_costs
 from mixacm_plugin.studies.execute import execute, is_done, prepare
 from mixacm_plugin.studies.launchers import Cluster, Processes
 from mixacm_plugin.studies.runner import collect, epochs_done, run_all
-from mixacm_plugin.studies.study import read_study, resolve, with_seeds
+from mixacm_plugin.studies.runs import resolve
+from mixacm_plugin.studies.study import read_study, with_seeds
 
 LR = "train.optimizer.kwargs.lr"
 WEIGHT = "train.criterion.kwargs.sub_terms.acm.weight"
@@ -77,6 +80,17 @@ def test_a_killed_study_goes_on_where_it_was_and_ends_as_if_it_had_not_been_kill
         for r in (uninterrupted, runs[1])
     ]
     assert recipes.differing(*weights) == []
+
+
+def test_two_processes_at_the_same_run_train_it_once():
+    study = write_study(rows=[{"name": "one"}])
+    (run,) = resolve(study, Path("cache"))
+    prepare(run, study, "cpu")
+    command = [sys.executable, "-m", "mixacm_plugin.studies.execute", str(run.folder)]
+    processes = [subprocess.Popen(command) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
+    assert is_done(run, study)
+    assert epochs_done(run) == run.recipe.build("train", "num_epochs")
 
 
 def test_a_failing_row_is_reported_and_does_not_stop_the_others():
@@ -174,6 +188,11 @@ BAD = {
     "row twice": ({"rows": [{"name": "a"}, {"name": "a"}]}, "rows.1.name: 'a' is given twice"),
     "no such base": ({"base": "nowhere"}, "rows.0.base: no file"),
     "no such attack": ({"evaluate": [{"attack": "fgsm"}]}, "evaluate.0"),
+    "no such override file": (
+        {"rows": [{"name": "a", "set": "changes"}]},
+        "rows.0.set: no file changes and no shipped override file",
+    ),
+    "set of a row": ({"rows": [{"name": "a", "set": [3]}]}, "rows.0.set: expected key paths"),
     "row of a scale": ({"scales": {"s": {"rows": {"three": {}}}}}, "no row 'three'"),
 }
 
@@ -203,6 +222,25 @@ def test_a_scale_replaces_what_it_names():
     assert small.seeds == [5]
     assert [row.overrides for row in small.rows] == [{LR: 0.5}, {LR: 0.5, WEIGHT: 3.0}]
     assert [row.name for row in read_study("study.yaml", "other").rows] == ["three"]
+
+
+def test_a_row_takes_override_files_in_their_place_among_overrides():
+    Path("changes.yaml").write_text(f"{WEIGHT}: 3.0\n{LR}: 0.3\n")
+    study = write_study(
+        set={WEIGHT: 7.0},
+        rows=[
+            {"name": "file", "set": "changes.yaml"},
+            {"name": "file, then a value", "set": ["changes.yaml", {LR: 0.4}]},
+            {"name": "value, then a file", "set": [{LR: 0.4}, "changes.yaml"]},
+        ],
+    )
+    runs = resolve(study, Path("cache"))
+    lrs = [run.recipe.build("train", "optimizer", "kwargs", "lr") for run in runs]
+    assert lrs == [0.3, 0.4, 0.3]
+    terms = runs[0].recipe.build("train", "criterion", "kwargs", "sub_terms")
+    assert terms["acm"]["weight"] == 3.0
+    assert f"--set changes.yaml --set {LR}=0.4" in runs[1].command
+    assert collect(study, runs, {})["rows"][1]["override_files"] == ["changes.yaml"]
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)

@@ -41,7 +41,9 @@ def add_recipe(parser: argparse.ArgumentParser, *, positional: bool = False) -> 
         parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="recipe, a YAML file")
     about = "the same" if positional else "recipe, a YAML file"
     parser.add_argument("--config", required=not positional, metavar="RECIPE", help=about)
-    add_overrides(parser, "override a value of the recipe; may be repeated")
+    add_overrides(
+        parser, "override a value of the recipe, or those an override file names; may be repeated"
+    )
 
 
 def add_overrides(parser: argparse.ArgumentParser, help_text: str) -> None:
@@ -50,7 +52,7 @@ def add_overrides(parser: argparse.ArgumentParser, help_text: str) -> None:
         "--set",
         action="append",
         default=[],
-        metavar="KEY.PATH=VALUE",
+        metavar="KEY.PATH=VALUE|FILE",
         dest="overrides",
         help=help_text,
     )

@@ -18,7 +18,8 @@ from ..studies.costs import relative_costs
 from ..studies.execute import is_done
 from ..studies.launchers import Cluster, Processes
 from ..studies.runner import collect, epochs_done, run_all
-from ..studies.study import Run, read_study, resolve, with_seeds
+from ..studies.runs import Run, resolve
+from ..studies.study import read_study, with_seeds
 from ..studies.tables import write_tables
 from .common import add_device, add_overrides, natural, positive, set_up_log
 

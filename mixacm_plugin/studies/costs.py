@@ -11,7 +11,8 @@ import torch
 from ..batches import unpack
 from ..training import Training
 from .execute import write_json
-from .study import Run, Study
+from .runs import Run
+from .study import Study
 
 STEPS = 5  # timed together
 SECONDS = 6.0  # for a pair of rows, after at least three rounds

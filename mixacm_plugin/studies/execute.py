@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from torch import nn
 
 from ..checkpoints import CheckpointError, load_checkpoint
@@ -16,7 +17,8 @@ from ..evaluation import Attack, evaluate, evaluation_dataset, load_model
 from ..metrics import read_lines
 from ..recipe import RecipeError, read_recipe
 from ..training import Training
-from .study import Run, Study
+from .runs import Run
+from .study import Study
 
 
 def is_done(run: Run, study: Study) -> bool:
@@ -42,6 +44,9 @@ def prepare(run: Run, study: Study, device: str | None) -> None:
 def execute(folder: str | os.PathLike[str]) -> None:
     """Do what is missing of a prepared run: train, or go on training, then measure.
 
+    Only one process at a time is at a run: another, of a second study or one that outlived a
+    killed study, is waited for, and what it finished isn't repeated.
+
     Args:
         folder: the run's, from ``prepare``; results go into its ``result.json``.
 
@@ -49,6 +54,11 @@ def execute(folder: str | os.PathLike[str]) -> None:
         RecipeError: if the recipe can't be run.
     """
     folder = Path(folder)
+    with FileLock(folder / "lock"):
+        _execute(folder)
+
+
+def _execute(folder: Path) -> None:
     task = json.loads((folder / "task.json").read_text())
     recipe = read_recipe(folder / "recipe.yaml")
     device = choose_device(task["device"])

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..recipe import RecipeError
 from .execute import execute
-from .study import Run
+from .runs import Run
 
 
 class Processes:

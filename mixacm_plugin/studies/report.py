@@ -218,12 +218,14 @@ def _settings(results: Mapping[str, Any]) -> str:
     def setting(value: Any) -> str:
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
+    def settings(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+        files = [(file, "override file") for file in row.get("override_files") or ()]
+        return files + [(key, setting(v)) for key, v in (row.get("overrides") or {}).items()]
+
     rows = [
         (name if index == 0 else "", key, value)
-        for name, overrides in ((r["name"], r.get("overrides") or {}) for r in results["rows"])
-        for index, (key, value) in enumerate(
-            [(k, setting(v)) for k, v in overrides.items()] or [("as the base recipe", "")]
-        )
+        for name, given in ((r["name"], settings(r)) for r in results["rows"])
+        for index, (key, value) in enumerate(given or [("as the base recipe", "")])
     ]
     return _table(("row", "override", "value"), rows, "Settings", text=2)
 

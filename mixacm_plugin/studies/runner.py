@@ -7,7 +7,8 @@ from typing import Any
 
 from .execute import is_done, prepare
 from .launchers import Launcher
-from .study import Measurement, Run, Study
+from .runs import Run
+from .study import Measurement, Study
 
 PACKAGES = ("mixacm-plugin", "torch", "torchvision", "torchdistill", "pyautoattack")
 
@@ -95,6 +96,7 @@ def collect(
             {
                 "name": row.name,
                 "overrides": row.overrides,
+                "override_files": row.override_files,
                 "reference": row.reference,
                 "parameters": parameters,
                 "relative_cost": (costs or {}).get(row.name),

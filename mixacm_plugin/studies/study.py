@@ -1,22 +1,18 @@
-"""Studies: a base recipe and rows of overrides, resolved into runs that can be cached."""
+"""Studies: a base recipe and rows of overrides, read from a file."""
 
-import hashlib
 import json
 import os
-import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from .. import checks
 from ..evaluation import Attack
-from ..library import recipe_file, recipe_names, study_names
+from ..library import override_names, recipe_file, recipe_names, study_names
 from ..plots.study import check_plots
-from ..recipe import Recipe, RecipeError, nearest, read_recipe, walk
+from ..recipe import RecipeError, nearest
 
 STUDY_KEYS = (
     "title",
@@ -52,8 +48,30 @@ class Row:
 
     name: str
     base: str
-    overrides: dict[str, Any]
+    changes: list[str | dict[str, Any]] = field(default_factory=list)
     reference: list[float] | None = None
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """Key paths and their values, without those in override files."""
+        inline = [change for change in self.changes if isinstance(change, dict)]
+        return {key: value for change in inline for key, value in change.items()}
+
+    @property
+    def override_files(self) -> list[str]:
+        """Names of override files."""
+        return [change for change in self.changes if isinstance(change, str)]
+
+    @property
+    def sets(self) -> list[str]:
+        """What ``--set`` takes, in order."""
+        sets: dict[str, str] = {}
+        for change in self.changes:
+            given = {change: change} if isinstance(change, str) else _texts(change)
+            for key, text in given.items():
+                sets.pop(key, None)  # the last one counts, at its own place
+                sets[key] = text
+        return list(sets.values())
 
 
 @dataclass(frozen=True)
@@ -71,32 +89,6 @@ class Study:
     plots: list[dict[str, Any]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Run:
-    """A row and a seed: its resolved recipe and the folder that caches its results."""
-
-    row: Row
-    seed: int
-    recipe: Recipe
-    key: str
-    folder: Path
-    overrides: list[str]
-
-    @property
-    def command(self) -> str:
-        """The command that trains the same student."""
-        sets = [part for override in self.overrides for part in ("--set", override)]
-        return shlex.join(
-            ["torchdistill", "--config", self.recipe.path, *sets, "--seed", str(self.seed)]
-        )
-
-    @property
-    def result(self) -> dict[str, Any]:
-        """What has been measured so far; empty before the training is finished."""
-        file = self.folder / "result.json"
-        return json.loads(file.read_text()) if file.exists() else {}
-
-
 def read_study(path: str | os.PathLike[str], scale: str | None = None) -> Study:
     """Read a study file.
 
@@ -104,8 +96,9 @@ def read_study(path: str | os.PathLike[str], scale: str | None = None) -> Study:
         path: YAML file, or the name of a shipped study, such as ``studies/components``. It has
             ``base`` (a recipe's file, relative to the study's, or the name of a shipped one),
             ``seeds``, ``evaluate`` (attacks with norm, eps, steps, n, ...), ``rows`` (name and
-            ``set``, optionally their own ``base`` and ``reference`` figures) and, optionally,
-            ``set`` for all rows, ``reference`` ({label, columns}), ``plots`` and ``scales``.
+            ``set``: a mapping of key paths, an override file, or a list of these; optionally
+            their own ``base`` and ``reference`` figures) and, optionally, ``set`` for all rows,
+            ``reference`` ({label, columns}), ``plots`` and ``scales``.
         scale: name of one of its ``scales``, which replaces what it names: base, seeds, evaluate,
             plots, reference, the ``set`` of all rows, and rows, all by a list or some by name.
 
@@ -126,16 +119,16 @@ def read_study(path: str | os.PathLike[str], scale: str | None = None) -> Study:
     except yaml.YAMLError as problem:
         raise error("", f"YAML syntax: {problem}") from problem
     _check_keys(content, STUDY_KEYS, "", error)
-    changes: Mapping[str, Any] = {}
+    scaled: Mapping[str, Any] = {}
     if scale is not None:
         scales = content.get("scales") or {}
         if scale not in scales:
             has = ", ".join(scales) or "none"
             raise error("scales", f"no scale {scale!r}; there are: {has}.{nearest(scale, scales)}")
-        changes = scales[scale]
-        _check_keys(changes, SCALE_KEYS, f"scales.{scale}", error)
-    by_row = changes.get("rows") or {}
-    merged = {**content, **changes}
+        scaled = scales[scale]
+        _check_keys(scaled, SCALE_KEYS, f"scales.{scale}", error)
+    by_row = scaled.get("rows") or {}
+    merged = {**content, **scaled}
     if isinstance(by_row, Mapping):
         merged["rows"] = content.get("rows")
     else:
@@ -154,9 +147,13 @@ def read_study(path: str | os.PathLike[str], scale: str | None = None) -> Study:
         if row["name"] in [r.name for r in rows]:
             raise error(f"rows.{index}.name", f"{row['name']!r} is given twice")
         row = {**row, **(by_row.get(row["name"]) or {})}
-        base = _base_file(row.get("base") or merged["base"], path, f"rows.{index}.base", error)
-        overrides = {**(merged.get("set") or {}), **(row.get("set") or {})}
-        rows.append(Row(row["name"], base, overrides, row.get("reference")))
+        where = f"rows.{index}.base"
+        base = _file(row.get("base") or merged["base"], path, "recipe", where, error)
+        changes = [
+            *_changes(merged.get("set"), path, "set", error),
+            *_changes(row.get("set"), path, f"rows.{index}.set", error),
+        ]
+        rows.append(Row(row["name"], base, changes, row.get("reference")))
     measurements = []
     for index, spec in enumerate(merged["evaluate"]):
         try:
@@ -193,67 +190,35 @@ def _check_keys(part: Any, known: tuple[str, ...], where: str, error: Any) -> No
             raise error(place, f"unknown key; expected {', '.join(known)}.{hint}")
 
 
-def _base_file(base: str, study: str, where: str, error: Any) -> str:
-    beside = Path(study).parent / base
+def _file(name: str, study: str, kind: str, where: str, error: Any) -> str:
+    beside = Path(study).parent / name
     if beside.is_file():
         return os.path.relpath(beside)
-    if base not in recipe_names():
-        hint = nearest(base, recipe_names())
-        raise error(where, f"no file {beside} and no shipped recipe {base!r}.{hint}")
-    return base
+    shipped = recipe_names() if kind == "recipe" else override_names()
+    if name not in shipped:
+        hint = nearest(name, shipped)
+        raise error(where, f"no file {beside} and no shipped {kind} {name!r}.{hint}")
+    return name
 
 
-def resolve(study: Study, cache: Path, overrides: list[str] | None = None) -> list[Run]:
-    """Resolve every row and seed into a run.
-
-    A run's key is a hash of the resolved recipe, its seed, the files it names and the package's
-    version: equal runs share their folder, within a study and between studies.
-
-    Args:
-        study: from ``read_study``.
-        cache: folder that holds the runs' folders.
-        overrides: ``key.path=value`` each, for all rows, after the study's own.
-
-    Raises:
-        RecipeError: if a row's recipe can't be read or an override doesn't fit it.
-    """
-    runs = []
-    for row in study.rows:
-        sets = [f"{key}={_yaml(value)}" for key, value in row.overrides.items()]
-        sets += overrides or []
-        try:
-            models = read_recipe(row.base, sets).build("models")
-        except RecipeError as problem:
-            raise RecipeError(study.path, f"row {row.name!r}", str(problem)) from problem
-        student = checks.model_sections({"models": models})["student"]
-        neutral = read_recipe(row.base, [*sets, f"{student}.dst_ckpt=student.pt"])
-        teacher = (models.get("teacher_model") or {}).get("src_ckpt")
-        named = {node.value for _, node in walk(neutral.root) if isinstance(node, yaml.ScalarNode)}
-        files = [_file_digest(teacher), *map(_file_digest, sorted(filter(os.path.isfile, named)))]
-        for seed in study.seeds:
-            key = _digest(neutral.text(), str(seed), *files, version("mixacm-plugin"))
-            folder = cache / key
-            checkpoint = (folder / "student.pt").as_posix()
-            resolved = read_recipe(
-                row.base, [*sets, f"{student}.dst_ckpt={json.dumps(checkpoint)}"]
+def _changes(spec: Any, study: str, where: str, error: Any) -> list[str | dict[str, Any]]:
+    parts = spec if isinstance(spec, list) else [] if spec is None else [spec]
+    for part in parts:
+        if not isinstance(part, str | dict):
+            raise error(
+                where, f"expected key paths and values, or an override file; found {part!r}"
             )
-            runs.append(Run(row, seed, resolved, key, folder, sets))
-    return runs
+    return [
+        _file(part, study, "override file", where, error) if isinstance(part, str) else part
+        for part in parts
+    ]
 
 
-def _yaml(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, width=10**6).split("\n...")[0].strip()
+def _texts(overrides: Mapping[str, Any]) -> dict[str, str]:
+    def flow(value: Any) -> str:
+        return yaml.safe_dump(value, default_flow_style=True, width=10**6).split("\n...")[0].strip()
 
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-
-
-def _file_digest(file: str | None) -> str:
-    path = Path(file).expanduser() if isinstance(file, str) else None
-    if path is None or not path.is_file():
-        return str(file)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return {key: f"{key}={flow(value)}" for key, value in overrides.items()}
 
 
 def with_seeds(study: Study, seeds: list[int]) -> Study:

@@ -1,0 +1,90 @@
+"""Runs: a study's rows and seeds as resolved recipes, each with a folder that caches it."""
+
+import hashlib
+import json
+import os
+import shlex
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .. import checks
+from ..recipe import Recipe, RecipeError, read_recipe, walk
+from .study import Row, Study
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row and a seed: its resolved recipe and the folder that caches its results."""
+
+    row: Row
+    seed: int
+    recipe: Recipe
+    key: str
+    folder: Path
+    overrides: list[str]
+
+    @property
+    def command(self) -> str:
+        """The command that trains the same student."""
+        sets = [part for override in self.overrides for part in ("--set", override)]
+        return shlex.join(
+            ["torchdistill", "--config", self.recipe.path, *sets, "--seed", str(self.seed)]
+        )
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What has been measured so far; empty before the training is finished."""
+        file = self.folder / "result.json"
+        return json.loads(file.read_text()) if file.exists() else {}
+
+
+def resolve(study: Study, cache: Path, overrides: list[str] | None = None) -> list[Run]:
+    """Resolve every row and seed into a run.
+
+    A run's key is a hash of the resolved recipe, its seed, the files it names and the package's
+    version: equal runs share their folder, within a study and between studies.
+
+    Args:
+        study: from ``read_study``.
+        cache: folder that holds the runs' folders.
+        overrides: ``key.path=value`` each, for all rows, after the study's own.
+
+    Raises:
+        RecipeError: if a row's recipe can't be read or an override doesn't fit it.
+    """
+    runs = []
+    for row in study.rows:
+        sets = [*row.sets, *(overrides or [])]
+        try:
+            models = read_recipe(row.base, sets).build("models")
+        except RecipeError as problem:
+            raise RecipeError(study.path, f"row {row.name!r}", str(problem)) from problem
+        student = checks.model_sections({"models": models})["student"]
+        neutral = read_recipe(row.base, [*sets, f"{student}.dst_ckpt=student.pt"])
+        teacher = (models.get("teacher_model") or {}).get("src_ckpt")
+        named = {node.value for _, node in walk(neutral.root) if isinstance(node, yaml.ScalarNode)}
+        files = [_file_digest(teacher), *map(_file_digest, sorted(filter(os.path.isfile, named)))]
+        for seed in study.seeds:
+            key = _digest(neutral.text(), str(seed), *files, version("mixacm-plugin"))
+            folder = cache / key
+            checkpoint = (folder / "student.pt").as_posix()
+            resolved = read_recipe(
+                row.base, [*sets, f"{student}.dst_ckpt={json.dumps(checkpoint)}"]
+            )
+            runs.append(Run(row, seed, resolved, key, folder, sets))
+    return runs
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _file_digest(file: str | None) -> str:
+    path = Path(file).expanduser() if isinstance(file, str) else None
+    if path is None or not path.is_file():
+        return str(file)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
