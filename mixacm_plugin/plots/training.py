@@ -1,6 +1,5 @@
 """Pictures of training: loss terms, learning rate and validation accuracy of runs."""
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -9,10 +8,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from ..metrics import read_lines
 from ..recipe import RecipeError
 from .style import COLOURS, LINES, WIDTH, legend_below, new_figure
 
 Metrics = list[dict[str, Any]]  # of each epoch, as in metrics.jsonl
+KEYS = ("epoch", "loss", "terms", "lr", "val_accuracy")
 
 
 def read_metrics(run: str | os.PathLike[str]) -> Metrics:
@@ -29,23 +30,15 @@ def read_metrics(run: str | os.PathLike[str]) -> Metrics:
     """
     path = Path(run)
     path = path / "metrics.jsonl" if path.is_dir() else path
+    if not path.exists():
+        raise RecipeError(path, "", "no such file; expected the folder of a student's dst_ckpt")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        hint = "; expected the folder of a student's dst_ckpt"
-        raise RecipeError(path, "", f"can't read it: {reason}{hint}") from error
-    epochs = {}
-    for number, line in enumerate(lines, 1):
-        try:
-            metrics = json.loads(line)
-            epochs[metrics["epoch"]] = {
-                key: metrics[key] for key in ("epoch", "loss", "terms", "lr", "val_accuracy")
-            }
-        except (ValueError, KeyError, TypeError) as error:
-            if number < len(lines):
-                message = f"not an epoch's metrics: {type(error).__name__}: {error}"
-                raise RecipeError(path, f"line {number}", message) from error
+        epochs = {
+            metrics["epoch"]: {key: metrics[key] for key in KEYS} for metrics in read_lines(path)
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"not a run's metrics: {type(error).__name__}: {error}"
+        raise RecipeError(path, "", message) from error
     if not epochs:
         raise RecipeError(path, "", "no epoch has been finished")
     return [epochs[epoch] for epoch in sorted(epochs)]
