@@ -267,6 +267,12 @@ def _check_optimizer(recipe: Recipe, config: Config, stage: Config, path: str) -
     require(recipe, config, f"{path}.optimizer.kwargs")
     if stage.get("scheduler"):
         require(recipe, config, f"{path}.scheduler.key", f"{path}.scheduler.kwargs")
+    batches = stage["optimizer"].get("grad_accum_step", 1)
+    if isinstance(batches, bool) or not isinstance(batches, int) or batches < 1:
+        raise recipe.error(
+            f"{path}.optimizer.grad_accum_step",
+            f"expected a whole number of at least 1; found {batches!r}",
+        )
     where = f"{path}.optimizer.kwargs"
     try:
         weight = nn.Parameter(torch.zeros(1))

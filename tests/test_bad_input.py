@@ -147,6 +147,11 @@ TABLE = [
     ("dependencies.0.name=no_such", "dependencies", "No module named 'no_such'"),
     (f"{STUDENT}.kwargs.depth=11", f"{STUDENT}.kwargs", "depth must be 6n + 4"),
     (f"{STUDENT}.kwargs={{detph: 10}}", f"{STUDENT}.kwargs", "'detph'"),
+    (
+        "train.optimizer={key: SGD, kwargs: {lr: 0.1}, grad_accum_step: 0}",
+        "train.optimizer.grad_accum_step",
+        "at least 1; found 0",
+    ),
     ("train.optimizer.kwargs={lr: -1}", "train.optimizer.kwargs", "Invalid learning rate: -1"),
     ("train.optimizer.kwargs={lrr: 1}", "train.optimizer.kwargs", "'lrr'"),
     ("train.scheduler.kwargs={}", "train.scheduler.kwargs", "'T_max'"),

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from mixacm_plugin import dm_wide_resnet, load_student
-from mixacm_plugin.library import recipe_names, study_names
+from mixacm_plugin.library import override_names, recipe_names, study_names
 from recipes import Few, loader_accuracy, mixacm, run, scratch, write
 
 TRAIN = ("torchdistill", "--config", "recipe.yaml", "--device", "cpu")
@@ -108,7 +108,8 @@ def test_help_names_every_flag_of_the_hosts_script(capsys):
 def test_recipes_are_listed_with_their_titles(capsys):
     assert run("main", "recipes") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == [*recipe_names(), *study_names()]
+    names = [*recipe_names(), *override_names(), *study_names()]
+    assert [line.split()[0] for line in lines] == names
     assert all(len(line.split()) > 3 for line in lines)
     quickstart = {f"quickstart/{n}" for n in ("teacher", "mixacm", "kd_mixup", "kd", "scratch")}
     assert quickstart <= set(recipe_names())

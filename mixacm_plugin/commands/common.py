@@ -70,7 +70,8 @@ def set_up_log(run_log: str | None) -> None:
     root.handlers.clear()
     terminal = logging.StreamHandler(sys.stdout)
     terminal.setFormatter(logging.Formatter("%(message)s"))
-    terminal.addFilter(lambda r: r.name == "mixacm" or r.levelno >= logging.WARNING)
+    ours = ("mixacm",) if is_main_process() else ()
+    terminal.addFilter(lambda r: r.name in ours or r.levelno >= logging.WARNING)
     root.addHandler(terminal)
     if run_log is not None and is_main_process():
         path = Path(run_log).expanduser()

@@ -61,7 +61,7 @@ def watched_hooks(
     """Warn of hooked tensors that are changed in place while the block runs.
 
     Args:
-        models: the plain model of each role.
+        models: the model of each role, as the host hooks it.
         stage: part of the recipe with ``forward_hook``.
         path: of that part.
         warnings: gets a line for each such tensor.
@@ -82,7 +82,9 @@ def watched_hooks(
             for module_path in hooks.get(io) or []:
                 try:
                     module = get_module(models[role], module_path)
-                except (AttributeError, KeyError):  # of a model that the host has redesigned
+                except (AttributeError, KeyError):
+                    module = None
+                if module is None:  # of a model that the host has redesigned
                     continue
                 where = f"{path}.{section}.forward_hook.{io}: {module_path}"
                 # An input is noted before the module runs, which may itself change it.

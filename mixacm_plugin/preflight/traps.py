@@ -1,5 +1,6 @@
 """What a recipe may well be meant to do, but most likely isn't: the host's traps, in words."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -77,6 +78,8 @@ def _schedule(path: str, stage: Mapping[str, Any], steps_per_epoch: int | None) 
     if every:
         if steps_per_epoch is None:
             return
+        # The host steps the schedule only in steps of the optimiser.
+        every = math.lcm(every, checks.get(stage, "optimizer.grad_accum_step") or 1)
         steps, unit = epochs * steps_per_epoch // every, f"steps ({epochs} epochs)"
     where = f"{path}.scheduler.kwargs"
     per_epoch = kwargs.get("steps_per_epoch", 1)

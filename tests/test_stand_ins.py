@@ -1,0 +1,38 @@
+"""Random images in place of a recipe's data, and smaller batches."""
+
+import re
+
+import pytest
+import torch
+import yaml
+
+from mixacm_plugin import RandomImages
+from mixacm_plugin.preflight.stand_ins import use_batch_size, use_random_images
+from recipes import mixacm, recipe
+
+SHAPE = (3, 8, 8)
+
+
+def test_random_images_have_the_shape_and_the_labels_that_are_asked_for():
+    images = RandomImages(20, (1, 4, 6), 3)
+    assert len(images) == 20
+    assert {label for _, label in images} == {0, 1, 2}
+    assert all(
+        image.shape == (1, 4, 6) and 0 <= image.min() <= image.max() <= 1 for image, _ in images
+    )
+    assert torch.equal(images[5][0], images[5][0])
+    assert not torch.equal(images[5][0], images[6][0])
+    with pytest.raises(ValueError, match="shape=\\(8, 8\\)"):
+        RandomImages(2, (8, 8), 3)
+
+
+def test_loaders_lose_their_workers_and_get_another_batch_size_but_aliases_keep_theirs():
+    workers = "{batch_size: &n 16, num_workers: 4, persistent_workers: True, drop_last: True}"
+    text = mixacm().replace("kwargs: {batch_size: 16}", f"kwargs: {workers}", 1)
+    changed = recipe(text.replace("T_max: 2", "T_max: *n"))
+    use_random_images(changed, SHAPE)
+    use_batch_size(changed, 3)
+    built = yaml.load(re.sub(r"!\w+", "", changed.text()), yaml.SafeLoader)
+    assert built["train"]["train_data_loader"]["kwargs"] == {"batch_size": 3, "drop_last": True}
+    assert built["test"]["test_data_loader"]["kwargs"] == {"batch_size": 3}
+    assert built["train"]["scheduler"]["kwargs"] == {"T_max": 16}
