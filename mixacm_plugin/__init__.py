@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 from .adversarial import pgd
 from .adversarial_training import adversarial_forward
+from .batch_size import accumulation_steps, local_batch_size
 from .channel_maps import channel_map, normalize_map
 from .data import Digits, hold_out
 from .evaluation import Accuracy, Attack, evaluate, load_student
@@ -37,6 +38,7 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "Training",
+    "accumulation_steps",
     "acm_loss",
     "adversarial_forward",
     "affine",
@@ -51,6 +53,7 @@ __all__ = [
     "keep_teacher_in_eval",
     "load_published",
     "load_student",
+    "local_batch_size",
     "mixup_collate",
     "normalize_inside",
     "normalize_map",
