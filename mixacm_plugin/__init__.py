@@ -6,18 +6,33 @@ Importing the package registers its parts with torchdistill, so that a recipe ca
 from importlib.metadata import version
 
 from .adversarial import pgd
+from .adversarial_losses import ARDLoss, RSLADLoss, TRADESLoss, ard_loss, rslad_loss, trades_loss
 from .adversarial_training import adversarial_forward
 from .batch_size import accumulation_steps, local_batch_size
 from .channel_maps import channel_map, normalize_map
+from .clean_and_adversarial import (
+    CleanAndAdversarial,
+    clean_and_adversarial_forward,
+    shared_forward,
+)
 from .data import Digits, hold_out
 from .evaluation import Accuracy, Attack, evaluate, load_student
+from .free_adversarial_training import free_adversarial_forward
 from .hook_points import hook_points, hook_snippet
+from .input_gradients import (
+    InputGradientLoss,
+    LogitsAndInputGradient,
+    input_gradient_forward,
+    input_gradient_loss,
+)
 from .library import recipe_file
 from .losses import ACMLoss, acm_loss
 from .mixup import mixup_collate
 from .models import dm_wide_resnet, hendrycks_wide_resnet, normalize_inside, normalized
 from .models.published import load_published
 from .models.teachers import robust_teacher
+from .output_parts import OutputPart
+from .overfitting import watch_overfitting
 from .preflight.random_images import RandomImages
 from .processes import forward_bf16, keep_teacher_in_eval
 from .recipe import Recipe, RecipeError, read_recipe
@@ -30,26 +45,38 @@ __version__ = version("mixacm-plugin")
 
 __all__ = [
     "ACMLoss",
+    "ARDLoss",
     "Accuracy",
     "Attack",
+    "CleanAndAdversarial",
     "Digits",
     "FrozenTeacher",
+    "InputGradientLoss",
+    "LogitsAndInputGradient",
+    "OutputPart",
+    "RSLADLoss",
     "RandomImages",
     "Recipe",
     "RecipeError",
+    "TRADESLoss",
     "Training",
     "accumulation_steps",
     "acm_loss",
     "adversarial_forward",
     "affine",
+    "ard_loss",
     "channel_map",
+    "clean_and_adversarial_forward",
     "dm_wide_resnet",
     "evaluate",
     "forward_bf16",
+    "free_adversarial_forward",
     "hendrycks_wide_resnet",
     "hold_out",
     "hook_points",
     "hook_snippet",
+    "input_gradient_forward",
+    "input_gradient_loss",
     "keep_teacher_in_eval",
     "load_published",
     "load_student",
@@ -63,5 +90,9 @@ __all__ = [
     "recipe_file",
     "resize_channels",
     "robust_teacher",
+    "rslad_loss",
+    "shared_forward",
+    "trades_loss",
     "warmup_cosine",
+    "watch_overfitting",
 ]

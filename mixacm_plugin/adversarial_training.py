@@ -1,17 +1,20 @@
-"""Adversarial training, as forward processes of the host's TrainingBox."""
+"""Adversarial training on images of PGD or of a single step, as a forward process of the host."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 from torchdistill.core.interfaces.registry import register_forward_proc_func
 
 from .adversarial import checked_attack, eval_mode, pgd
+from .processes import model_forward
 
 
 class AdversarialForward:
     """Forward process that trains on PGD's images; see ``adversarial_forward``."""
 
-    def __init__(self, **attack: Any) -> None:
+    def __init__(self, forward: Callable[..., Tensor], **attack: Any) -> None:
+        self.forward = forward
         self.attack = attack
 
     def __call__(
@@ -23,9 +26,13 @@ class AdversarialForward:
         **_: Any,
     ) -> Tensor:
         """Return the model's output on adversarial images."""
+
+        def run(images: Tensor) -> Tensor:
+            return self.forward(model, images, targets, supp_dict)
+
         with eval_mode(model):  # so that BatchNorm's statistics see the final pass only
-            adversarial = pgd(model, sample_batch, targets, **self.attack)
-        return model(adversarial)
+            adversarial = pgd(run, sample_batch, targets, **self.attack)
+        return run(adversarial)
 
 
 def adversarial_forward(
@@ -34,23 +41,27 @@ def adversarial_forward(
     steps: int,
     random_start: bool = True,
     norm: str = "Linf",
+    forward: str = "forward_batch_only",
 ) -> str:
     """Register PGD adversarial training and return its key, for ``forward_proc`` in a recipe.
 
     The attack sees the model in eval mode and leaves no gradient in its parameters; the final
-    pass, in the model's own mode, is what hooks and the loss see.
+    pass, in the model's own mode, is what hooks and the loss see. A single step of 1.25 ε from a
+    random start is Fast-AT, which ``watch_overfitting`` should watch.
 
     Args:
         eps: radius of the ball, in pixels of range [0, 1]; ``8/255`` may be written as such.
         step_size: length of a step, in the same unit.
-        steps: number of steps, at least 1; the paper's PGD7-AT has 7.
+        steps: number of steps, at least 1: 7 in PGD7-AT, 1 in Fast-AT.
         random_start: start at a random point of the ball.
         norm: ``Linf`` or ``L2``.
+        forward: key of the forward process that runs the model, such as ``forward_bf16``.
 
     Raises:
         ValueError: on other values.
 
-    Source: Madry et al. 2018; MixACM, supplement A.1 (PGD7-AT: steps of 2/255, ε 8/255).
+    Source: Madry et al. 2018; MixACM, supplement A.1 (PGD7-AT: steps of 2/255, ε 8/255);
+    Wong et al. 2020 (Fast-AT: a step of 10/255, ε 8/255; their attack sees train mode).
     """
     attack = checked_attack(
         "adversarial_forward", eps=eps, step_size=step_size, steps=steps, norm=norm
@@ -60,6 +71,8 @@ def adversarial_forward(
             f"adversarial_forward: random_start must be True or False; found {random_start!r}"
         )
     attack["random_start"] = random_start
-    key = f"adversarial_forward({', '.join(f'{k}={v}' for k, v in attack.items())})"
-    register_forward_proc_func(key=key)(AdversarialForward(**attack))
+    process = AdversarialForward(model_forward("adversarial_forward", forward), **attack)
+    listed = {**attack, "forward": forward}
+    key = f"adversarial_forward({', '.join(f'{k}={v}' for k, v in listed.items())})"
+    register_forward_proc_func(key=key)(process)
     return key

@@ -1,5 +1,6 @@
 """Pre-epoch and forward processes for the host's boxes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -7,9 +8,12 @@ from torch import Tensor, nn
 from torchdistill.core.distillation import DistillationBox
 from torchdistill.core.interfaces.pre_epoch_proc import default_pre_epoch_process_with_teacher
 from torchdistill.core.interfaces.registry import (
+    FORWARD_PROC_FUNC_DICT,
     register_forward_proc_func,
     register_pre_epoch_proc_func,
 )
+
+from .recipe import nearest
 
 
 @register_pre_epoch_proc_func
@@ -38,3 +42,15 @@ def forward_bf16(
     with torch.autocast(images.device.type, torch.bfloat16):
         logits = model(images)
     return logits.float()
+
+
+def model_forward(caller: str, forward: str) -> Callable[..., Any]:
+    """Return the registered forward process that a recipe names to run a model.
+
+    Raises:
+        ValueError: if there is none; the message begins with ``caller``.
+    """
+    if forward not in FORWARD_PROC_FUNC_DICT:
+        hint = nearest(forward, FORWARD_PROC_FUNC_DICT)
+        raise ValueError(f"{caller}: forward: no forward process {forward!r} is registered.{hint}")
+    return FORWARD_PROC_FUNC_DICT[forward]

@@ -215,11 +215,11 @@ class Training:
                 value = loss.item()
                 if not math.isfinite(value):
                     raise self._not_finite(epoch, step, value, terms)
+                for name, term in terms.items():
+                    sums[name] += term.detach() * len(images)
                 box.post_forward_process(loss=loss)
                 count += len(images)
                 total += value * len(images)
-                for name, term in terms.items():
-                    sums[name] += term.detach() * len(images)
                 rate = count / (time.perf_counter() - started)
                 bar.set_postfix(loss=f"{value:.3f}", lr=f"{lr:.3g}", images_per_s=f"{rate:.0f}")
         train_seconds = time.perf_counter() - started

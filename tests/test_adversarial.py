@@ -1,4 +1,4 @@
-"""PGD, against foolbox and by its promises; adversarial training as a forward process."""
+"""PGD, against foolbox and by its promises."""
 
 import copy
 
@@ -8,10 +8,8 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import binomtest
 from torch import nn
-from torchdistill.core.forward_hook import ForwardHookManager
-from torchdistill.core.interfaces.registry import get_forward_proc_func
 
-from mixacm_plugin import Digits, adversarial_forward, pgd
+from mixacm_plugin import Digits, pgd
 from mixacm_plugin.threat_model import perturbation_size
 
 # norm -> foolbox's attack, and a radius at which some of the digits fool the model below
@@ -130,88 +128,3 @@ def test_pgd_leaves_no_trace_in_the_model_or_the_images(trained, digits):
     for name, value in model.state_dict().items():
         assert torch.equal(value, trained.state_dict()[name]), name
     assert torch.equal(images, digits[0][:20]) and not images.requires_grad
-
-
-@pytest.fixture
-def student(trained):
-    """A model in train mode, of which a second BatchNorm is deliberately in eval mode."""
-    layers = list(copy.deepcopy(trained))
-    layers.insert(3, nn.BatchNorm2d(8))
-    model = nn.Sequential(*layers).train()
-    model[3].eval()
-    return model
-
-
-def adversarial_pass(model, images, labels, **attack):
-    """Return the host's forward process, its output and what hooks then hold, by module path."""
-    hooks = ForwardHookManager(torch.device("cpu"))
-    for path in ("0", "5"):
-        hooks.add_hook(model, path)
-    process = get_forward_proc_func(adversarial_forward(**attack))
-    output = process(model, images, targets=labels, supp_dict=None)
-    return output, hooks.pop_io_dict()
-
-
-PGD7 = {"eps": "8/255", "step_size": "2/255", "steps": 7}
-
-
-def test_adversarial_training_updates_the_running_statistics_once_a_step(student, digits):
-    before = copy.deepcopy(student.state_dict())
-    adversarial_pass(student, digits[0][:32], digits[1][:32], **PGD7)
-    assert student[1].num_batches_tracked == before["1.num_batches_tracked"] + 1
-    assert student[3].num_batches_tracked == before["3.num_batches_tracked"]
-    modes = [module.training for module in student]
-    assert student.training and modes == [True, True, True, False, True, True]
-
-
-def test_hooks_and_loss_see_the_final_pass_on_adversarial_images(student, digits):
-    images, labels = digits[0][:32], soft(digits[1][:32])
-    twin = copy.deepcopy(student)
-    output, hooked = adversarial_pass(student, images, labels, **PGD7)
-    adversarial = hooked["0"]["input"]
-    size = (adversarial - images).abs().max()
-    assert size == pytest.approx(8 / 255, abs=1e-6)
-    assert hooked["5"]["output"] is output
-    torch.testing.assert_close(twin(adversarial), output)
-    assert F.cross_entropy(output, labels) > F.cross_entropy(twin(images), labels)
-
-
-def test_the_attack_sees_the_model_in_eval_mode_and_leaves_no_gradient(student, digits):
-    images, labels = digits[0][:32], digits[1][:32]
-    twin = copy.deepcopy(student).eval()
-    attack = {"eps": 0.1, "step_size": 0.05, "steps": 2, "random_start": False, "norm": "L2"}
-    output, hooked = adversarial_pass(student, images, labels, **attack)
-    torch.testing.assert_close(hooked["0"]["input"], pgd(twin, images, labels, **attack))
-    assert all(p.grad is None for p in student.parameters())
-    output.sum().backward()
-    assert all(p.grad is not None for p in student.parameters())
-
-
-def test_each_configuration_has_a_key_of_its_own():
-    changes = [{}, {"eps": 0.1}, {"step_size": 0.1}, {"steps": 1}, {"random_start": False}]
-    keys = {adversarial_forward(**{**PGD7, **change}) for change in [*changes, {"norm": "L2"}]}
-    assert len(keys) == 6
-    assert adversarial_forward(**{**PGD7, "eps": 8 / 255}) in keys
-    assert all(callable(get_forward_proc_func(key)) for key in keys)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "named"),
-    [
-        ({"steps": 0}, "steps"),
-        ({"steps": -1}, "steps"),
-        ({"steps": 7.0}, "steps"),
-        ({"steps": "7"}, "steps"),
-        ({"steps": True}, "steps"),
-        ({"eps": "eight"}, "eps"),
-        ({"eps": -0.1}, "eps"),
-        ({"eps": None}, "eps"),
-        ({"step_size": "2/0"}, "step_size"),
-        ({"step_size": float("nan")}, "step_size"),
-        ({"norm": "L1"}, "norm"),
-        ({"random_start": "False"}, "random_start"),
-    ],
-)
-def test_an_invalid_argument_of_the_attack_is_refused_by_name(wrong, named):
-    with pytest.raises(ValueError, match=named):
-        adversarial_forward(**{**PGD7, **wrong})

@@ -1,0 +1,131 @@
+"""Free adversarial training, as a forward and a post-forward process of the host's boxes."""
+
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchdistill.core.distillation import DistillationBox
+from torchdistill.core.interfaces.post_forward_proc import default_post_forward_process
+from torchdistill.core.interfaces.registry import (
+    register_forward_proc_func,
+    register_post_forward_proc_func,
+)
+from torchdistill.core.training import TrainingBox
+
+from .adversarial import checked_attack
+from .recipe import RecipeError
+from .threat_model import project, steepest_direction
+
+
+class FreeAdversarialTraining:
+    """Both processes of free adversarial training; see ``free_adversarial_forward``."""
+
+    def __init__(self, *, replays: int, eps: float, step_size: float, norm: str) -> None:
+        self.replays = replays
+        self.eps, self.step_size, self.norm = eps, step_size, norm
+        self.perturbation: Tensor | None = None  # kept from batch to batch
+        self.batch: tuple[Any, ...] | None = None  # held between the two processes of a step
+
+    def __get__(self, box: Any, owner: type | None = None) -> Any:
+        # The host sets processes on the box's class, from where Python binds functions only.
+        return self if box is None else MethodType(self, box)
+
+    def forward(
+        self,
+        model: nn.Module,
+        sample_batch: Tensor,
+        targets: Tensor | None = None,
+        supp_dict: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> Tensor:
+        """Return the model's output on perturbed images; backward moves the perturbation."""
+        if all(box.post_forward_process is not self for box in (TrainingBox, DistillationBox)):
+            raise _half(named="the model's forward_proc", missing="the post_forward_process")
+        if not torch.is_grad_enabled():  # a trial: no backward will follow
+            return model(sample_batch)
+        self.batch = (sample_batch, targets, supp_dict)
+        kept = self.perturbation
+        if (
+            kept is None
+            or kept.shape[1:] != sample_batch.shape[1:]
+            or len(kept) < len(sample_batch)
+        ):
+            self.perturbation = kept = torch.zeros_like(sample_batch)
+        perturbation = kept[: len(sample_batch)].clone().requires_grad_()
+        perturbation.register_hook(self._ascend)
+        return model((sample_batch + perturbation).clamp(0, 1))
+
+    def _ascend(self, gradient: Tensor) -> None:
+        kept = self.perturbation[: len(gradient)]
+        moved = kept + self.step_size * steepest_direction(gradient, norm=self.norm)
+        kept.copy_(project(moved, eps=self.eps, norm=self.norm))
+
+    def __call__(self, box: TrainingBox | DistillationBox, loss: Tensor, **kwargs: Any) -> None:
+        """Do the host's default step, then repeat both processes on the same batch."""
+        if self.batch is None:
+            raise _half(named="the post_forward_process", missing="the model's forward_proc")
+        batch = self.batch
+        try:
+            default_post_forward_process(box, loss=loss, **kwargs)
+            for _ in range(self.replays - 1):
+                default_post_forward_process(box, loss=box.forward_process(*batch), **kwargs)
+        finally:
+            self.batch = None
+
+
+def _half(*, named: str, missing: str) -> RecipeError:
+    return RecipeError(
+        "",
+        "free_adversarial_forward",
+        f"it is {named}, but not {missing}; it has to be both: write 'forward_proc: &free "
+        "!import_call {...}' for the model and 'post_forward_process: *free' for the stage",
+    )
+
+
+def free_adversarial_forward(
+    replays: int, eps: str | float, step_size: str | float | None = None, norm: str = "Linf"
+) -> str:
+    """Register free adversarial training and return its key, for two places of a recipe.
+
+    These are the model's ``forward_proc`` and the stage's ``post_forward_process``. Each batch is
+    used ``replays`` times. The backward pass that gives the parameters' gradients also gives that
+    of the perturbation, which goes a step up and is kept for the next use and the next batch; a
+    smaller batch uses its first rows, and where images change their shape or grow in number it
+    starts at zero. Hooks and the loss see perturbed images, the model in its own mode.
+
+    An epoch has ``replays`` times the usual optimiser steps and backward passes, so a recipe
+    divides its number of epochs by it. Schedules that step by iteration count every replay. What
+    is logged of a batch is of its first use. The perturbation isn't in checkpoints: a resumed run
+    begins with zeros.
+
+    Args:
+        replays: how often a batch is used, at least 1; m in the paper, 8 there for CIFAR-10.
+        eps: radius of the ball, in pixels of range [0, 1]; ``8/255`` may be written as such.
+        step_size: length of a step, in the same unit; by default ``eps``.
+        norm: ``Linf`` or ``L2``.
+
+    Raises:
+        ValueError: on other values.
+        RecipeError: by the first step, if a recipe names it in one of the two places only.
+
+    Source: Shafahi et al. 2019, algorithm 1.
+    """
+    if isinstance(replays, bool) or not isinstance(replays, int) or replays < 1:
+        raise ValueError(
+            f"free_adversarial_forward: replays must be an integer > 0; found {replays!r}"
+        )
+    attack = checked_attack(
+        "free_adversarial_forward",
+        eps=eps,
+        step_size=eps if step_size is None else step_size,
+        steps=1,
+        norm=norm,
+    )
+    del attack["steps"]
+    free = FreeAdversarialTraining(replays=replays, **attack)
+    arguments = ", ".join(f"{name}={value}" for name, value in attack.items())
+    key = f"free_adversarial_forward(replays={replays}, {arguments})"
+    register_forward_proc_func(key=key)(free.forward)
+    register_post_forward_proc_func(key=key)(free)
+    return key

@@ -1,0 +1,199 @@
+"""Input gradients: the forward process that takes them, and the loss that matches them."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchdistill.core.interfaces.registry import get_forward_proc_func
+from torchdistill.losses.registry import get_mid_level_loss
+
+from mixacm_plugin import (
+    FrozenTeacher,
+    LogitsAndInputGradient,
+    dm_wide_resnet,
+    input_gradient_forward,
+    input_gradient_loss,
+)
+
+LABELS = torch.tensor([2, 0, 1, 3])
+SOFT = torch.eye(4)[LABELS] * 0.6 + 0.1
+every_kind = pytest.mark.parametrize("labels", [LABELS, SOFT], ids=["classes", "soft"])
+CNN = nn.Sequential(
+    nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.SiLU(inplace=True), nn.Flatten(), nn.Linear(64, 4)
+)
+
+
+@pytest.fixture
+def images():
+    return torch.rand(4, 3, 6, 6, dtype=torch.float64)
+
+
+@pytest.fixture
+def student():
+    return copy.deepcopy(CNN).double().train()
+
+
+@pytest.fixture
+def teacher():
+    model = copy.deepcopy(CNN).double().eval().requires_grad_(False)
+    for value in model.state_dict().values():
+        if value.is_floating_point():
+            value += 0.1 * torch.rand_like(value)
+    return model
+
+
+def outputs(model, images, labels=LABELS, forward="forward_batch_only"):
+    labels = labels if labels.ndim == 1 else labels.to(images.dtype)
+    return get_forward_proc_func(input_gradient_forward(forward))(model, images, labels, None)
+
+
+def distance(student, teacher, images, labels=LABELS):
+    with torch.no_grad():  # as the host does for a frozen teacher
+        target = outputs(teacher, images, labels).input_gradient
+    return input_gradient_loss(outputs(student, images, labels).input_gradient, target)
+
+
+@every_kind
+def test_a_linear_models_loss_and_its_gradient_are_those_of_the_closed_form(labels, images):
+    def linear():
+        return nn.Sequential(nn.Flatten(), nn.Linear(108, 4, bias=False)).double()
+
+    student, teacher = linear(), linear().requires_grad_(False)
+    weight = student[1].weight.detach().clone().requires_grad_()
+    x = images.flatten(1)
+    y = labels.double() if labels is SOFT else torch.eye(4, dtype=torch.float64)[labels]
+    of_student = ((x @ weight.T).softmax(1) - y) @ weight
+    of_teacher = ((x @ teacher[1].weight.T).softmax(1) - y) @ teacher[1].weight
+    expected = (of_student - of_teacher).pow(2).sum() / 4
+    loss = distance(student, teacher, images, labels)
+    torch.testing.assert_close(loss, expected)
+    loss.backward(), expected.backward()
+    torch.testing.assert_close(student[1].weight.grad, weight.grad)
+
+
+@every_kind
+def test_the_losss_gradient_in_the_parameters_agrees_with_finite_differences(
+    labels, student, teacher, images
+):
+    distance(student, teacher, images, labels).backward()
+    checked = 0
+    for parameter in student.parameters():
+        direction = torch.randn_like(parameter)
+        values = []
+        for step in (1e-5, -1e-5):
+            moved = copy.deepcopy(student)
+            for twin, original in zip(moved.parameters(), student.parameters(), strict=True):
+                if original is parameter:
+                    twin.data += step * direction
+            values.append(distance(moved, teacher, images, labels).item())
+        slope = (parameter.grad * direction).sum().item()
+        assert (values[0] - values[1]) / 2e-5 == pytest.approx(slope, rel=1e-4, abs=1e-8)
+        checked += abs(slope) > 1e-6
+    assert checked >= 4
+
+
+def test_the_gradient_is_each_images_own_whatever_the_batch(teacher, images):
+    together = outputs(teacher, images).input_gradient
+    for index in range(4):
+        alone = outputs(teacher, images[[index]], LABELS[[index]]).input_gradient
+        torch.testing.assert_close(together[[index]], alone)
+    index, step = (1, 2, 3, 4), torch.zeros_like(images)
+    step[index] = 1e-6
+    values = [
+        F.cross_entropy(teacher(images + sign * step), LABELS, reduction="sum") for sign in (1, -1)
+    ]
+    assert ((values[0] - values[1]) / 2e-6).item() == pytest.approx(together[index].item())
+
+
+def test_the_loss_is_the_batch_mean_of_squared_norms_and_its_own_gradient():
+    student, teacher = torch.randn(2, 5, 3, 2, 2, dtype=torch.float64).unbind()
+    expected = sum((s - t).norm() ** 2 for s, t in zip(student, teacher, strict=True)) / 5
+    torch.testing.assert_close(input_gradient_loss(student, teacher), expected)
+    inputs = (student.requires_grad_(), teacher.requires_grad_())
+    assert torch.autograd.gradcheck(input_gradient_loss, inputs)
+    with pytest.raises(ValueError, match=r"differ in shape: student \(5, 3, 2, 2\), teacher \(4"):
+        input_gradient_loss(student, teacher[:4])
+
+
+@pytest.mark.parametrize("no_grad", [True, False], ids=["no_grad", "grad"])
+@pytest.mark.parametrize("wrapped", [True, False], ids=["FrozenTeacher", "plain"])
+def test_a_frozen_teacher_gives_constants_and_stays_untouched(wrapped, no_grad, teacher, images):
+    model = FrozenTeacher(teacher) if wrapped else teacher
+    before = copy.deepcopy(teacher.state_dict())
+    calls = []
+    teacher.register_forward_hook(lambda *args: calls.append(1))
+    with torch.set_grad_enabled(not no_grad):
+        logits, gradient = outputs(model, images)
+    assert len(calls) == 1
+    assert not logits.requires_grad and not gradient.requires_grad
+    torch.testing.assert_close(logits, teacher(images))
+    assert all(p.grad is None for p in teacher.parameters()) and not images.requires_grad
+    for name, value in teacher.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_students_output_has_the_graphs_and_its_parameters_no_gradient_yet(student, images):
+    twin = copy.deepcopy(student)
+    logits, gradient = outputs(student, images)
+    torch.testing.assert_close(logits, twin(images))
+    assert logits.requires_grad and gradient.requires_grad
+    assert all(p.grad is None for p in student.parameters()) and not images.requires_grad
+    assert student[1].num_batches_tracked == 1
+    (logits.sum() + gradient.square().sum()).backward()
+    assert all(p.grad is not None for p in student.parameters())
+
+
+def test_another_loss_may_read_a_hooked_activation_of_the_teacher(student, teacher, images):
+    hooked = {}
+    for name, model in (("student", student), ("teacher", teacher)):
+        model[1].register_forward_hook(lambda *args, name=name: hooked.update({name: args[2]}))
+    loss = distance(student, teacher, images)
+    (loss + (hooked["student"] - hooked["teacher"]).square().sum()).backward()
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_a_shipped_model_can_be_differentiated_twice_in_bfloat16():
+    student, teacher = (dm_wide_resnet(10, 1, 10) for _ in range(2))
+    teacher.eval().requires_grad_(False)
+    images, labels = torch.rand(4, 3, 8, 8), torch.tensor([1, 2, 3, 4])
+    found = {}
+    for forward in ("forward_batch_only", "forward_bf16"):
+        student.zero_grad()
+        target = outputs(teacher, images, labels, forward).input_gradient
+        logits, gradient = outputs(student, images, labels, forward)
+        assert logits.dtype == gradient.dtype == torch.float32
+        input_gradient_loss(gradient, target).backward()
+        found[forward] = student.init_conv.weight.grad.flatten()
+    assert F.cosine_similarity(*found.values(), dim=0) > 0.9
+    assert not torch.equal(*found.values())
+
+
+@pytest.mark.parametrize("side", ["student", "teacher"])
+def test_an_output_without_an_input_gradient_is_refused(side):
+    loss = get_mid_level_loss({"key": "InputGradientLoss", "kwargs": {}})
+    whole = LogitsAndInputGradient(torch.zeros(4, 4), torch.ones(4, 3, 2, 2))
+    found = {name: {".": {"output": whole}} for name in ("student", "teacher")}
+    assert loss(found["student"], found["teacher"], LABELS) == 0
+    found[side] = {".": {"output": whole.logits}}
+    words = f"the {side}'s output is a Tensor, not LogitsAndInputGradient; set the {side}'s"
+    with pytest.raises(ValueError, match=words) as error:
+        loss(found["student"], found["teacher"], LABELS)
+    assert "mixacm_plugin.input_gradient_forward" in str(error.value)
+
+
+def test_a_missing_teacher_is_named():
+    loss = get_mid_level_loss({"key": "InputGradientLoss", "kwargs": {}})
+    whole = LogitsAndInputGradient(torch.zeros(4, 4), torch.ones(4, 3, 2, 2))
+    with pytest.raises(ValueError, match="there is no teacher"):
+        loss({".": {"output": whole}}, {}, LABELS)
+
+
+def test_the_forward_process_is_found_by_its_key_and_can_be_pickled():
+    keys = {input_gradient_forward(), input_gradient_forward("forward_bf16")}
+    assert len(keys) == 2
+    assert all(callable(pickle.loads(pickle.dumps(get_forward_proc_func(key)))) for key in keys)
+    with pytest.raises(ValueError, match="input_gradient_forward: forward: no forward process"):
+        input_gradient_forward("forward_all_day")
