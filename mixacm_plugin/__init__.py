@@ -5,34 +5,34 @@ Importing the package registers its parts with torchdistill, so that a recipe ca
 
 from importlib.metadata import version
 
-from .adversarial import pgd
-from .adversarial_losses import ARDLoss, RSLADLoss, TRADESLoss, ard_loss, rslad_loss, trades_loss
-from .adversarial_training import adversarial_forward
-from .batch_size import accumulation_steps, local_batch_size
-from .channel_maps import channel_map, normalize_map
-from .clean_and_adversarial import (
+from .adversarial.clean_and_adversarial import (
     CleanAndAdversarial,
     clean_and_adversarial_forward,
     shared_forward,
 )
-from .data import Digits, hold_out
-from .evaluation import Accuracy, Attack, evaluate, load_student
-from .free_adversarial_training import free_adversarial_forward
-from .hook_points import hook_points, hook_snippet
-from .input_gradients import (
+from .adversarial.free_training import free_adversarial_forward
+from .adversarial.input_gradients import (
     InputGradientLoss,
     LogitsAndInputGradient,
     input_gradient_forward,
     input_gradient_loss,
 )
+from .adversarial.losses import ARDLoss, RSLADLoss, TRADESLoss, ard_loss, rslad_loss, trades_loss
+from .adversarial.output_parts import OutputPart
+from .adversarial.overfitting import watch_overfitting
+from .adversarial.pgd import pgd
+from .adversarial.training import adversarial_forward
+from .batch_size import accumulation_steps, local_batch_size
+from .channel_maps import channel_map, normalize_map
+from .data import Digits, hold_out
+from .evaluation import Accuracy, Attack, evaluate, load_student
+from .hook_points import hook_points, hook_snippet
 from .library import recipe_file
 from .losses import ACMLoss, acm_loss
 from .mixup import mixup_collate
 from .models import dm_wide_resnet, hendrycks_wide_resnet, normalize_inside, normalized
 from .models.published import load_published
 from .models.teachers import robust_teacher
-from .output_parts import OutputPart
-from .overfitting import watch_overfitting
 from .preflight.random_images import RandomImages
 from .processes import forward_bf16, keep_teacher_in_eval
 from .recipe import Recipe, RecipeError, read_recipe

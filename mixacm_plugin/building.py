@@ -17,7 +17,7 @@ from torchdistill.models.registry import get_model
 from torchdistill.models.wrapper import AuxiliaryModelWrapper
 
 from . import checks
-from .adversarial import eval_mode
+from .adversarial.pgd import eval_mode
 from .batches import check_images, unpack
 from .checkpoints import CheckpointError, load_weights
 from .losses import ACMLoss, PairError

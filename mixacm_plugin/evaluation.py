@@ -16,12 +16,12 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from . import checks
-from .adversarial import pgd
+from .adversarial.pgd import pgd
+from .adversarial.threat_model import check_norm, parse_number, perturbation_size
 from .batches import check_images, unpack
 from .building import build_model, load_into
 from .recipe import Recipe, read_recipe
 from .rng import preserved_rng
-from .threat_model import check_norm, parse_number, perturbation_size
 
 ATTACKS = ("clean", "pgd", "autoattack")
 logging.getLogger("auto-attack").setLevel(logging.WARNING)

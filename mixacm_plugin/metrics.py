@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from .adversarial import eval_mode
+from .adversarial.pgd import eval_mode
 from .batches import unpack
 from .distributed import sum_over_processes
 

@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from torch import nn
 
 from mixacm_plugin import Digits, pgd
-from mixacm_plugin.threat_model import perturbation_size
+from mixacm_plugin.adversarial.threat_model import perturbation_size
 
 # norm -> foolbox's attack, and a radius at which some of the digits fool the model below
 NORMS = {"Linf": (foolbox.attacks.LinfPGD, 0.1), "L2": (foolbox.attacks.L2PGD, 1.0)}

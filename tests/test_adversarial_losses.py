@@ -9,7 +9,7 @@ from scipy.special import log_softmax, rel_entr, softmax
 from torchdistill.losses.registry import get_mid_level_loss
 
 from mixacm_plugin import CleanAndAdversarial, ard_loss, rslad_loss, trades_loss
-from mixacm_plugin.adversarial_losses import kl_divergence
+from mixacm_plugin.adversarial.losses import kl_divergence
 
 CLASSES = torch.tensor([0, 2, 1, 2, 0])
 SOFT = torch.eye(3, dtype=torch.float64)[CLASSES] * 0.7 + 0.1

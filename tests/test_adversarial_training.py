@@ -28,8 +28,8 @@ from mixacm_plugin import (
     pgd,
     watch_overfitting,
 )
+from mixacm_plugin.adversarial.threat_model import random_perturbation
 from mixacm_plugin.distributed import init_process_group
-from mixacm_plugin.threat_model import random_perturbation
 from recipes import CPU, differing, recipe, scratch, state
 
 

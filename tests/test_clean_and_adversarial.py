@@ -16,9 +16,9 @@ from mixacm_plugin import (
     recipe_file,
     shared_forward,
 )
-from mixacm_plugin.adversarial import ascend
+from mixacm_plugin.adversarial.pgd import ascend
+from mixacm_plugin.adversarial.threat_model import perturbation_size
 from mixacm_plugin.checkpoints import load_weights
-from mixacm_plugin.threat_model import perturbation_size
 
 ATTACK = {"eps": "8/255", "step_size": "2/255", "steps": 10}
 # norm -> an ε, and a step to reach it in ten

@@ -10,8 +10,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from mixacm_plugin import Accuracy, Attack, RecipeError, evaluate, load_student, read_recipe
+from mixacm_plugin.adversarial.threat_model import perturbation_size
 from mixacm_plugin.evaluation import load_model, markdown_table, write_accuracies
-from mixacm_plugin.threat_model import perturbation_size
 from recipes import Few, OutOfReach, digits, loader_accuracy, mixacm, state, write
 
 EPS = 0.15  # where about half of the correctly classified digits fall

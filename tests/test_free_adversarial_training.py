@@ -12,7 +12,7 @@ from torchdistill.core.interfaces.registry import (
 )
 
 from mixacm_plugin import Training, free_adversarial_forward
-from mixacm_plugin.threat_model import perturbation_size
+from mixacm_plugin.adversarial.threat_model import perturbation_size
 from recipes import CPU, differing, digits, mixacm, recipe, run, scratch, state, write
 
 EPS = {"Linf": 0.1, "L2": 1.0}

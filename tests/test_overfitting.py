@@ -10,7 +10,7 @@ from torch import nn
 from torchdistill.core.interfaces.registry import get_post_epoch_proc_func
 
 from mixacm_plugin import Training, watch_overfitting
-from mixacm_plugin.overfitting import has_overfitted
+from mixacm_plugin.adversarial.overfitting import has_overfitted
 from recipes import CPU, differing, mixacm, recipe, scratch, state, two_stages
 
 EPS = 0.1

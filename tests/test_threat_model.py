@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import beta, kstest
 
-from mixacm_plugin.threat_model import (
+from mixacm_plugin.adversarial.threat_model import (
     NORMS,
     parse_number,
     perturbation_size,

@@ -8,8 +8,8 @@ from pathlib import Path
 from torchdistill.common.constant import LOGGING_FORMAT
 from torchdistill.common.main_util import is_main_process
 
+from ..adversarial.threat_model import parse_number
 from ..recipe import RecipeError
-from ..threat_model import parse_number
 
 
 def number(text: str) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from ..adversarial.threat_model import NORMS
 from ..distributed import choose_device
 from ..evaluation import (
     ATTACKS,
@@ -14,7 +15,6 @@ from ..evaluation import (
     write_accuracies,
 )
 from ..recipe import RecipeError, read_recipe
-from ..threat_model import NORMS
 from .common import add_device, add_recipe, natural, number, positive, set_up_log
 
 

@@ -11,9 +11,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..adversarial.threat_model import parse_number
 from ..recipe import nearest
 from ..studies.results import Row, Summary, summarise
-from ..threat_model import parse_number
 from .channel_maps import channel_maps_of_study
 from .style import MISSING, NothingToShow, Point, horizontal_bars, line_panels, save
 

@@ -13,8 +13,8 @@ from torchdistill.core.interfaces.registry import (
 )
 from torchdistill.core.training import TrainingBox
 
-from .adversarial import checked_attack
-from .recipe import RecipeError
+from ..recipe import RecipeError
+from .pgd import checked_attack
 from .threat_model import project, steepest_direction
 
 

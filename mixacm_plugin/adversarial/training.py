@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 from torchdistill.core.interfaces.registry import register_forward_proc_func
 
-from .adversarial import checked_attack, eval_mode, pgd
-from .processes import model_forward
+from ..processes import model_forward
+from .pgd import checked_attack, eval_mode, pgd
 
 
 class AdversarialForward:

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchdistill.core.interfaces.registry import register_forward_proc_func
 
-from .adversarial import ascend, checked_attack, eval_mode
-from .processes import model_forward
+from ..processes import model_forward
+from .pgd import ascend, checked_attack, eval_mode
 from .threat_model import random_perturbation
 
 AWAY_FROM = ("labels", "clean", "teacher")

@@ -16,9 +16,9 @@ from torchdistill.core.interfaces.post_epoch_proc import (
 from torchdistill.core.interfaces.registry import register_post_epoch_proc_func
 from torchdistill.core.training import TrainingBox
 
-from .adversarial import checked_attack, eval_mode, pgd
-from .batches import unpack
-from .rng import preserved_rng
+from ..batches import unpack
+from ..rng import preserved_rng
+from .pgd import checked_attack, eval_mode, pgd
 
 logger = logging.getLogger("mixacm")
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torchdistill.core.interfaces.registry import register_forward_proc_func
 from torchdistill.losses.registry import register_mid_level_loss
 
+from ..processes import model_forward
+from ..wrappers import FrozenTeacher
 from .output_parts import IODict, output_of
-from .processes import model_forward
-from .wrappers import FrozenTeacher
 
 
 class LogitsAndInputGradient(NamedTuple):

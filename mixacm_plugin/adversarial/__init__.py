@@ -1,0 +1,1 @@
+"""PGD, adversarial training and adversarial distillation on the host's boxes."""
