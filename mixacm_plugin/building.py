@@ -130,6 +130,12 @@ def student_of(box: Box) -> nn.Module:
     return box.student_model if isinstance(box, DistillationBox) else box.model
 
 
+def models_of(box: Box) -> dict[str, nn.Module]:
+    """Return a box's models by role, in the wrappers that the recipe puts around them."""
+    models = {"student": student_of(box)}
+    return {**models, "teacher": box.teacher_model} if isinstance(box, DistillationBox) else models
+
+
 def wrap_student(box: Box) -> None:
     """Wrap the student for distributed training where the host doesn't: on CPUs."""
     name = "student_model" if isinstance(box, DistillationBox) else "model"

@@ -32,6 +32,7 @@ def check_module_paths(
                         _check_path(recipe, f"{key}", side, built[side], pair[side]["path"])
         for role, section in checks.stage_sections(config).items():
             part = stage.get(section) or {}
+            _check_not_cut(recipe, part, f"{path}.{section}", built[role])
             wrapper = checks.get(part, "auxiliary_model_wrapper.key")
             if part.get("sequential") or wrapper not in (None, "FrozenTeacher"):
                 continue  # the host redesigns this model; it resolves the paths in its own one
@@ -43,6 +44,17 @@ def check_module_paths(
                     if not module_path.startswith("instance("):
                         key = f"{path}.{section}.{name}"
                         _check_path(recipe, key, role, built[role], module_path)
+
+
+def _check_not_cut(recipe: Recipe, part: Mapping[str, Any], where: str, model: nn.Module) -> None:
+    wrapper = "auxiliary_model_wrapper"
+    for key in ("sequential", f"{wrapper}.sequential", f"{wrapper}.kwargs.minimal.sequential"):
+        if checks.get(part, key) and hasattr(model, "normalization_mean"):
+            raise recipe.error(
+                f"{where}.{key}",
+                f"{type(model).__name__} normalises its input itself, and its modules in a row "
+                "wouldn't; remove this and hook the whole model",
+            )
 
 
 def _check_path(recipe: Recipe, where: str, role: str, model: nn.Module, path: str) -> None:

@@ -20,6 +20,7 @@ from torchdistill.core.distillation import DistillationBox
 from tqdm import tqdm
 
 from . import checks
+from .auxiliary import auxiliary_state, load_auxiliary_state
 from .batches import unpack
 from .building import (
     Box,
@@ -29,12 +30,7 @@ from .building import (
     check_stage_checkpoints,
     wrap_student,
 )
-from .checkpoints import (
-    CheckpointError,
-    load_checkpoint,
-    save_checkpoint,
-    weights_of,
-)
+from .checkpoints import CheckpointError, load_checkpoint, save_checkpoint, weights_of
 from .distributed import gather
 from .metrics import EpochMetrics, clean_accuracy, read_lines, record_terms
 from .recipe import Recipe
@@ -136,6 +132,7 @@ class Training:
                 parameter.grad = None if gradient is None else gradient.to(parameter.device)
             if self.transforms is not None:
                 self.transforms.load_state_dict(checkpoint["transforms"])
+            load_auxiliary_state(self.box, self.models, checkpoint.get("auxiliary", {}))
             states = checkpoint["rng"]  # one for each process
             set_rng_state(states[get_rank() % len(states)])
         except CheckpointError as error:
@@ -286,6 +283,7 @@ class Training:
             # None between steps; tensors where the epoch ended while gradients accumulate.
             "gradients": [p.grad for p in self._optimised()],
             "rng": states,
+            "auxiliary": auxiliary_state(self.box, self.models),
         }
         if self.transforms is not None:
             content["transforms"] = self.transforms.state_dict()

@@ -68,6 +68,11 @@ TABLE = [
     ("train.scheduler.key=MultistepLR", "train.scheduler.key", "Did you mean 'MultiStepLR'"),
     (f"{LOADER}.collate_fn=mixup", f"{LOADER}.collate_fn", "no collate function 'mixup'"),
     (f"{TEACHER}.forward_proc=forward", f"{TEACHER}.forward_proc", "'forward_all'"),
+    (
+        edit("    forward_hook", "    sequential: [init_conv, layer.0]\n    forward_hook"),
+        f"{TEACHER}.sequential",
+        "normalises its input itself",
+    ),
     ("train.pre_epoch_process=keep_teacher", "train.pre_epoch_process", "'keep_teacher_in_eval'"),
     (
         (AFFINE, f"{TEACHER}.auxiliary_model_wrapper.key=FrozenTeachr"),

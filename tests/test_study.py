@@ -159,6 +159,22 @@ def test_costs_are_ratios_of_steps_that_take_turns_in_one_process(monkeypatch):
     assert relative_costs(study, runs, recipes.CPU) == found  # from the cache
 
 
+def test_the_cost_of_a_row_is_that_of_all_its_stages(monkeypatch):
+    monkeypatch.setattr(costs, "SECONDS", 0.0)
+    Path("staged.yaml").write_text(recipes.two_stages(recipes.scratch()))
+    attack = "{kwargs: {eps: 0.1, step_size: 0.02, steps: 10}}"
+    Path("slow.yaml").write_text(
+        "train.stage2.model.forward_proc: !import_call "
+        f"{{key: mixacm_plugin.adversarial_forward, init: {attack}}}\n"
+    )
+    staged = {"base": "staged.yaml", "set": "slow.yaml"}
+    study = write_study(base="recipe.yaml", rows=[{"name": "one"}, {"name": "two", **staged}])
+    Path("recipe.yaml").write_text(recipes.scratch())
+    runs = resolve(study, Path("cache"))
+    done_here(study, runs)
+    assert relative_costs(study, runs, recipes.CPU)["two"] > 2
+
+
 def test_a_run_is_known_by_its_content():
     def keys(**changes):
         return [run.key for run in resolve(write_study(**changes), Path("cache"))]

@@ -11,7 +11,7 @@ from torch import nn
 
 from .. import checks
 from ..batches import check_images, unpack
-from ..building import check_stage, student_of
+from ..building import check_stage, models_of, student_of
 from ..hook_points import hook_lines
 from ..metrics import record_terms
 from ..recipe import Recipe
@@ -167,7 +167,7 @@ def _inspect_stage(
         warnings.append(f"{path}.train_data_loader: {error}")
     try:
         with (
-            watched_hooks(_hooked(training), stage, path, warnings),
+            watched_hooks(models_of(box), stage, path, warnings),
             recorded_pairs(box.criterion, result.pairs),
             record_terms(box.criterion) as terms,
         ):
@@ -183,11 +183,6 @@ def _inspect_stage(
         where = f"{type(error).__name__}: {error}"
         raise training.recipe.error(f"{path}: the first training step", where) from error
     return result
-
-
-def _hooked(training: Training) -> dict[str, nn.Module]:
-    models = {"student": student_of(training.box)}  # with the wrapper that its paths may name
-    return {**models, "teacher": training.box.teacher_model} if training.distilled else models
 
 
 def _put_teacher_in_eval(

@@ -150,7 +150,7 @@ def measured_terms(student: nn.Module, terms: Mapping[str, Tensor]) -> list[Term
     measured = []
     for name, value in terms.items():
         norm = 0.0
-        if value.requires_grad:
+        if value.requires_grad and parameters:  # a stage may train the teacher's wrapper alone
             gradients = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
             squares = [g.detach().float().square().sum() for g in gradients if g is not None]
             norm = float(sum(squares)) ** 0.5

@@ -59,6 +59,8 @@ def _random_teacher(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _kd_weights(where: str, term: Mapping[str, Any]) -> Iterator[str]:
     key, kwargs = checks.get(term, "criterion.key"), checks.get(term, "criterion.kwargs") or {}
+    if kwargs.get("alpha") == 0 and kwargs.get("temperature") == kwargs.get("beta", 1) == 1:
+        return  # nothing is dropped
     if key in KD_LOSSES and not kwargs.get("alpha"):
         beta = kwargs.get("beta", "1 - alpha")
         yield (

@@ -8,6 +8,7 @@ from types import MethodType
 
 import torch
 
+from .. import checks
 from ..batches import unpack
 from ..training import Training
 from .execute import write_json
@@ -49,16 +50,25 @@ def relative_costs(study: Study, runs: Sequence[Run], device: torch.device) -> d
 def _ratio(run: Run, first: Run, device: torch.device) -> float:
     if run.key == first.key:
         return 1.0
-    step, first_step = _stepper(run, device), _stepper(first, device)
+    steps, first_steps = _steps(run, device), _steps(first, device)
     ratios: list[float] = []
     started = time.perf_counter()
     while len(ratios) < 4 or time.perf_counter() - started < SECONDS:
-        ratios.append(_seconds(step, device) / _seconds(first_step, device))
+        ratios.append(_seconds(steps, device) / _seconds(first_steps, device))
     return median(ratios[1:])  # the first warms up
 
 
-def _stepper(run: Run, device: torch.device) -> Callable[[], None]:
+def _steps(run: Run, device: torch.device) -> list[tuple[float, Callable[[], None]]]:
+    """Return a step of each training stage, with the stage's share of the epochs."""
+    config = {"train": run.recipe.build("train")}
+    epochs = [stage["num_epochs"] for _, stage in checks.stages(config)]
+    return [(n / sum(epochs), _stepper(run, device, stage)) for stage, n in enumerate(epochs)]
+
+
+def _stepper(run: Run, device: torch.device, stages_before: int) -> Callable[[], None]:
     box = Training(run.recipe, device, run.seed).box
+    for _ in range(stages_before):
+        box.advance_to_next_stage()
     # The host keeps a recipe's processes on the box's class, where the next box replaces them.
     box.post_forward_process = MethodType(type(box).post_forward_process, box)
     box.pre_epoch_process(epoch=0)
@@ -70,10 +80,13 @@ def _stepper(run: Run, device: torch.device) -> Callable[[], None]:
     return step
 
 
-def _seconds(step: Callable[[], None], device: torch.device) -> float:
-    started = time.perf_counter()
-    for _ in range(STEPS):
-        step()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started
+def _seconds(steps: list[tuple[float, Callable[[], None]]], device: torch.device) -> float:
+    seconds = 0.0
+    for share, step in steps:
+        started = time.perf_counter()
+        for _ in range(STEPS):
+            step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds += share * (time.perf_counter() - started)
+    return seconds
