@@ -1,4 +1,4 @@
-"""The quickstart's digits, and held-out parts of training data."""
+"""The quickstart's digits, and parts of training data."""
 
 from collections import Counter
 
@@ -63,6 +63,47 @@ def test_the_transform_is_applied_to_each_image():
 def test_another_split_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="train, val, test; found 'dev'"):
         Digits("dev")
+
+
+def test_kept_classes_are_the_same_images_labelled_in_the_given_order():
+    whole, kept = Digits("test"), Digits("test", classes=[7, 2, 5])
+    expected = [(i, [7, 2, 5].index(t)) for i, t in enumerate(whole.targets) if t in (2, 5, 7)]
+    assert torch.equal(kept.images, whole.images[[index for index, _ in expected]])
+    assert kept.targets == [label for _, label in expected]
+    assert kept.classes == ("7", "2", "5") and Digits.classes == tuple("0123456789")
+
+
+@pytest.mark.parametrize("classes", [[], [1, 1], [9, 10], ["1"]])
+def test_classes_that_are_not_different_digits_are_refused(classes):
+    with pytest.raises(ValueError, match="Digits: classes must be different digits; found"):
+        Digits("test", classes=classes)
+
+
+PARTS = {
+    "digits": lambda part: [tuple(image.flatten().tolist()) for image, _ in Digits(part)],
+    "five digits": lambda part: [
+        tuple(image.flatten().tolist()) for image, _ in Digits(part, classes=range(5))
+    ],
+    "held out": lambda part: list(hold_out(range(1010), part, 10)),
+}
+
+
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+def test_a_share_is_part_of_every_larger_share_and_the_whole_is_the_part(part):
+    whole = part("train")
+    shares = [part({"train": share}) for share in (0.1, 0.25, 0.5)]
+    assert [len(share) for share in shares] == [round(s * len(whole)) for s in (0.1, 0.25, 0.5)]
+    for smaller, larger in zip(shares, [*shares[1:], whole], strict=True):
+        assert set(smaller) < set(larger)
+    assert part({"train": 1.0}) == whole
+    assert part({"train": 0.1}) == shares[0]
+
+
+@pytest.mark.parametrize("part", [{"train": 0}, {"train": 1.5}, {"train": "a"}, {}, {"dev": 0.5}])
+def test_a_share_that_cannot_be_taken_is_refused(part):
+    for split in (lambda: Digits(part), lambda: hold_out(range(50), part, 5)):
+        with pytest.raises(ValueError, match=r"share|must be|expected"):
+            split()
 
 
 def test_held_out_images_and_the_rest_are_the_whole_set_without_overlap():
