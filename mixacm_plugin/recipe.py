@@ -29,6 +29,10 @@ class RecipeError(Exception):
         super().__init__(": ".join(part for part in (self.file, where, self.message) if part))
 
 
+class UnknownKeyError(RecipeError):
+    """An override of a key path that a recipe doesn't have."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Suggest names close to a misspelt one: a sentence to append, or nothing."""
     matches = difflib.get_close_matches(str(name), map(str, known), n=3, cutoff=0.5)
@@ -215,7 +219,8 @@ def _override(recipe: Recipe, path: str, new: yaml.Node, where: str, may_add: bo
         if name is None:
             there = f"it has {', '.join(children)}" if children else "it has no keys"
             hint = nearest(parts[0], children)
-            raise recipe.error(where, f"no {parts[0]!r} in {here or 'the recipe'}; {there}.{hint}")
+            message = f"no {parts[0]!r} in {here or 'the recipe'}; {there}.{hint}"
+            raise UnknownKeyError(recipe.path, where, message)
         here, parts = f"{here}.{name}".lstrip("."), parts[name.count(".") + 1 :]
         old = children[name]
         # Where a value is defined, its aliases follow; through an alias, only that place changes.

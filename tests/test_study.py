@@ -226,6 +226,19 @@ def test_an_override_that_does_not_fit_names_the_row():
         resolve(study, Path("cache"))
 
 
+def test_an_override_for_all_rows_is_for_those_that_have_its_key():
+    rows = [{"name": "taught"}, {"name": "alone", "base": "alone.yaml"}]
+    Path("alone.yaml").write_text(recipes.scratch())
+    study = write_study(rows=rows)
+    teacher = "models.teacher_model.src_ckpt=other.pt"
+    runs = resolve(study, Path("cache"), [teacher, "train.log_freq=7"])
+    assert runs[0].recipe.build("models", "teacher_model", "src_ckpt") == "other.pt"
+    assert [teacher in run.command for run in runs] == [True, False]
+    assert [run.recipe.build("train", "log_freq") for run in runs] == [7, 7]
+    with pytest.raises(RecipeError, match="no 'train_epochs' in the recipe"):
+        resolve(study, Path("cache"), ["train_epochs=7"])
+
+
 def test_a_scale_replaces_what_it_names():
     write_study(
         seeds=[0, 1, 2],

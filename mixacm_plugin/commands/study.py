@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds", type=natural, nargs="+", metavar="SEED", help="instead of its own"
     )
-    add_overrides(parser, "override a value in all rows; may be repeated")
+    add_overrides(parser, "override a value in all rows that have it; may be repeated")
     parser.add_argument("--out", metavar="DIR", help="default: runs/studies/NAME[-SCALE]")
     parser.add_argument("--cache", default="runs/studies/cache", metavar="DIR", help="for all runs")
     parser.add_argument("--jobs", type=positive, default=1, help="runs at a time (default: 1)")

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from .. import checks
-from ..recipe import Recipe, RecipeError, read_recipe, walk
+from ..recipe import Recipe, RecipeError, UnknownKeyError, read_recipe, walk
 from .study import Row, Study
 
 
@@ -51,15 +51,26 @@ def resolve(study: Study, cache: Path, overrides: list[str] | None = None) -> li
     Args:
         study: from ``read_study``.
         cache: folder that holds the runs' folders.
-        overrides: ``key.path=value`` each, for all rows, after the study's own.
+        overrides: ``key.path=value`` each, after the study's own, for all rows that have the key
+            path, as one of the teacher in a study that also has rows without one.
 
     Raises:
-        RecipeError: if a row's recipe can't be read or an override doesn't fit it.
+        RecipeError: if a row's recipe can't be read, or an override doesn't fit it, or any row.
     """
-    runs = []
+    runs: list[Run] = []
+    unknown: dict[str, list[RecipeError]] = {override: [] for override in overrides or ()}
     for row in study.rows:
-        sets = [*row.sets, *(overrides or [])]
+        sets = row.sets
         try:
+            read_recipe(row.base, sets)
+            for override, problems in unknown.items():
+                try:
+                    read_recipe(row.base, [*sets, override])
+                    sets.append(override)
+                except UnknownKeyError as problem:
+                    problems.append(problem)
+                    if len(problems) == len(study.rows):
+                        raise
             models = read_recipe(row.base, sets).build("models")
         except RecipeError as problem:
             raise RecipeError(study.path, f"row {row.name!r}", str(problem)) from problem
