@@ -3,16 +3,15 @@
 import copy
 import logging
 import os
-import time
 from pathlib import Path
 
 import foolbox
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from boxes import conv_net, train_epoch, training_box
+from processes import run_processes
 from torch import nn
 from torchdistill.core.forward_hook import ForwardHookManager
 from torchdistill.core.interfaces.registry import (
@@ -209,8 +208,6 @@ def test_an_override_file_turns_a_recipe_into_adversarial_training(method, caplo
 
 
 def train_in_a_process(rank, folder):
-    torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
     for method in METHODS[1:]:
         mine = Path(folder, method, str(rank))
         mine.mkdir(parents=True)
@@ -228,14 +225,7 @@ def train_in_a_process(rank, folder):
 def two_processes(tmp_path_factory):
     """Where both have trained, each in a folder of its own."""
     folder = tmp_path_factory.mktemp("two_processes")
-    context = mp.spawn(train_in_a_process, (str(folder),), 2, join=False)
-    try:
-        deadline = time.monotonic() + 300
-        while not context.join(timeout=1):
-            assert time.monotonic() < deadline, "the processes wait for each other"
-    finally:
-        for child in context.processes:
-            child.kill()
+    run_processes(train_in_a_process, folder)
     return folder
 
 

@@ -1,13 +1,12 @@
 """A global batch that is the same whatever the number of processes and their memory."""
 
 import os
-import time
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import run_processes
 from torch import nn
 from torchdistill.models.registry import register_model
 
@@ -15,7 +14,6 @@ from mixacm_plugin import RecipeError, Training, accumulation_steps, local_batch
 from mixacm_plugin.distributed import init_process_group
 from recipes import CPU, differing, recipe, scratch, state
 
-PROCESSES = 2
 BATCH = "{{key: mixacm_plugin.{}, init: {{kwargs: {{global_batch: {}, at_most: {}}}}}}}"
 
 
@@ -121,11 +119,9 @@ def test_a_batch_that_is_loaded_in_parts_makes_the_same_steps(at_most):
 
 
 def process(rank, folder):
-    torch.set_num_threads(1)
     mine = Path(folder, str(rank))
     mine.mkdir()
     os.chdir(mine)
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(PROCESSES))
     init_process_group(CPU, 1, f"file://{folder}/group")
     student = trained(32, at_most=8)
     assert (local_batch_size(32, 8), accumulation_steps(32, 8)) == (8, 2)
@@ -135,13 +131,6 @@ def process(rank, folder):
 
 
 def test_two_processes_make_the_steps_of_one(tmp_path):
-    context = mp.spawn(process, (str(tmp_path),), PROCESSES, join=False)
-    try:
-        deadline = time.monotonic() + 120
-        while not context.join(timeout=1):
-            assert time.monotonic() < deadline, "the processes wait for each other"
-    finally:
-        for child in context.processes:
-            child.kill()
+    run_processes(process, tmp_path)
     # One step an epoch is of all images, in whatever order they are drawn.
     torch.testing.assert_close(torch.load("0/shared.pt"), trained(32, at_most=32))

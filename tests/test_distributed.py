@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import PROCESSES, run_processes
 
 from mixacm_plugin import Training, training
 from mixacm_plugin.distributed import init_process_group
 from recipes import CPU, differing, mixacm, recipe, run, state, two_stages, write
 
-PROCESSES = 2
 AFFINE, STAGES = mixacm(2, 1, "affine"), two_stages(mixacm())
 
 
@@ -63,8 +62,6 @@ def train_by_command(folder):
 
 
 def process(rank, folder):
-    torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(PROCESSES))
     train(folder, "affine", AFFINE)  # not seeded: each process starts from other weights
     train(folder, "stages", STAGES, seed=0, adjust_lr=True)
     train_by_command(folder)
@@ -76,14 +73,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("distributed")
     os.chdir(folder)
     write()
-    context = mp.spawn(process, (str(folder),), PROCESSES, join=False)
-    try:
-        deadline = time.monotonic() + 120
-        while not context.join(timeout=1):
-            assert time.monotonic() < deadline, "the processes wait for each other"
-    finally:
-        for child in context.processes:
-            child.kill()
+    run_processes(process, folder)
     return folder
 
 

@@ -1,11 +1,9 @@
 """Several passes of one model before a backward pass, on two processes."""
 
-import time
-
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import PROCESSES, run_processes
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torchdistill.core.interfaces.registry import get_forward_proc_func
@@ -17,7 +15,6 @@ from mixacm_plugin import (
     trades_loss,
 )
 
-PROCESSES = 2
 METHODS = ("trades", "input_gradients")
 
 
@@ -45,7 +42,6 @@ def gradients(model, rank, method):
 
 
 def process(rank, folder):
-    torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/group", rank=rank, world_size=PROCESSES
     )
@@ -60,14 +56,7 @@ def process(rank, folder):
 def folder(tmp_path_factory):
     """Where both processes have left their gradients."""
     folder = tmp_path_factory.mktemp("distributed")
-    context = mp.spawn(process, (str(folder),), PROCESSES, join=False)
-    try:
-        deadline = time.monotonic() + 120
-        while not context.join(timeout=1):
-            assert time.monotonic() < deadline, "the processes wait for each other"
-    finally:
-        for child in context.processes:
-            child.kill()
+    run_processes(process, folder)
     return folder
 
 
