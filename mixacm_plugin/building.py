@@ -136,6 +136,15 @@ def models_of(box: Box) -> dict[str, nn.Module]:
     return {**models, "teacher": box.teacher_model} if isinstance(box, DistillationBox) else models
 
 
+def skip_stage(box: Box) -> None:
+    """Go on to a box's next stage without having trained this one: nothing is written."""
+    box.save_stage_ckpt = lambda *_: None
+    try:
+        box.advance_to_next_stage()
+    finally:
+        del box.save_stage_ckpt
+
+
 def wrap_student(box: Box) -> None:
     """Wrap the student for distributed training where the host doesn't: on CPUs."""
     name = "student_model" if isinstance(box, DistillationBox) else "model"

@@ -4,7 +4,7 @@ import copy
 import difflib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,8 @@ from torchdistill.common import yaml_util
 from torchdistill.common.main_util import import_dependencies
 
 from .library import override_names, recipe_file, recipe_names
+from .nodes import MERGE_TAG, STRING_TAG, children_of, places_of, put, walk
 
-STRING_TAG = "tag:yaml.org,2002:str"
-MERGE_TAG = "tag:yaml.org,2002:merge"
 EXPONENT_WITHOUT_POINT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
@@ -54,7 +53,7 @@ class Recipe:
         """
         node, here = self.root, []
         for key in keys:
-            children = _children(node)
+            children = children_of(node)
             if key not in children:
                 raise self.error(
                     ".".join([*here, key]),
@@ -120,7 +119,7 @@ def read_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
         else:
             _override_by_file(recipe, override)
     _check_nodes(recipe)
-    dependencies = recipe.build("dependencies") if "dependencies" in _children(root) else None
+    dependencies = recipe.build("dependencies") if "dependencies" in children_of(root) else None
     try:
         import_dependencies(dependencies)
     except Exception as error:
@@ -142,18 +141,6 @@ def _compose(path: str, kind: str, shipped: list[str]) -> yaml.Node | None:
         raise RecipeError(path, where, f"YAML syntax: {error.problem}") from error
     except yaml.YAMLError as error:
         raise RecipeError(path, "", f"YAML syntax: {error}") from error
-
-
-def walk(node: yaml.Node, path: str = "") -> Iterator[tuple[str, yaml.Node]]:
-    """Yield every node below (and with) ``node``, with its key path."""
-    yield path, node
-    children: Iterable[tuple[str, yaml.Node]] = ()
-    if isinstance(node, yaml.MappingNode):
-        children = [(key.value if isinstance(key.value, str) else "?", v) for key, v in node.value]
-    elif isinstance(node, yaml.SequenceNode):
-        children = [(str(index), value) for index, value in enumerate(node.value)]
-    for name, child in children:
-        yield from walk(child, f"{path}.{name}" if path else name)
 
 
 def _check_nodes(recipe: Recipe) -> None:
@@ -188,8 +175,9 @@ def _override_by_text(recipe: Recipe, override: str) -> None:
         raise recipe.error(where, "expected key.path=value")
     try:
         new = yaml.compose(text, Loader=yaml.FullLoader) or yaml.ScalarNode(STRING_TAG, "")
-    except yaml.MarkedYAMLError as error:
-        raise recipe.error(where, f"YAML syntax: {error.problem}") from error
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or error
+        raise recipe.error(where, f"YAML syntax: {problem}") from error
     _override(recipe, path, new, where)
 
 
@@ -199,22 +187,28 @@ def _override_by_file(recipe: Recipe, file: str) -> None:
     root = _compose(file, "override file", override_names())
     if not isinstance(root, yaml.MappingNode):
         raise RecipeError(file, "", "expected a mapping of key paths to values")
+    changes = Recipe(file, root)
+    for key, _ in root.value:
+        if key.tag != STRING_TAG or not key.value:
+            found = key.value if isinstance(key, yaml.ScalarNode) else "no text"
+            raise changes.error("", f"expected a key path; found {found!r}")
+    _check_nodes(changes)
     for key, value in root.value:
-        _override(recipe, str(key.value), value, f"--set {file}: {key.value}", may_add=True)
+        _override(recipe, key.value, value, f"--set {file}: {key.value}", added=key)
 
 
-def _override(recipe: Recipe, path: str, new: yaml.Node, where: str, may_add: bool = False) -> None:
+def _override(
+    recipe: Recipe, path: str, new: yaml.Node, where: str, added: yaml.Node | None = None
+) -> None:
     node, here, parts, alias = recipe.root, "", path.split("."), False
-    definitions: dict[int, str] = {}
-    for place, known in walk(recipe.root):
-        definitions.setdefault(id(known), place)
+    places = places_of(recipe.root)
     while True:
-        children = _children(node)
+        children = children_of(node)
         # A key may itself contain dots.
         names = [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
         name = next((n for n in names if n in children), None)
-        if name is None and may_add and len(parts) == 1 and isinstance(node, yaml.MappingNode):
-            _put(node, parts[0], new)
+        if name is None and added and len(parts) == 1 and isinstance(node, yaml.MappingNode):
+            put(node, parts[0], new, added)
             return
         if name is None:
             there = f"it has {', '.join(children)}" if children else "it has no keys"
@@ -224,7 +218,7 @@ def _override(recipe: Recipe, path: str, new: yaml.Node, where: str, may_add: bo
         here, parts = f"{here}.{name}".lstrip("."), parts[name.count(".") + 1 :]
         old = children[name]
         # Where a value is defined, its aliases follow; through an alias, only that place changes.
-        alias = alias or definitions[id(old)] != here
+        alias = alias or places[id(old)] != here
         if not parts:
             break
         if alias:
@@ -233,43 +227,19 @@ def _override(recipe: Recipe, path: str, new: yaml.Node, where: str, may_add: bo
                 (copy.copy(item[0]), item[1]) if isinstance(item, tuple) else item
                 for item in old.value
             ]
-            _put(node, name, copied)
+            put(node, name, copied)
             old = copied
         node = old
+    if alias or added:  # also in the place itself, where the key is known to be the file's
+        put(node, name, new, added)
     if alias:
-        _put(node, name, new)
         return
     for _, parent in list(walk(recipe.root)):
-        for key, child in _children(parent, merged=False).items():
+        for key, child in children_of(parent, merged=False).items():
             if child is old:
-                _put(parent, key, new)
+                put(parent, key, new)
         if isinstance(parent, yaml.MappingNode):  # also where the value is merged by <<
             parent.value = [
                 (key, new if child is old and key.tag == MERGE_TAG else child)
                 for key, child in parent.value
             ]
-
-
-def _children(node: yaml.Node, merged: bool = True) -> dict[str, yaml.Node]:
-    """Return a node's children by name, with or without those that ``<<`` brings."""
-    if isinstance(node, yaml.SequenceNode):
-        return {str(index): child for index, child in enumerate(node.value)}
-    children: dict[str, yaml.Node] = {}
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if key.tag == MERGE_TAG and merged:
-                for mapping in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-                    children = {**_children(mapping), **children}
-        children.update({str(k.value): v for k, v in node.value if k.tag != MERGE_TAG})
-    return children
-
-
-def _put(node: yaml.Node, name: str, child: yaml.Node) -> None:
-    if isinstance(node, yaml.SequenceNode):
-        node.value[int(name)] = child
-        return
-    for index, (key, _) in enumerate(node.value):
-        if key.value == name and key.tag != MERGE_TAG:
-            node.value[index] = (key, child)
-            return
-    node.value.append((yaml.ScalarNode(STRING_TAG, name), child))

@@ -28,6 +28,7 @@ from .building import (
     build_models,
     check_stage,
     check_stage_checkpoints,
+    skip_stage,
     wrap_student,
 )
 from .checkpoints import CheckpointError, load_checkpoint, save_checkpoint, weights_of
@@ -119,7 +120,7 @@ class Training:
             while self.start_epoch >= getattr(self.box, "stage_end_epoch", math.inf):
                 if self.start_epoch >= self.box.num_epochs:
                     break
-                self.box.advance_to_next_stage()
+                skip_stage(self.box)
                 if self.distributed:
                     wrap_student(self.box)
             self.box.current_epoch = self.start_epoch

@@ -15,9 +15,9 @@ from mixacm_plugin.evaluation import load_model
 from mixacm_plugin.library import recipe_file, recipe_names, study_names
 from mixacm_plugin.metrics import read_lines
 from mixacm_plugin.models.teachers import TEACHERS
+from mixacm_plugin.nodes import walk
 from mixacm_plugin.preflight import stand_ins
 from mixacm_plugin.preflight.inspection import inspect_recipe
-from mixacm_plugin.recipe import walk
 from mixacm_plugin.studies.study import read_study
 from recipes import CPU, differing, state
 

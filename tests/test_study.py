@@ -1,13 +1,12 @@
 """Studies: resolved into runs, run in processes of their own, cached and resumable."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from filelock import FileLock, Timeout
 
 import recipes
 from mixacm_plugin import RecipeError
@@ -47,8 +46,7 @@ def write_study(**changes):
 
 def done_here(study, runs):
     for run in runs:
-        prepare(run, study, "cpu")
-        execute(run.folder)
+        execute(prepare(run, study, "cpu"))
 
 
 def test_a_killed_study_goes_on_where_it_was_and_ends_as_if_it_had_not_been_killed():
@@ -82,15 +80,32 @@ def test_a_killed_study_goes_on_where_it_was_and_ends_as_if_it_had_not_been_kill
     assert recipes.differing(*weights) == []
 
 
-def test_two_processes_at_the_same_run_train_it_once():
+def test_only_one_process_works_at_a_run(monkeypatch):
     study = write_study(rows=[{"name": "one"}])
     (run,) = resolve(study, Path("cache"))
-    prepare(run, study, "cpu")
-    command = [sys.executable, "-m", "mixacm_plugin.studies.execute", str(run.folder)]
-    processes = [subprocess.Popen(command) for _ in range(2)]
-    assert [process.wait() for process in processes] == [0, 0]
-    assert is_done(run, study)
-    assert epochs_done(run) == run.recipe.build("train", "num_epochs")
+    worked = []
+
+    def work(folder, task):
+        with pytest.raises(Timeout):
+            FileLock(folder / "lock", timeout=0).acquire()
+        worked.append(folder)
+
+    monkeypatch.setattr("mixacm_plugin.studies.execute._execute", work)
+    execute(prepare(run, study, "cpu"))
+    execute(prepare(run, study, "cpu"))
+    assert worked == [run.folder] * 2
+
+
+def test_studies_that_share_a_run_each_get_their_own_measurements():
+    pgd = {"attack": "pgd", "eps": 0.1, "steps": 2, "n": 20}
+    one = write_study(rows=[{"name": "one"}], evaluate=[{"attack": "clean"}])
+    (run,) = resolve(one, Path("cache"))
+    first = prepare(run, one, "cpu")
+    other = write_study(rows=[{"name": "one"}], evaluate=[pgd])
+    for task in (prepare(run, other, "cpu"), first):
+        execute(task)
+    assert is_done(run, one)
+    assert is_done(run, other)
 
 
 def test_a_failing_row_is_reported_and_does_not_stop_the_others():
@@ -160,19 +175,43 @@ def test_costs_are_ratios_of_steps_that_take_turns_in_one_process(monkeypatch):
 
 
 def test_the_cost_of_a_row_is_that_of_all_its_stages(monkeypatch):
-    monkeypatch.setattr(costs, "SECONDS", 0.0)
     Path("staged.yaml").write_text(recipes.two_stages(recipes.scratch()))
-    attack = "{kwargs: {eps: 0.1, step_size: 0.02, steps: 10}}"
-    Path("slow.yaml").write_text(
-        "train.stage2.model.forward_proc: !import_call "
-        f"{{key: mixacm_plugin.adversarial_forward, init: {attack}}}\n"
-    )
-    staged = {"base": "staged.yaml", "set": "slow.yaml"}
-    study = write_study(base="recipe.yaml", rows=[{"name": "one"}, {"name": "two", **staged}])
-    Path("recipe.yaml").write_text(recipes.scratch())
+    study = write_study(rows=[{"name": "one"}, {"name": "two", "base": "staged.yaml"}])
+    runs = resolve(study, Path("cache"), ["train.stage2.num_epochs=6"])
+    one, two = (costs._steps(run, recipes.CPU) for run in runs)
+    assert [share for share, _ in one] == [1.0]
+    assert [share for share, _ in two] == [0.25, 0.75]
+    clock = iter([0.0, 10.0, 0.0, 2.0])  # a first stage of slow steps, a second of fast ones
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    assert costs._seconds(two, recipes.CPU) == 0.25 * 10 + 0.75 * 2
+
+
+def test_a_row_whose_cost_cannot_be_measured_has_none(monkeypatch):
+    rows = [{"name": "one"}, {"name": "two", "set": {LR: 0.3}}]
+    study = write_study(rows=rows)
     runs = resolve(study, Path("cache"))
     done_here(study, runs)
-    assert relative_costs(study, runs, recipes.CPU)["two"] > 2
+
+    def fail(run, device):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(costs, "_steps", fail)
+    assert relative_costs(study, runs, recipes.CPU) == {"one": 1.0}
+
+
+def test_measuring_costs_leaves_the_checkpoints_between_stages_alone(monkeypatch):
+    monkeypatch.setattr(costs, "SECONDS", 0.0)
+    staged = recipes.two_stages(recipes.scratch())
+    Path("staged.yaml").write_text(
+        staged.replace("train:\n", "train:\n  model: {dst_ckpt: stage1.pt}\n", 1)
+    )
+    study = write_study(rows=[{"name": "one"}, {"name": "two", "base": "staged.yaml"}])
+    runs = resolve(study, Path("cache"))
+    done_here(study, runs)
+    before = Path("stage1.pt").read_bytes()
+    assert set(relative_costs(study, runs, recipes.CPU)) == {"one", "two"}
+    assert Path("stage1.pt").read_bytes() == before
+    assert [run.key for run in resolve(study, Path("cache"))] == [run.key for run in runs]
 
 
 def test_a_run_is_known_by_its_content():

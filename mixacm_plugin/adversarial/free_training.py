@@ -26,6 +26,7 @@ class FreeAdversarialTraining:
         self.eps, self.step_size, self.norm = eps, step_size, norm
         self.perturbation: Tensor | None = None  # kept from batch to batch
         self.batch: tuple[Any, ...] | None = None  # held between the two processes of a step
+        self.replaying = False
 
     def __get__(self, box: Any, owner: type | None = None) -> Any:
         # The host sets processes on the box's class, from where Python binds functions only.
@@ -40,9 +41,16 @@ class FreeAdversarialTraining:
         **_: Any,
     ) -> Tensor:
         """Return the model's output on perturbed images; backward moves the perturbation."""
-        if all(box.post_forward_process is not self for box in (TrainingBox, DistillationBox)):
+        # Before training there is a trial without gradients, right after the box was set up.
+        trial = not torch.is_grad_enabled()
+        boxes = (TrainingBox, DistillationBox)
+        if (
+            all(box.post_forward_process is not self for box in boxes)
+            if trial
+            else self.batch is not None and not self.replaying
+        ):
             raise _half(named="the model's forward_proc", missing="the post_forward_process")
-        if not torch.is_grad_enabled():  # a trial: no backward will follow
+        if trial:
             return model(sample_batch)
         self.batch = (sample_batch, targets, supp_dict)
         kept = self.perturbation
@@ -65,13 +73,13 @@ class FreeAdversarialTraining:
         """Do the host's default step, then repeat both processes on the same batch."""
         if self.batch is None:
             raise _half(named="the post_forward_process", missing="the model's forward_proc")
-        batch = self.batch
+        batch, self.replaying = self.batch, True
         try:
             default_post_forward_process(box, loss=loss, **kwargs)
             for _ in range(self.replays - 1):
                 default_post_forward_process(box, loss=box.forward_process(*batch), **kwargs)
         finally:
-            self.batch = None
+            self.batch, self.replaying = None, False
 
 
 def _half(*, named: str, missing: str) -> RecipeError:

@@ -11,7 +11,7 @@ from torch import nn
 
 from .. import checks
 from ..batches import check_images, unpack
-from ..building import check_stage, models_of, student_of
+from ..building import check_stage, models_of, skip_stage, student_of
 from ..hook_points import hook_lines
 from ..metrics import record_terms
 from ..recipe import Recipe
@@ -125,7 +125,7 @@ def inspect_recipe(
         stages = list(checks.stages(training.config))
         for number, (path, stage) in enumerate(stages):
             if number:
-                _advance(training, stages[number - 1][1], stage)
+                _advance(training)
             found.stages.append(_inspect_stage(training, path, stage, found.warnings, seconds))
             if input_shape is not None:
                 found.stages[-1].images_per_epoch = None
@@ -142,12 +142,8 @@ def _describe(role: str, model: nn.Module) -> tuple[str, int]:
     return type(model).__name__, sum(counted)
 
 
-def _advance(training: Training, done: Mapping[str, Any], stage: Mapping[str, Any]) -> None:
-    for part in (done, stage):
-        for section in ("teacher", "student", "model"):
-            if part.get(section):
-                part[section].pop("dst_ckpt", None)  # the host writes it between stages
-    training.box.advance_to_next_stage()
+def _advance(training: Training) -> None:
+    skip_stage(training.box)
     check_stage(training.recipe, training.config, training.box, training.models)
 
 

@@ -8,7 +8,8 @@ import yaml
 from torch.utils.data import SequentialSampler
 
 from .. import checks
-from ..recipe import Recipe, walk
+from ..nodes import walk
+from ..recipe import Recipe
 
 KD_LOSSES = ("KDLoss", "LogitStdKDLoss")
 # Arguments that are the length of a whole schedule.

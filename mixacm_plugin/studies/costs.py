@@ -1,6 +1,7 @@
 """What a training step of a row costs, relative to the first row's."""
 
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -10,10 +11,13 @@ import torch
 
 from .. import checks
 from ..batches import unpack
+from ..building import skip_stage
 from ..training import Training
 from .execute import write_json
 from .runs import Run
 from .study import Study
+
+logger = logging.getLogger("mixacm")
 
 STEPS = 5  # timed together
 SECONDS = 6.0  # for a pair of rows, after at least three rounds
@@ -41,7 +45,11 @@ def relative_costs(study: Study, runs: Sequence[Run], device: torch.device) -> d
             file = run.folder / "costs.json"
             cached = json.loads(file.read_text()) if file.exists() else {}
             if first.key not in cached:
-                cached[first.key] = _ratio(run, first, device)
+                try:
+                    cached[first.key] = _ratio(run, first, device)
+                except Exception as error:  # the row's accuracies are there all the same
+                    logger.warning(f"the cost of {name!r} can't be measured: {error}")
+                    continue
                 write_json(file, cached)
             costs[name] = cached[first.key]
     return costs
@@ -68,7 +76,7 @@ def _steps(run: Run, device: torch.device) -> list[tuple[float, Callable[[], Non
 def _stepper(run: Run, device: torch.device, stages_before: int) -> Callable[[], None]:
     box = Training(run.recipe, device, run.seed).box
     for _ in range(stages_before):
-        box.advance_to_next_stage()
+        skip_stage(box)
     # The host keeps a recipe's processes on the box's class, where the next box replaces them.
     box.post_forward_process = MethodType(type(box).post_forward_process, box)
     box.pre_epoch_process(epoch=0)

@@ -1,8 +1,10 @@
 """One run of a study: prepared in a folder, then executed there, in a process of its own."""
 
+import hashlib
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,8 +29,12 @@ def is_done(run: Run, study: Study) -> bool:
     return all(measurement.key in accuracies for measurement in study.measurements)
 
 
-def prepare(run: Run, study: Study, device: str | None) -> None:
-    """Write down in a run's folder what ``execute`` needs."""
+def prepare(run: Run, study: Study, device: str | None) -> Path:
+    """Write down in a run's folder what ``execute`` needs; studies may share the folder.
+
+    Returns:
+        The task's file.
+    """
     run.folder.mkdir(parents=True, exist_ok=True)
     (run.folder / "recipe.yaml").write_text(run.recipe.text(), encoding="utf-8")
     task = {
@@ -38,28 +44,30 @@ def prepare(run: Run, study: Study, device: str | None) -> None:
             {"attack": asdict(m.attack), "n": m.n, "key": m.key} for m in study.measurements
         ],
     }
-    write_json(run.folder / "task.json", task)
+    digest = hashlib.sha256(json.dumps(task).encode()).hexdigest()[:8]
+    file = run.folder / f"task_{digest}.json"
+    write_json(file, task)
+    return file
 
 
-def execute(folder: str | os.PathLike[str]) -> None:
+def execute(task: str | os.PathLike[str]) -> None:
     """Do what is missing of a prepared run: train, or go on training, then measure.
 
     Only one process at a time is at a run: another, of a second study or one that outlived a
     killed study, is waited for, and what it finished isn't repeated.
 
     Args:
-        folder: the run's, from ``prepare``; results go into its ``result.json``.
+        task: file from ``prepare``; results go into ``result.json`` beside it.
 
     Raises:
         RecipeError: if the recipe can't be run.
     """
-    folder = Path(folder)
+    folder = Path(task).parent
     with FileLock(folder / "lock"):
-        _execute(folder)
+        _execute(folder, json.loads(Path(task).read_text()))
 
 
-def _execute(folder: Path) -> None:
-    task = json.loads((folder / "task.json").read_text())
+def _execute(folder: Path, task: Mapping[str, Any]) -> None:
     recipe = read_recipe(folder / "recipe.yaml")
     device = choose_device(task["device"])
     result_file = folder / "result.json"
@@ -108,11 +116,11 @@ def write_json(file: Path, content: Any) -> None:
     os.replace(temporary, file)
 
 
-def main(folder: str) -> int:
+def main(task: str) -> int:
     """Execute a run in a process of its own; the last line printed says what went wrong."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     try:
-        execute(folder)
+        execute(task)
     except RecipeError as error:
         print(error)
         return 2

@@ -22,12 +22,12 @@ class Processes:
         self.jobs = jobs
         self.running: dict[Path, subprocess.Popen[bytes]] = {}
 
-    def submit(self, run: Run) -> None:
-        """Start a run."""
+    def submit(self, run: Run, task: Path) -> None:
+        """Start a run, by a task from ``prepare``."""
         threads = str(max(1, (os.cpu_count() or 1) // self.jobs))
-        with (run.folder / "log.txt").open("wb") as log:
+        with (run.folder / "log.txt").open("ab") as log:
             self.running[run.folder] = subprocess.Popen(
-                [sys.executable, "-m", "mixacm_plugin.studies.execute", str(run.folder)],
+                [sys.executable, "-m", "mixacm_plugin.studies.execute", str(task)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={"OMP_NUM_THREADS": threads, **os.environ},
@@ -71,9 +71,9 @@ class Cluster:
         self.executor.update_parameters(**{"timeout_min": 24 * 60, **parameters})
         self.running: dict[Path, Any] = {}
 
-    def submit(self, run: Run) -> None:
-        """Queue a run."""
-        self.running[run.folder] = self.executor.submit(execute, str(run.folder))
+    def submit(self, run: Run, task: Path) -> None:
+        """Queue a run, by a task from ``prepare``."""
+        self.running[run.folder] = self.executor.submit(execute, str(task))
 
     def finished(self, run: Run) -> bool:
         """Whether a submitted run has ended, well or not."""

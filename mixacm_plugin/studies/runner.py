@@ -43,8 +43,7 @@ def run_all(
         while waiting or active:
             while waiting and len(active) < launcher.jobs:
                 run = waiting.pop(0)
-                prepare(run, study, device)
-                launcher.submit(run)
+                launcher.submit(run, prepare(run, study, device))
                 active.append(run)
                 report(f"started {run.row.name}, seed {run.seed}")
             for run in [run for run in active if launcher.finished(run)]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import shlex
 from dataclasses import dataclass
@@ -12,8 +13,11 @@ from typing import Any
 import yaml
 
 from .. import checks
-from ..recipe import Recipe, RecipeError, UnknownKeyError, read_recipe, walk
+from ..nodes import walk
+from ..recipe import Recipe, RecipeError, UnknownKeyError, read_recipe
 from .study import Row, Study
+
+logger = logging.getLogger("mixacm")
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,9 @@ def resolve(study: Study, cache: Path, overrides: list[str] | None = None) -> li
     Args:
         study: from ``read_study``.
         cache: folder that holds the runs' folders.
-        overrides: ``key.path=value`` each, after the study's own, for all rows that have the key
-            path, as one of the teacher in a study that also has rows without one.
+        overrides: as ``--set`` takes them, after the study's own, for all rows that have the key
+            path, as one of the teacher in a study that also has rows without one; the others are
+            logged.
 
     Raises:
         RecipeError: if a row's recipe can't be read, or an override doesn't fit it, or any row.
@@ -74,11 +79,13 @@ def resolve(study: Study, cache: Path, overrides: list[str] | None = None) -> li
             models = read_recipe(row.base, sets).build("models")
         except RecipeError as problem:
             raise RecipeError(study.path, f"row {row.name!r}", str(problem)) from problem
+        missing = [override for override in unknown if override not in sets]
+        if missing:
+            logger.info(f"{row.name}: without {', '.join(missing)}, which it has no key for")
         student = checks.model_sections({"models": models})["student"]
         neutral = read_recipe(row.base, [*sets, f"{student}.dst_ckpt=student.pt"])
         teacher = (models.get("teacher_model") or {}).get("src_ckpt")
-        named = {node.value for _, node in walk(neutral.root) if isinstance(node, yaml.ScalarNode)}
-        files = [_file_digest(teacher), *map(_file_digest, sorted(filter(os.path.isfile, named)))]
+        files = [_file_digest(teacher), *map(_file_digest, _inputs(neutral))]
         for seed in study.seeds:
             key = _digest(neutral.text(), str(seed), *files, version("mixacm-plugin"))
             folder = cache / key
@@ -88,6 +95,17 @@ def resolve(study: Study, cache: Path, overrides: list[str] | None = None) -> li
             )
             runs.append(Run(row, seed, resolved, key, folder, sets))
     return runs
+
+
+def _inputs(recipe: Recipe) -> list[str]:
+    """Files that a recipe names, without those that training writes."""
+    named = {
+        node.value
+        for path, node in walk(recipe.root)
+        if isinstance(node, yaml.ScalarNode)
+        and (path.endswith("src_ckpt") or not path.endswith("_ckpt"))
+    }
+    return sorted(filter(os.path.isfile, named))
 
 
 def _digest(*parts: str) -> str:
