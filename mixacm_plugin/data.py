@@ -38,10 +38,10 @@ class Digits(Dataset):
         transform: Callable[[Tensor], Tensor] | None = None,
         classes: Sequence[int] = tuple(range(10)),
     ) -> None:
-        name, share = _share_of(split)
+        name, share = _share_of("Digits", split)
         if name not in SPLITS:
             raise ValueError(f"Digits: split must be one of {', '.join(SPLITS)}; found {name!r}")
-        kept = list(classes)
+        kept = list(classes) if isinstance(classes, Sequence) else []
         if not kept or len(set(kept)) < len(kept) or not set(kept) <= set(range(10)):
             raise ValueError(f"Digits: classes must be different digits; found {classes!r}")
         pixels, labels = load_digits(return_X_y=True)
@@ -100,7 +100,7 @@ def hold_out(dataset: Dataset, part: str | Mapping[str, float], size: int, seed:
         10
     """
     total = len(dataset)
-    name, share = _share_of(part)
+    name, share = _share_of("hold_out", part)
     if name not in ("train", "val"):
         raise ValueError(f"hold_out: part must be train or val; found {name!r}")
     if not 0 < size < total:
@@ -109,15 +109,19 @@ def hold_out(dataset: Dataset, part: str | Mapping[str, float], size: int, seed:
     return Subset(dataset, sorted(_first(order[:size] if name == "val" else order[size:], share)))
 
 
-def _share_of(part: str | Mapping[str, float]) -> tuple[str, float]:
+def _share_of(caller: str, part: str | Mapping[str, float]) -> tuple[str, float]:
     """Read the name of a part, or ``{name: share}``."""
     if not isinstance(part, Mapping):
         return part, 1.0
     if len(part) != 1:
-        raise ValueError(f"expected one part and its share, such as {{train: 0.25}}; found {part}")
+        raise ValueError(
+            f"{caller}: expected one part and its share, such as {{train: 0.25}}; found {part}"
+        )
     ((name, share),) = part.items()
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
-        raise ValueError(f"the share of {name} must be above 0 and at most 1; found {share!r}")
+        raise ValueError(
+            f"{caller}: the share of {name} must be above 0 and at most 1; found {share!r}"
+        )
     return name, share
 
 

@@ -120,6 +120,10 @@ def test_an_override_file_replaces_values_and_adds_keys():
         ("model.width.deeper: 2", "no 'deeper' in model.width; it has no keys"),
         ("[1, 2]", "f.yaml: expected a mapping of key paths to values"),
         ("", "f.yaml: expected a mapping of key paths to values"),
+        ("epochs: 3\nepochs: 5", "f.yaml: key 'epochs' is given twice"),
+        ("<<: {epochs: 3}", "f.yaml: expected a key path; found '<<'"),
+        ("1: 3", "f.yaml: expected a key path; found '1'"),
+        ("? [a, b]\n: 3", "f.yaml: expected a key path; found 'no text'"),
         ("a: [", "f.yaml: line 1, column 5: YAML syntax"),
     ],
 )
@@ -127,6 +131,16 @@ def test_a_wrong_override_file_is_named(text, words):
     Path("f.yaml").write_text(text)
     with pytest.raises(RecipeError, match=words):
         read(DOCUMENT, "f.yaml")
+
+
+@pytest.mark.parametrize("first", ["teacher", "student"])
+def test_what_an_override_file_anchors_is_overridden_with_its_aliases(first):
+    second = {"teacher": "student", "student": "teacher"}[first]
+    Path("f.yaml").write_text(f"{first}: &new {{width: 7}}\n{second}: *new\n")
+    built = read(DOCUMENT, "f.yaml", f"{first}.width=8").build()
+    assert (built["teacher"], built["student"]) == ({"width": 8}, {"width": 8})
+    built = read(DOCUMENT, "f.yaml", f"{second}.width=8").build()
+    assert (built[first], built[second]) == ({"width": 7}, {"width": 8})
 
 
 def test_an_override_file_that_is_not_there_is_named():

@@ -1,5 +1,6 @@
 """The shipped recipes and all rows of the shipped studies, with small models and random images."""
 
+import json
 import math
 import re
 from functools import cache
@@ -12,7 +13,7 @@ import yaml
 from mixacm_plugin import RecipeError, Training, read_recipe
 from mixacm_plugin.building import build_model
 from mixacm_plugin.evaluation import load_model
-from mixacm_plugin.library import recipe_file, recipe_names, study_names
+from mixacm_plugin.library import RECIPES, recipe_file, recipe_names, study_names
 from mixacm_plugin.metrics import read_lines
 from mixacm_plugin.models.teachers import TEACHERS
 from mixacm_plugin.nodes import walk
@@ -91,6 +92,17 @@ def test_every_row_of_every_shipped_study_passes_the_check_without_a_warning(stu
         except RecipeError as error:
             pytest.fail(f"row {row.name!r}: {error}")
         assert warnings == NO_WEIGHTS, row.name
+
+
+RESULTS = sorted(RECIPES.glob("studies/results/*/results.json"))
+
+
+@pytest.mark.parametrize("file", RESULTS, ids=lambda file: file.parent.name)
+def test_shipped_results_are_complete_and_name_no_machine(file):
+    rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
+    runs = [run for row in rows for run in row["runs"]]
+    assert {run["status"] for run in runs} == {"done"}
+    assert not any(Path(run["checkpoint"]).is_absolute() for run in runs if "checkpoint" in run)
 
 
 @pytest.mark.parametrize("name", ["cifar10/mixacm", "imagenet/mixacm"])

@@ -248,6 +248,13 @@ BAD = {
         "rows.0.set: no file changes and no shipped override file",
     ),
     "set of a row": ({"rows": [{"name": "a", "set": [3]}]}, "rows.0.set: expected key paths"),
+    "row that is no mapping": ({"rows": ["abc"]}, "rows.0: expected a mapping"),
+    "seeds that are no list": ({"seeds": 3}, "seeds: expected a list; found 3"),
+    "seed that is no number": ({"seeds": ["a"]}, "seeds.0: expected a whole number"),
+    "attacks that are no list": ({"evaluate": 3}, "evaluate: expected a list"),
+    "number of images": ({"evaluate": [{"attack": "clean", "n": "many"}]}, "evaluate.0: .*'many'"),
+    "base that is no name": ({"base": 3}, "rows.0.base: expected the name of a file; found 3"),
+    "scale's row": ({"scales": {"s": {"rows": {"two": 3}}}}, "scales.s.rows.two: expected a map"),
     "row of a scale": ({"scales": {"s": {"rows": {"three": {}}}}}, "no row 'three'"),
 }
 

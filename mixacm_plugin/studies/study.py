@@ -116,7 +116,7 @@ def read_study(path: str | os.PathLike[str], scale: str | None = None) -> Study:
     except OSError as problem:
         hint = nearest(path, study_names())
         raise error("", f"can't read the study: {problem.strerror}.{hint}") from problem
-    except yaml.YAMLError as problem:
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
         raise error("", f"YAML syntax: {problem}") from problem
     _check_keys(content, STUDY_KEYS, "", error)
     scaled: Mapping[str, Any] = {}
@@ -136,12 +136,20 @@ def read_study(path: str | os.PathLike[str], scale: str | None = None) -> Study:
     for key in ("base", "seeds", "evaluate", "rows"):
         if not merged.get(key):
             raise error(key, f"missing; a study needs {key}")
+        if key != "base" and not isinstance(merged[key], list):
+            raise error(key, f"expected a list; found {merged[key]!r}")
+    for index, seed in enumerate(merged["seeds"]):
+        if not _is_natural(seed):
+            raise error(f"seeds.{index}", f"expected a whole number; found {seed!r}")
+    for index, row in enumerate(merged["rows"]):
+        _check_keys(row, ROW_KEYS, f"rows.{index}", error)
+    for name, row in by_row.items():
+        _check_keys(row, ROW_KEYS, f"scales.{scale}.rows.{name}", error)
     unknown = set(by_row) - {row.get("name") for row in merged["rows"]}
     if unknown:
         raise error(f"scales.{scale}.rows", f"the study has no row {sorted(unknown)[0]!r}")
     rows = []
     for index, row in enumerate(merged["rows"]):
-        _check_keys(row, ROW_KEYS, f"rows.{index}", error)
         if not isinstance(row.get("name"), str):
             raise error(f"rows.{index}.name", f"expected a name; found {row.get('name')!r}")
         if row["name"] in [r.name for r in rows]:
@@ -159,6 +167,8 @@ def read_study(path: str | os.PathLike[str], scale: str | None = None) -> Study:
         try:
             spec = dict(spec)
             n = spec.pop("n", None)
+            if n is not None and not (_is_natural(n) and n > 0):
+                raise ValueError(f"n must be a whole number above 0; found {n!r}")
             measurements.append(Measurement(Attack(spec.pop("attack"), **spec), n))
         except (KeyError, TypeError, ValueError) as problem:
             raise error(f"evaluate.{index}", f"{type(problem).__name__}: {problem}") from problem
@@ -190,7 +200,13 @@ def _check_keys(part: Any, known: tuple[str, ...], where: str, error: Any) -> No
             raise error(place, f"unknown key; expected {', '.join(known)}.{hint}")
 
 
-def _file(name: str, study: str, kind: str, where: str, error: Any) -> str:
+def _is_natural(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _file(name: Any, study: str, kind: str, where: str, error: Any) -> str:
+    if not isinstance(name, str):
+        raise error(where, f"expected the name of a file; found {name!r}")
     beside = Path(study).parent / name
     if beside.is_file():
         return os.path.relpath(beside)
