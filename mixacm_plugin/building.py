@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
+from torchdistill.common.constant import SELF_MODULE_PATH
 from torchdistill.core.distillation import DistillationBox, get_distillation_box
 from torchdistill.core.training import TrainingBox, get_training_box
 from torchdistill.models.official import get_image_classification_model
@@ -205,7 +206,7 @@ def _dry_run(recipe: Recipe, config: Mapping[str, Any], box: Box, path: str) -> 
     loader, where = box.train_data_loader, f"{path}.train_data_loader"
     student, teacher = student_of(box), getattr(box, "teacher_model", nn.Identity())
     criterion = box.criterion
-    running: list[str] = []
+    running: list[tuple[str, Any]] = []  # the terms so far, and what they were given
     try:
         # In eval mode, on a copy of the loss and with the generators put back: no trace is left.
         with preserved_rng(), eval_mode(student), eval_mode(teacher), torch.no_grad():
@@ -219,21 +220,38 @@ def _dry_run(recipe: Recipe, config: Mapping[str, Any], box: Box, path: str) -> 
             where = f"{path}.criterion"
             box.criterion = copy.deepcopy(criterion)
             for name, (term, _) in getattr(box.criterion, "term_dict", {}).items():
-                term.register_forward_pre_hook(lambda *_, name=name: running.append(name))
+                term.register_forward_pre_hook(
+                    lambda _, args, name=name: running.append((name, args))
+                )
             with _checked_targets(recipe, student, targets, f"{path}.train_data_loader.collate_fn"):
                 box.forward_process(images, targets, extra)
     except PairError as error:
-        key = f"{where}.kwargs.sub_terms.{running[-1]}.criterion.kwargs.{error.where}"
+        key = f"{where}.kwargs.sub_terms.{running[-1][0]}.criterion.kwargs.{error.where}"
         raise recipe.error(key, error.message) from error
     except (KeyError, ValueError, TypeError, RuntimeError, IndexError, AttributeError) as error:
-        where += f".kwargs.sub_terms.{running[-1]}" if running else ""
-        if running and isinstance(error, KeyError):
-            raise recipe.error(
-                where, f"the term looks for {error}, which isn't hooked; list it under forward_hook"
-            ) from error
-        raise recipe.error(where, f"{type(error).__name__}: {error}") from error
+        message = f"{type(error).__name__}: {error}"
+        if running:
+            where += f".kwargs.sub_terms.{running[-1][0]}"
+            if isinstance(error, KeyError):
+                message = (
+                    f"the term looks for {error}, which isn't hooked; list it under forward_hook"
+                )
+            elif isinstance(error, TypeError):
+                message += _hint_at_parts(running[-1][1])
+        raise recipe.error(where, message) from error
     finally:
         box.criterion = criterion
+
+
+def _hint_at_parts(io_dicts: Any) -> str:
+    for side, io_dict in zip(("student", "teacher"), io_dicts, strict=False):
+        parts = getattr(io_dict.get(SELF_MODULE_PATH, {}).get("output"), "_fields", ())
+        if parts:
+            return (
+                f"; the {side}'s output has parts ({', '.join(parts)}): name one by "
+                f"criterion_wrapper: {{key: OutputPart, kwargs: {{{side}: {parts[0]}}}}}"
+            )
+    return ""
 
 
 @contextmanager

@@ -43,6 +43,10 @@ def digits(transform=None):
     return f"!import_call {{key: mixacm_plugin.Digits, init: {{kwargs: {kwargs}}}}}"
 
 
+TWO_OUTPUTS = (
+    "!import_call {key: mixacm_plugin.clean_and_adversarial_forward, "
+    "init: {kwargs: {away_from: labels, eps: 8/255, step_size: 2/255, steps: 1}}}"
+)
 NORMALISED = digits(
     "!import_call {key: torchvision.transforms.v2.Normalize, "
     "init: {args: [[0.5, 0.5, 0.5], [0.5, 0.5, 0.5]]}}"
@@ -93,6 +97,8 @@ TABLE = [
     (f"train.student.{HOOKS}=[relu]", f"{PAIRS}.middle.student", f"{HOOKS}, which has relu"),
     (f"{PAIRS}.last.student.io=input", f"{PAIRS}.last.student", "forward_hook.input"),
     (f"{KD}.kwargs.student_module_path=logits", f"{TERMS}.kd", "forward_hook"),
+    (f"train.student.forward_proc={TWO_OUTPUTS}", f"{TERMS}.kd", "has parts (clean, adversarial)"),
+    ((scratch(), f"{FORWARD}={TWO_OUTPUTS}"), f"{TERMS}.ce", "key: OutputPart"),
     (mixacm(1, 2), f"{PAIRS}.middle", "the teacher has 16 channels and the student 32"),
     (mixacm(2, 1), f"{PAIRS}.middle", "the teacher has 32 channels and the student 16"),
     (f"{PAIRS}.last.transform={{side: left, kind: x}}", f"{PAIRS}.last.transform.side", "'left'"),
