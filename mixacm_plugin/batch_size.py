@@ -22,14 +22,14 @@ def local_batch_size(global_batch: int, at_most: int) -> int:
         The largest divisor of a process's share that is at most ``at_most``.
 
     Raises:
-        ValueError: if the processes can't have equal shares, or a number isn't positive.
+        ValueError: if the processes can't have equal shares, if half of ``at_most`` or less
+            divides a share (BatchNorm and mixup would see few images), or a number isn't positive.
 
     Example:
         >>> local_batch_size(2048, at_most=100), accumulation_steps(2048, at_most=100)
         (64, 32)
     """
-    share = _share("local_batch_size", global_batch, at_most)
-    return max(n for n in range(1, min(share, at_most) + 1) if share % n == 0)
+    return _shared("local_batch_size", global_batch, at_most)[0]
 
 
 def accumulation_steps(global_batch: int, at_most: int) -> int:
@@ -46,11 +46,10 @@ def accumulation_steps(global_batch: int, at_most: int) -> int:
     Raises:
         ValueError: see ``local_batch_size``.
     """
-    share = _share("accumulation_steps", global_batch, at_most)
-    return share // local_batch_size(global_batch, at_most)
+    return _shared("accumulation_steps", global_batch, at_most)[1]
 
 
-def _share(caller: str, global_batch: int, at_most: int) -> int:
+def _shared(caller: str, global_batch: int, at_most: int) -> tuple[int, int]:
     for name, value in (("global_batch", global_batch), ("at_most", at_most)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(
@@ -62,7 +61,15 @@ def _share(caller: str, global_batch: int, at_most: int) -> int:
             f"{caller}: {processes} processes can't have equal shares of global_batch "
             f"{global_batch}; use a number of processes that divides it"
         )
-    return global_batch // processes
+    share = global_batch // processes
+    most = min(share, at_most)
+    local = max(n for n in range(1, most + 1) if share % n == 0)
+    if 2 * local <= most:
+        raise ValueError(
+            f"{caller}: a process's share of {share} images can only be loaded {local} at once, "
+            f"not up to {most}; use a global_batch with more divisors"
+        )
+    return local, share // local
 
 
 def _processes() -> int:
