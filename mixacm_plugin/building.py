@@ -165,15 +165,16 @@ def check_stage(
             fails.
     """
     path, _ = checks.current_stage(config, box)
+    optimised = {id(p) for group in box.optimizer.param_groups for p in group["params"]}
     if "teacher" in models:
-        trained = [n for n, p in models["teacher"].named_parameters() if p.requires_grad]
+        teacher = models["teacher"].named_parameters()
+        trained = [name for name, p in teacher if p.requires_grad and id(p) in optimised]
         if trained:
             raise recipe.error(
                 f"{path}.teacher",
                 f"the teacher would be trained ({len(trained)} tensors, e.g. {trained[0]!r}); "
                 "set requires_grad: False, in every stage",
             )
-    optimised = {id(p) for group in box.optimizer.param_groups for p in group["params"]}
     for where, name, loss in _acm_terms(box, path):
         for pair, module in loss.learnable_transforms():
             if any(id(p) not in optimised for p in module.parameters()):

@@ -12,7 +12,7 @@ from torchdistill.common.main_util import load_ckpt
 from torchdistill.losses.registry import register_mid_level_loss
 
 from mixacm_plugin import RecipeError, Training, dm_wide_resnet
-from mixacm_plugin.building import build_box, build_models
+from mixacm_plugin.building import build_box, build_models, check_stage
 from mixacm_plugin.rng import rng_state
 from recipes import CPU, Few, differing, loader_accuracy, mixacm, recipe, state, two_stages
 
@@ -193,6 +193,13 @@ def test_a_later_stage_with_a_trainable_teacher_is_refused_before_training():
     with pytest.raises(RecipeError, match=r"train\.stage2\.teacher.*requires_grad: False"):
         Training(recipe(two_stages(mixacm()), "train.stage2.teacher.requires_grad=True"), CPU)
     assert not Path("out").exists()
+
+
+def test_a_part_of_the_teacher_that_no_optimiser_knows_is_not_trained_and_not_refused():
+    # As with a host's wrapper that freezes only the modules it names.
+    training = Training(recipe(), CPU)
+    training.models["teacher"].logits.requires_grad_(True)
+    check_stage(training.recipe, training.config, training.box, training.models)
 
 
 @pytest.mark.parametrize("stages", [1, 2])
