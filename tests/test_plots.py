@@ -9,7 +9,8 @@ from made_up_results import WEIGHT, done, failed, results, row, sizes
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from mixacm_plugin.plots.study import DRAW, check_plots, draw_all, stems
+from mixacm_plugin.plots.kinds import DRAW
+from mixacm_plugin.plots.study import check_plots, draw_all, stems
 from mixacm_plugin.plots.style import COLOURS, bar_chart
 from mixacm_plugin.studies.results import summarise
 

@@ -1,21 +1,16 @@
-"""Pictures of a study: bars, accuracy against a setting or the size, depth by width."""
+"""Pictures of a study: which ones its file asks for, and their files."""
 
 import logging
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
-from fnmatch import fnmatchcase
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from ..adversarial.threat_model import parse_number
 from ..recipe import nearest
-from ..studies.results import Row, Summary, summarise
+from ..studies.results import summarise
 from .channel_maps import channel_maps_of_study
-from .style import MISSING, NothingToShow, Point, horizontal_bars, line_panels, save
+from .kinds import DRAW
+from .style import NothingToShow, save
 
 logger = logging.getLogger("mixacm")
 
@@ -112,171 +107,3 @@ def stems(plots: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str
             name = f"curve_{spec['x'].rpartition('.')[2]}"
         seen[name] = seen.get(name, 0) + 1
         yield (name if seen[name] == 1 else f"{name}_{seen[name]}"), spec
-
-
-def bars(summary: Summary, spec: Mapping[str, Any]) -> Figure:
-    """Bars of all rows; of the row ``reference`` a dotted line instead (figure 7b)."""
-    reference = _reference(summary, spec)
-    rows = [row for row in summary.rows if row is not reference]
-    if not any(row.values for row in rows):
-        raise NothingToShow("no row finished")
-    series = {
-        c.title: [r.values[c.title].error_bar if c.title in r.values else MISSING for r in rows]
-        for c in summary.columns
-    }
-    lines = {title: v.mean for title, v in reference.values.items()} if reference else {}
-    title = _title(summary, spec, reference)
-    return horizontal_bars([row.name for row in rows], series, title=title, lines=lines)
-
-
-def curve(summary: Summary, spec: Mapping[str, Any]) -> Figure:
-    """Accuracy and robustness against one numeric override (figure 7a), in groups where asked."""
-    reference = _reference(summary, spec)
-    summary = replace(summary, rows=tuple(r for r in summary.rows if r is not reference))
-    groups = {
-        name: [(row, _number(row, spec["x"])) for row in rows]
-        for name, rows in _groups(summary, spec).items()
-    }
-    placed = {
-        name: [(row, x) for row, x in rows if x is not None and row.values]
-        for name, rows in groups.items()
-    }
-    if not any(placed.values()):
-        raise NothingToShow(f"no finished row has a number for {spec['x']}")
-    label = spec.get("label") or spec["x"].rpartition(".")[2]
-    figure, panels = _draw(summary, spec, placed, label, reference)
-    xs = sorted({x for rows in placed.values() for _, x in rows})
-    for axes in panels:
-        if spec.get("log"):
-            _log_axis(axes, xs)
-        elif len(xs) <= 8:
-            axes.set_xticks(xs, [f"{x:g}" for x in xs])
-    return figure
-
-
-def _log_axis(axes: Axes, xs: Sequence[float]) -> None:
-    positive = [x for x in xs if x > 0]
-    if len(positive) < len(xs) and positive:  # zero, the setting switched off, belongs on it too
-        axes.set_xscale("symlog", linthresh=min(positive), linscale=0.5)
-    else:
-        axes.set_xscale("log")
-    if len(xs) <= 8:
-        axes.set_xticks(xs, [f"{x:g}" for x in xs])
-        axes.minorticks_off()
-
-
-def size_ratio(summary: Summary, spec: Mapping[str, Any]) -> Figure:
-    """Accuracy and robustness against the student's size (figure 6b)."""
-    placed = {
-        name: [(row, row.size_ratio) for row in rows if row.size_ratio and row.values]
-        for name, rows in _groups(summary, spec).items()
-    }
-    if not any(placed.values()):
-        raise NothingToShow("no finished row has a size ratio")
-    figure, panels = _draw(summary, spec, placed, "size: student / teacher parameters")
-    for axes in panels:
-        axes.set_xscale("log")
-        axes.axvline(0.1, color="#888888", linestyle=":", linewidth=1.2)
-    return figure
-
-
-def depth_width(summary: Summary, spec: Mapping[str, Any]) -> Figure:
-    """Accuracy and robustness against depth, a line for each width (figure 6a)."""
-    return curve(
-        summary,
-        {
-            "kind": "curve",
-            "x": spec["depth"],
-            "label": "depth",
-            "group": spec["width"],
-            "group_label": "width",
-            "title": spec.get("title"),
-        },
-    )
-
-
-DRAW: dict[str, Callable[[Summary, Mapping[str, Any]], Figure]] = {
-    "bars": bars,
-    "curve": curve,
-    "size_ratio": size_ratio,
-    "depth_width": depth_width,
-}
-
-
-def _title(summary: Summary, spec: Mapping[str, Any], reference: Row | None = None) -> str:
-    dotted = f"; dotted: {reference.name}" if reference else ""
-    return f"{spec.get('title') or summary.title}\n{summary.short_caption()}{dotted}"
-
-
-def _reference(summary: Summary, spec: Mapping[str, Any]) -> Row | None:
-    rows = [row for row in summary.rows if row.name == spec.get("reference") and row.values]
-    return rows[0] if rows else None
-
-
-def _groups(summary: Summary, spec: Mapping[str, Any]) -> dict[str, list[Row]]:
-    """Rows by group.
-
-    A ``group`` is a key path, or a mapping of names to the rows of each: a list of them, or a
-    pattern such as ``* PGD7-AT``.
-    """
-    group = spec.get("group")
-    if group is None:
-        return {"": list(summary.rows)}
-    if isinstance(group, Mapping):
-        return {
-            str(name): [
-                row
-                for row in summary.rows
-                if (fnmatchcase(row.name, rows) if isinstance(rows, str) else row.name in rows)
-            ]
-            for name, rows in group.items()
-        }
-    label = spec.get("group_label") or group.rpartition(".")[2]
-    groups: dict[Any, list[Row]] = {}
-    for row in summary.rows:
-        value = override(row, group)
-        if value is not None:
-            groups.setdefault(value if isinstance(value, int | float) else str(value), []).append(
-                row
-            )
-    return {f"{label} {value}": rows for value, rows in groups.items()}
-
-
-def override(row: Row, path: str) -> Any:
-    """A row's override of a key path, also as part of an overridden mapping; else ``None``."""
-    for key, value in row.overrides.items():
-        if path == key or path.startswith(f"{key}."):
-            for name in path[len(key) + 1 :].split(".") if path != key else []:
-                value = value.get(name) if isinstance(value, Mapping) else None
-            return value
-    return None
-
-
-def _number(row: Row, path: str) -> float | None:
-    value = override(row, path)
-    try:
-        return None if value is None else parse_number(value)
-    except ValueError:
-        return None
-
-
-def _draw(
-    summary: Summary,
-    spec: Mapping[str, Any],
-    placed: Mapping[str, Sequence[tuple[Row, float]]],
-    label: str,
-    reference: Row | None = None,
-) -> tuple[Figure, list[Axes]]:
-    """Draw a line per column in one panel or, where there are groups, a panel per column."""
-    grouped = spec.get("group") is not None
-    panels: dict[str, dict[str, list[Point]]] = {}
-    levels: dict[str, dict[str, float]] = {}
-    for title in (column.title for column in summary.columns):
-        for group, entries in placed.items():
-            points = [(x, r.values[title].error_bar) for r, x in entries if title in r.values]
-            panel, line = (title, group) if grouped else ("", title)
-            panels.setdefault(panel, {})[line] = sorted(points)
-        if reference is not None and title in reference.values:
-            panel, line = (title, "") if grouped else ("", title)
-            levels.setdefault(panel, {})[line] = reference.values[title].mean
-    return line_panels(panels, title=_title(summary, spec, reference), label=label, levels=levels)
