@@ -179,6 +179,17 @@ def test_the_size_plot_can_set_groups_of_rows_side_by_side(rows):
     assert [dotted(axes)[1] for axes in panels] == [[0.1], [0.1]]
 
 
+def test_the_cost_plot_sets_groups_apart_by_points_and_names_some():
+    spec = {"kind": "cost", "group": {"parts": "no *", "whole": ["full"]}, "names": ["no ACM"]}
+    panels, figure = draw(spec)
+    assert [axes.get_title() for axes in panels] == ["clean", "PGD-20"]
+    assert [axes.get_xscale() for axes in panels] == ["log", "log"]
+    assert points(panels[1]) == [[(0.8, 40.0), (1.0, 61.0)], [(1.0, 67.0)]]
+    assert all(c.lines[0].get_linestyle() == "None" for axes in panels for c in axes.containers)
+    assert [[text.get_text() for text in axes.texts] for axes in panels] == [["no ACM"]] * 2
+    assert legend(figure) == ["parts", "whole"]
+
+
 def test_depth_by_width_has_a_line_for_each_width():
     content = sizes()
     panels, figure = draw(content["plots"][0], content)
@@ -196,6 +207,7 @@ def test_depth_by_width_has_a_line_for_each_width():
         CURVE,
         {"kind": "size_ratio"},
         {"kind": "depth_width", "depth": "a", "width": "b"},
+        {"kind": "cost", "group": {"all": "*"}},
         {"kind": "channel_maps"},
     ],
 )
@@ -215,6 +227,8 @@ def test_a_plot_with_nothing_to_show_is_left_out_with_a_warning(spec, caplog):
         ([{"kind": "bars"}, {"kind": "curve"}], "1: a curve needs 'x'"),
         ([{"kind": "curve", "x": "a", "logg": True}], "no 'logg'. Did you mean 'log'"),
         ([{"kind": "bars", "reference": "no ACN"}], "no row 'no ACN'; .*Did you mean 'no ACM'"),
+        ([{"kind": "cost"}], "0: a cost needs 'group'"),
+        ([{"kind": "cost", "group": {}, "names": ["ful"]}], "0.names: no row 'ful'.*mean 'full'"),
     ],
 )
 def test_a_malformed_plot_is_refused_before_the_study_runs(plots, message):

@@ -94,11 +94,32 @@ def depth_width(summary: Summary, spec: Mapping[str, Any]) -> Figure:
     )
 
 
+def cost(summary: Summary, spec: Mapping[str, Any]) -> Figure:
+    """Accuracy and robustness against what a training step costs, a point for each row."""
+    placed = {
+        name: [(row, row.relative_cost) for row in rows if row.relative_cost and row.values]
+        for name, rows in _groups(summary, spec).items()
+    }
+    if not any(placed.values()):
+        raise NothingToShow("no finished row has a cost")
+    label = f"seconds per step / {summary.rows[0].name}'s"
+    figure, panels = _draw(summary, spec, placed, label, joined=False)
+    for axes in panels:
+        axes.set_xscale("log")
+        axes.margins(x=0.12)
+        for row, x in [entry for entries in placed.values() for entry in entries]:
+            if row.name in spec.get("names", ()) and axes.get_title() in row.values:
+                y = 100 * row.values[axes.get_title()].mean
+                axes.annotate(row.name, (x, y), (4, 4), textcoords="offset points", fontsize=7)
+    return figure
+
+
 DRAW: dict[str, Callable[[Summary, Mapping[str, Any]], Figure]] = {
     "bars": bars,
     "curve": curve,
     "size_ratio": size_ratio,
     "depth_width": depth_width,
+    "cost": cost,
 }
 
 
@@ -165,6 +186,8 @@ def _draw(
     placed: Mapping[str, Sequence[tuple[Row, float]]],
     label: str,
     reference: Row | None = None,
+    *,
+    joined: bool = True,
 ) -> tuple[Figure, list[Axes]]:
     """Draw a line per column in one panel or, where there are groups, a panel per column."""
     grouped = spec.get("group") is not None
@@ -178,4 +201,5 @@ def _draw(
         if reference is not None and title in reference.values:
             panel, line = (title, "") if grouped else ("", title)
             levels.setdefault(panel, {})[line] = reference.values[title].mean
-    return line_panels(panels, title=_title(summary, spec, reference), label=label, levels=levels)
+    title = _title(summary, spec, reference)
+    return line_panels(panels, title=title, label=label, levels=levels, joined=joined)

@@ -20,6 +20,7 @@ KINDS: dict[str, tuple[set[str], set[str]]] = {
     "curve": ({"x"}, {"log", "label", "group", "group_label", "reference"}),
     "size_ratio": (set(), {"group", "group_label"}),
     "depth_width": ({"depth", "width"}, set()),
+    "cost": ({"group"}, {"group_label", "names"}),
     "channel_maps": (set(), {"rows", "n"}),
 }
 
@@ -51,12 +52,13 @@ def check_plots(plots: Any, rows: Collection[str]) -> None:
         for key in set(spec) - needed - allowed - {"kind", "title"}:
             hint = nearest(key, needed | allowed | {"title"})
             raise ValueError(f"{index}: a {spec['kind']} has no {key!r}.{hint}")
-        if spec.get("reference") is not None and spec["reference"] not in rows:
-            hint = nearest(spec["reference"], rows)
-            has = ", ".join(rows)
-            raise ValueError(
-                f"{index}.reference: no row {spec['reference']!r}; there is {has}.{hint}"
-            )
+        named = [("reference", spec.get("reference"))]
+        named += [("names", name) for name in spec.get("names") or ()]
+        for key, row in named:
+            if row is not None and row not in rows:
+                hint = nearest(row, rows)
+                has = ", ".join(rows)
+                raise ValueError(f"{index}.{key}: no row {row!r}; there is {has}.{hint}")
 
 
 def draw_all(

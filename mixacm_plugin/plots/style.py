@@ -161,6 +161,7 @@ def line_panels(
     title: str,
     label: str,
     levels: Mapping[str, Mapping[str, float]] | None = None,
+    joined: bool = True,
 ) -> tuple[Figure, list[Axes]]:
     """Draw accuracies against a number, a line for each series, with error bars.
 
@@ -169,6 +170,7 @@ def line_panels(
         title: says what the figures hold for.
         label: of the horizontal axis.
         levels: a panel's title and a line's name to where to draw a dotted horizontal line.
+        joined: draw the lines, rather than points alone.
     """
     across = min(len(panels), 2)
     down = math.ceil(len(panels) / 2)
@@ -189,7 +191,7 @@ def line_panels(
                 yerr=_errors([accuracy for _, accuracy in points]) if points else None,
                 color=colours[name],
                 marker=marker,
-                linestyle=style,
+                linestyle=style if joined else "none",
                 markersize=4.5,
                 linewidth=1.5,
                 capsize=2,
