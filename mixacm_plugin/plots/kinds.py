@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from ..adversarial.threat_model import parse_number
 from ..studies.results import Row, Summary
@@ -95,18 +96,29 @@ def depth_width(summary: Summary, spec: Mapping[str, Any]) -> Figure:
 
 
 def cost(summary: Summary, spec: Mapping[str, Any]) -> Figure:
-    """Accuracy and robustness against what a training step costs, a point for each row."""
+    """Robust accuracy against what a training step costs, a point for each row."""
+    attacks = tuple(column for column in summary.columns if column.title != "clean")
+    summary = replace(summary, columns=attacks)
+    titles = {column.title for column in attacks}
     placed = {
-        name: [(row, row.relative_cost) for row in rows if row.relative_cost and row.values]
+        name: [
+            (row, row.relative_cost)
+            for row in rows
+            if row.relative_cost and titles & set(row.values)
+        ]
         for name, rows in _groups(summary, spec).items()
     }
     if not any(placed.values()):
-        raise NothingToShow("no finished row has a cost")
-    label = f"seconds per step / {summary.rows[0].name}'s"
-    figure, panels = _draw(summary, spec, placed, label, joined=False)
+        raise NothingToShow("no finished row has a cost and an attack")
+    label = f"seconds per training step, relative to {summary.rows[0].name}"
+    figure, panels = _draw(summary, spec, placed, label, joined=False, across=1)
     for axes in panels:
         axes.set_xscale("log")
-        axes.margins(x=0.12)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
+        left, right = axes.get_xlim()
+        axes.set_xlim(left, right * (right / left) ** 0.1)  # room for names
         for row, x in [entry for entries in placed.values() for entry in entries]:
             if row.name in spec.get("names", ()) and axes.get_title() in row.values:
                 y = 100 * row.values[axes.get_title()].mean
@@ -186,8 +198,7 @@ def _draw(
     placed: Mapping[str, Sequence[tuple[Row, float]]],
     label: str,
     reference: Row | None = None,
-    *,
-    joined: bool = True,
+    **style: Any,
 ) -> tuple[Figure, list[Axes]]:
     """Draw a line per column in one panel or, where there are groups, a panel per column."""
     grouped = spec.get("group") is not None
@@ -202,4 +213,4 @@ def _draw(
             panel, line = (title, "") if grouped else ("", title)
             levels.setdefault(panel, {})[line] = reference.values[title].mean
     title = _title(summary, spec, reference)
-    return line_panels(panels, title=title, label=label, levels=levels, joined=joined)
+    return line_panels(panels, title=title, label=label, levels=levels, **style)

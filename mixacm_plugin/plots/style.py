@@ -162,6 +162,7 @@ def line_panels(
     label: str,
     levels: Mapping[str, Mapping[str, float]] | None = None,
     joined: bool = True,
+    across: int = 2,
 ) -> tuple[Figure, list[Axes]]:
     """Draw accuracies against a number, a line for each series, with error bars.
 
@@ -171,9 +172,10 @@ def line_panels(
         label: of the horizontal axis.
         levels: a panel's title and a line's name to where to draw a dotted horizontal line.
         joined: draw the lines, rather than points alone.
+        across: most panels side by side.
     """
-    across = min(len(panels), 2)
-    down = math.ceil(len(panels) / 2)
+    across = min(len(panels), across)
+    down = math.ceil(len(panels) / across)
     figure = new_figure(WIDTH, 0.9 + (2.1 if across > 1 else 2.6) * down, title)
     axes = list(figure.subplots(down, across, squeeze=False).flat)
     for unused in axes[len(panels) :]:
@@ -216,11 +218,12 @@ def line_panels(
 
 def legend_below(figure: Figure, handles: Mapping[str, Any]) -> None:
     """Draw one legend for all axes of a figure, below them: label to the artist it explains."""
+    widest = 0.6 + 0.062 * max(map(len, handles))  # inches, at this size of letters
     figure.legend(
         handles.values(),
         handles,
         frameon=False,
-        ncols=min(len(handles), 4),
+        ncols=max(1, min(len(handles), 4, int(figure.get_figwidth() / widest))),
         loc="outside lower center",
         fontsize=8,
         handlelength=3,
