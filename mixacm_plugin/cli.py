@@ -51,10 +51,14 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
         load_plugins()
         args.run(args)
     except RecipeError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        # Not print, which the host replaces in all processes but the first.
+        sys.stderr.write(f"{parser.prog}: error: {error}\n")
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # a folder that can't be written, a full disk
+        sys.stderr.write(f"{parser.prog}: error: {error}\n")
+        return 2
     except KeyboardInterrupt:
         return 130
     return 0

@@ -22,6 +22,9 @@ class PairError(ValueError):
         super().__init__(f"{where}: {message}")
         self.where, self.message = where, message
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.where, self.message)  # from another process, see RecipeError
+
 
 def acm_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     """Mean squared difference of the two normalised channel maps.

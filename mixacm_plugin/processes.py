@@ -21,8 +21,9 @@ def keep_teacher_in_eval(self: DistillationBox, epoch: int | None = None, **kwar
     """Put the teacher into eval mode, then do what the host's default does.
 
     The host leaves the teacher in train mode, where mixed images move its running statistics.
+    What a wrapper has beside the teacher, such as a paraphraser, is trained and keeps its mode.
     """
-    self.teacher_model.eval()
+    self.org_teacher_model.eval()
     default_pre_epoch_process_with_teacher(self, epoch=epoch, **kwargs)
 
 

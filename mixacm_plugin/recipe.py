@@ -27,6 +27,10 @@ class RecipeError(Exception):
         self.message = " ".join(str(message).split())
         super().__init__(": ".join(part for part in (self.file, where, self.message) if part))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # From another process; by default exceptions are made anew from their message alone.
+        return type(self), (self.file, self.where, self.message)
+
 
 class UnknownKeyError(RecipeError):
     """An override of a key path that a recipe doesn't have."""

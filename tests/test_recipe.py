@@ -1,5 +1,6 @@
 """Reading and overriding recipes, and where a wrong one is said to be wrong."""
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from torchdistill.common.yaml_util import load_yaml_file
 
 from mixacm_plugin import RecipeError, Training, read_recipe
 from mixacm_plugin.checks import get
+from mixacm_plugin.losses import PairError
 from recipes import CPU, differing, mixacm, state, two_stages, write
 
 DOCUMENT = """\
@@ -262,3 +264,11 @@ def test_a_shipped_recipe_is_read_by_its_name():
     assert shipped.build("train", "num_epochs") == 3
     with pytest.raises(RecipeError, match=r"can't read the recipe.*'quickstart/kd'"):
         read_recipe("quickstart/kdd")
+
+
+@pytest.mark.parametrize(
+    "error", [RecipeError("a.yaml", "train", "wrong"), PairError("pairs.a", "wrong")]
+)
+def test_an_error_comes_whole_from_another_process(error):
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), copy.where) == (type(error), str(error), error.where)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from made_up_results import LABEL, WEIGHT, accuracy, done, failed, results, row, write
 
+from mixacm_plugin.plots.kinds import DRAW
 from mixacm_plugin.studies.report import write_report
 from recipes import run
 
@@ -45,6 +46,20 @@ class Page(HTMLParser):
 def report(content=None):
     html = write_report(write(content or results())).read_text(encoding="utf-8")
     return html, Page(html)
+
+
+def test_every_kind_of_plot_has_its_words():
+    plots = [
+        {"kind": "bars"},
+        {"kind": "curve", "x": WEIGHT},
+        {"kind": "size_ratio"},
+        {"kind": "depth_width", "depth": WEIGHT, "width": WEIGHT},
+        {"kind": "cost", "group": {"all": "*"}},
+    ]
+    assert {plot["kind"] for plot in plots} == set(DRAW)
+    _, page = report(results(plots=plots))
+    words = [image["alt"] for image in page.all("img")]
+    assert len(set(words)) == len(plots)
 
 
 def test_the_page_holds_table_caption_pictures_settings_and_versions():

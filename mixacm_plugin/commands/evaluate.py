@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
             device=device,
             progress=sys.stderr.isatty(),
         )
-    except ValueError as error:
+    except (ValueError, TypeError, RuntimeError) as error:
         raise recipe.error("--n" if "n must" in str(error) else "test", str(error)) from error
     rows = [(args.model, accuracy)]
     print(markdown_table(rows))

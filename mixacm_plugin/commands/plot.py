@@ -8,7 +8,7 @@ from ..plots.channel_maps import compare, draw, parse_source
 from ..plots.style import save
 from ..plots.training import draw_training, read_metrics, run_names, write_events
 from ..recipe import read_recipe
-from .common import add_device, add_recipe, positive
+from .common import add_device, add_recipe, natural, positive
 
 CHANNEL_MAPS = """\
 A model is one of
@@ -48,7 +48,7 @@ def _add_channel_maps(parser: argparse.ArgumentParser) -> None:
         help="hook points, such as relu:output (default: those of the recipe's ACMLoss)",
     )
     parser.add_argument("--n", type=positive, help="test images (default: 500, or all if fewer)")
-    parser.add_argument("--seed", type=int, default=0, help="of the images' choice")
+    parser.add_argument("--seed", type=natural, default=0, help="of the images' choice")
     parser.add_argument("--out", default=".", metavar="DIR", help="where to write (default: here)")
     parser.set_defaults(run=run_channel_maps)
 

@@ -197,6 +197,7 @@ def _describe(spec: Mapping[str, Any]) -> str:
         "curve": f"Accuracy against {spec.get('label') or last}",
         "size_ratio": "Accuracy against the student's size",
         "depth_width": "Accuracy against depth and width",
+        "cost": "Robust accuracy against the cost of a training step",
         "channel_maps": "Sorted mean channel maps",
     }[spec["kind"]]
     dotted = f", dotted: {spec['reference']}" if spec.get("reference") else ""
