@@ -8,25 +8,24 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from torchdistill.common.constant import SELF_MODULE_PATH
-from torchdistill.core.distillation import DistillationBox, get_distillation_box
-from torchdistill.core.training import TrainingBox, get_training_box
+from torchdistill.core.distillation import get_distillation_box
+from torchdistill.core.training import get_training_box
 from torchdistill.models.official import get_image_classification_model
 from torchdistill.models.registry import get_model
-from torchdistill.models.wrapper import AuxiliaryModelWrapper
 
 from . import checks
 from .adversarial.pgd import eval_mode
 from .batches import check_images, unpack
+from .boxes import Box, distribute, skip_stage, student_of
 from .checkpoints import CheckpointError, load_weights
 from .losses import ACMLoss, PairError
 from .module_paths import check_module_paths
 from .recipe import Recipe
 from .rng import preserved_rng
 
-Box = DistillationBox | TrainingBox
+NO_BATCH = "not a single batch: fewer images than batch_size, and drop_last"
 # Recipes that name one of these work on images in [0, 1]; others are the host's business.
 OUR_PARTS = ("mixacm_plugin", "ACMLoss", "dm_wide_resnet", "normalized", "robust_teacher")
 
@@ -102,6 +101,7 @@ def build_box(
     *,
     distributed: bool = False,
     lr_factor: int = 1,
+    seed: int | None = None,
 ) -> Box:
     """Build the host's box and try a step on a few images, so that a wrong recipe stops here.
 
@@ -109,7 +109,8 @@ def build_box(
         RecipeError: on anything that would stop the first training step.
     """
     check_module_paths(recipe, config, models)
-    device_ids = [device.index] if distributed and device.type == "cuda" else None
+    # Without ids a single process's model would be spread over all GPUs.
+    device_ids = [device] if device.type == "cuda" else None
     for model in models.values():
         model.to(device)
     common = (config["datasets"], config["train"], device, device_ids, distributed, lr_factor)
@@ -121,38 +122,33 @@ def build_box(
     except Exception as error:
         raise recipe.error("train", f"{type(error).__name__}: {error}") from error
     if distributed:
-        wrap_student(box)
+        distribute(box, checks.current_stage(config, box)[1], seed)
     check_stage(recipe, config, box, models)
     return box
 
 
-def student_of(box: Box) -> nn.Module:
-    """Return the model that a box trains."""
-    return box.student_model if isinstance(box, DistillationBox) else box.model
+def check_later_stages(
+    recipe: Recipe, config: Mapping[str, Any], models: Mapping[str, nn.Module], device: torch.device
+) -> None:
+    """Set up each stage once, on copies, so that a mistake in a later one shows before training.
 
-
-def models_of(box: Box) -> dict[str, nn.Module]:
-    """Return a box's models by role, in the wrappers that the recipe puts around them."""
-    models = {"student": student_of(box)}
-    return {**models, "teacher": box.teacher_model} if isinstance(box, DistillationBox) else models
-
-
-def skip_stage(box: Box) -> None:
-    """Go on to a box's next stage without having trained this one: nothing is written."""
-    box.save_stage_ckpt = lambda *_: None
-    try:
-        box.advance_to_next_stage()
-    finally:
-        del box.save_stage_ckpt
-
-
-def wrap_student(box: Box) -> None:
-    """Wrap the student for distributed training where the host doesn't: on CPUs."""
-    name = "student_model" if isinstance(box, DistillationBox) else "model"
-    student = student_of(box)
-    if not isinstance(student, DistributedDataParallel | AuxiliaryModelWrapper):
-        frozen = any(not p.requires_grad for p in student.parameters())
-        setattr(box, name, DistributedDataParallel(student, find_unused_parameters=frozen))
+    Raises:
+        RecipeError: on anything that would stop a stage's first step.
+    """
+    later = len(list(checks.stages(config))) - 1
+    if later == 0:
+        return
+    config = {**config, "train": recipe.build("train")}  # the host changes it
+    models = copy.deepcopy(dict(models))
+    with preserved_rng():
+        box = build_box(recipe, config, models, device)
+        for _ in range(later):
+            try:
+                skip_stage(box)
+            except Exception as error:
+                where = f"train.stage{box.stage_number}"
+                raise recipe.error(where, f"{type(error).__name__}: {error}") from error
+            check_stage(recipe, config, box, models)
 
 
 def check_stage(
@@ -212,11 +208,15 @@ def _dry_run(recipe: Recipe, config: Mapping[str, Any], box: Box, path: str) -> 
         # In eval mode, on a copy of the loss and with the generators put back: no trace is left.
         with preserved_rng(), eval_mode(student), eval_mode(teacher), torch.no_grad():
             if len(loader) == 0:
-                raise ValueError("not a single batch: fewer images than batch_size, and drop_last")
+                raise ValueError(NO_BATCH)
             images, targets, extra = unpack(_first(loader), box.device)
-            if any(part in recipe.text() for part in OUR_PARTS):
+            ours = any(part in recipe.text() for part in OUR_PARTS)
+            if ours:
                 check_images(images)
-                where = f"{path}.val_data_loader"
+            where = f"{path}.val_data_loader"
+            if len(box.val_data_loader) == 0:
+                raise ValueError(NO_BATCH)
+            if ours:
                 check_images(_first(box.val_data_loader)[0])
             where = f"{path}.criterion"
             box.criterion = copy.deepcopy(criterion)
@@ -229,7 +229,7 @@ def _dry_run(recipe: Recipe, config: Mapping[str, Any], box: Box, path: str) -> 
     except PairError as error:
         key = f"{where}.kwargs.sub_terms.{running[-1][0]}.criterion.kwargs.{error.where}"
         raise recipe.error(key, error.message) from error
-    except (KeyError, ValueError, TypeError, RuntimeError, IndexError, AttributeError) as error:
+    except (LookupError, ValueError, TypeError, RuntimeError, AttributeError, OSError) as error:
         message = f"{type(error).__name__}: {error}"
         if running:
             where += f".kwargs.sub_terms.{running[-1][0]}"

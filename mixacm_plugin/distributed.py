@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
 from torchdistill.common.main_util import setup_for_distributed
 
 from .recipe import RecipeError
@@ -28,22 +29,29 @@ def choose_device(name: str | None = None) -> torch.device:
     return device
 
 
-def init_process_group(device: torch.device, world_size: int, dist_url: str) -> torch.device:
+def init_process_group(device: torch.device, dist_url: str) -> torch.device:
     """Join the process group that torchrun's environment describes, if there is one.
 
     The host knows CUDA with NCCL only; on the CPU this uses gloo.
 
     Returns:
         This process's own device.
+
+    Raises:
+        RecipeError: if the group can't be joined, or this process has no GPU of its own.
     """
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return device
-    rank, world_size = int(os.environ["RANK"]), int(os.environ.get("WORLD_SIZE", world_size))
-    if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", rank)))
-        torch.cuda.set_device(device)
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, init_method=dist_url, rank=rank, world_size=world_size)
+    try:
+        rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        if device.type == "cuda":
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", rank)))
+            torch.cuda.set_device(device)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, init_method=dist_url, rank=rank, world_size=world_size)
+    except (RuntimeError, ValueError) as error:
+        message = f"can't join the processes: {str(error).strip().splitlines()[0]}"
+        raise RecipeError("", "torchrun", message) from error
     setup_for_distributed(rank == 0)
     return device
 
@@ -55,6 +63,16 @@ def gather(value: Any) -> list[Any]:
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give all processes the first one's buffers, which are those that a checkpoint has.
+
+    Statistics of BatchNorm differ between processes after a step; DDP shares them before the next.
+    """
+    if dist.is_available() and dist.is_initialized():
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def sum_over_processes(*values: float, device: torch.device) -> list[float]:

@@ -58,6 +58,17 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
     return records
 
 
+def cut_lines(file: Path, epoch: int) -> None:
+    """Leave in a ``metrics.jsonl`` the epochs before ``epoch``; make it where it is missing.
+
+    Raises:
+        OSError, ValueError, LookupError, TypeError: if it can't be written or isn't such a file.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    old = [line for line in read_lines(file) if line["epoch"] < epoch] if epoch else []
+    file.write_text("".join(json.dumps(line) + "\n" for line in old), encoding="utf-8")
+
+
 @contextmanager
 def record_terms(criterion: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Record each weighted term of the host's loss, by name and with its graph, in the block."""

@@ -9,31 +9,32 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torchdistill.common.main_util import get_rank, is_main_process, set_seed
 from torchdistill.core.distillation import DistillationBox
 from tqdm import tqdm
 
 from . import checks
-from .auxiliary import auxiliary_state, load_auxiliary_state
 from .batches import unpack
+from .box_state import box_state, load_box_state
+from .boxes import Box, distribute, skip_stage
 from .building import (
-    Box,
     build_box,
     build_models,
+    check_later_stages,
     check_stage,
     check_stage_checkpoints,
-    skip_stage,
-    wrap_student,
 )
-from .checkpoints import CheckpointError, load_checkpoint, save_checkpoint, weights_of
-from .distributed import gather
-from .metrics import EpochMetrics, clean_accuracy, read_lines, record_terms
+from .checkpoints import CheckpointError, load_checkpoint, save_checkpoint
+from .distributed import gather, share_buffers, sum_over_processes
+from .metrics import EpochMetrics, clean_accuracy, cut_lines, record_terms
 from .recipe import Recipe
 from .rng import rng_state, set_rng_state
 from .wrappers import FrozenTeacher
@@ -41,7 +42,6 @@ from .wrappers import FrozenTeacher
 logger = logging.getLogger("mixacm")
 
 
-@dataclass
 class Training:
     """A training run: all of its state, and where it is kept.
 
@@ -54,25 +54,29 @@ class Training:
 
     Raises:
         RecipeError: on construction, on anything wrong with the recipe.
+
+    Attributes:
+        models: the plain models, by role.
+        box: the host's, around them.
+        last_ckpt, best_ckpt, metrics_file: what ``run`` writes.
     """
 
-    recipe: Recipe
-    device: torch.device
-    seed: int | None = None
-    start_epoch: int = 0
-    adjust_lr: bool = False
-    best_val_accuracy: float = field(default=0.0, init=False)
-    last_saved: int | None = field(default=None, init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        device: torch.device | str,
+        seed: int | None = None,
+        start_epoch: int = 0,
+        adjust_lr: bool = False,
+    ) -> None:
+        self.recipe, self.device = recipe, torch.device(device)
+        self.seed, self.start_epoch = seed, start_epoch
+        self.best_val_accuracy = 0.0
+        self.last_saved: int | None = None
         set_seed(self.seed)
         self.config = self.recipe.build()
         checks.check_config(self.recipe, self.config)
-        # The host multiplies the rate in place; where stages are aliases, it would do so twice.
-        train = self.config["train"]
-        for name in [n for n in train if str(n).startswith("stage")]:
-            if train[name].get("optimizer"):
-                train[name] = {**train[name], "optimizer": copy.deepcopy(train[name]["optimizer"])}
+        _part_optimisers(self.config["train"])
         if self.start_epoch and "stage1" in self.config["train"]:
             raise self.recipe.error(
                 "train", "--start_epoch can't enter a later stage; use --resume with a checkpoint"
@@ -80,18 +84,20 @@ class Training:
         self.distributed = dist.is_available() and dist.is_initialized()
         self.models = build_models(self.recipe, self.config)
         check_stage_checkpoints(self.recipe, self.config, self.models)
+        check_later_stages(self.recipe, self.config, self.models, self.device)
         self.box: Box = build_box(
             self.recipe,
             self.config,
             self.models,
             self.device,
             distributed=self.distributed,
-            lr_factor=dist.get_world_size() if self.distributed and self.adjust_lr else 1,
+            lr_factor=dist.get_world_size() if self.distributed and adjust_lr else 1,
+            seed=self.seed,
         )
         if self.distributed:  # the same weights everywhere, but not the same mixup and crops
-            set_seed(
-                (torch.initial_seed() if self.seed is None else self.seed) % 2**31 + get_rank()
-            )
+            seed = torch.initial_seed() if self.seed is None else self.seed
+            # Not seed + rank, which would be what the next seed has in the process before.
+            set_seed(int(np.random.SeedSequence([seed, get_rank()]).generate_state(1)[0]))
         if self.start_epoch:
             logger.warning(
                 "--start_epoch only sets the first epoch's number; the optimiser and its schedule "
@@ -117,24 +123,19 @@ class Training:
                     "resume from (to start from its weights, name it as the student's src_ckpt)"
                 )
             self.start_epoch = checkpoint["epoch"] + 1
-            while self.start_epoch >= getattr(self.box, "stage_end_epoch", math.inf):
-                if self.start_epoch >= self.box.num_epochs:
-                    break
+            last = self.box.num_epochs  # a finished run stays in its last stage
+            while getattr(self.box, "stage_end_epoch", last) <= min(self.start_epoch, last - 1):
                 skip_stage(self.box)
-                if self.distributed:
-                    wrap_student(self.box)
+                self._distribute()
             self.box.current_epoch = self.start_epoch
-            self.models["student"].load_state_dict(weights_of(checkpoint))
-            self.box.optimizer.load_state_dict(checkpoint["optimizer"])
-            if self.box.lr_scheduler is not None:
-                self.box.lr_scheduler.load_state_dict(checkpoint["lr_scheduler"])
-            self.box.stage_grad_count = checkpoint["stage_grad_count"]
-            for parameter, gradient in zip(self._optimised(), checkpoint["gradients"], strict=True):
-                parameter.grad = None if gradient is None else gradient.to(parameter.device)
-            if self.transforms is not None:
-                self.transforms.load_state_dict(checkpoint["transforms"])
-            load_auxiliary_state(self.box, self.models, checkpoint.get("auxiliary", {}))
+            load_box_state(self.box, self.models, checkpoint)
             states = checkpoint["rng"]  # one for each process
+            if len(states) != len(gather(None)):
+                logger.warning(
+                    "%s is of %d processes: mixup and crops go on as they wouldn't have there",
+                    path,
+                    len(states),
+                )
             set_rng_state(states[get_rank() % len(states)])
         except CheckpointError as error:
             raise self.recipe.error("--resume", str(error)) from error
@@ -143,15 +144,10 @@ class Training:
             raise self.recipe.error("--resume", message) from error
         self.best_val_accuracy, self.last_saved = checkpoint["best_value"], checkpoint["epoch"]
 
-    @property
-    def transforms(self) -> nn.ModuleList | None:
-        """The learnable transforms, where the recipe has some."""
-        teacher = getattr(self.box, "teacher_model", None)
-        learnable = getattr(teacher, "learnable_transforms", None)
-        return learnable if isinstance(teacher, FrozenTeacher) and len(learnable) else None
-
-    def _optimised(self) -> list[nn.Parameter]:
-        return [p for group in self.box.optimizer.param_groups for p in group["params"]]
+    def _distribute(self) -> None:
+        if self.distributed:
+            _, stage = checks.current_stage(self.config, self.box)
+            distribute(self.box, stage, self.seed)
 
     def run(self) -> None:
         """Train all epochs; keep the last and the best checkpoint and ``metrics.jsonl``.
@@ -167,8 +163,7 @@ class Training:
         for epoch in range(self.start_epoch, self.box.num_epochs):
             if self.box.criterion is not criterion:  # the host has begun a new stage
                 criterion = self.box.criterion
-                if self.distributed:
-                    wrap_student(self.box)
+                self._distribute()
                 check_stage(self.recipe, self.config, self.box, self.models)
             metrics = self._train_epoch(epoch)
             self.box.post_epoch_process(metrics=metrics.val_accuracy)
@@ -179,16 +174,13 @@ class Training:
 
     def _keep_earlier_metrics(self) -> None:
         try:
-            self.metrics_file.parent.mkdir(parents=True, exist_ok=True)
-            if self.start_epoch == 0 and self.last_ckpt.exists():
-                logger.warning("overwriting %s (to go on from it: --resume)", self.last_ckpt)
-            old = [
-                line for line in read_lines(self.metrics_file) if line["epoch"] < self.start_epoch
-            ]
-            self.metrics_file.write_text("".join(json.dumps(line) + "\n" for line in old))
-        except OSError as error:
+            there = [str(file) for file in (self.last_ckpt, self.metrics_file) if file.exists()]
+            if self.start_epoch == 0 and there:
+                logger.warning("overwriting %s (to go on: --resume)", " and ".join(there))
+            cut_lines(self.metrics_file, self.start_epoch)
+        except (OSError, ValueError, LookupError, TypeError) as error:
             where = f"{checks.model_sections(self.config)['student']}.dst_ckpt"
-            raise self.recipe.error(where, f"can't write beside it: {error}") from error
+            raise self.recipe.error(where, f"can't write {self.metrics_file}: {error}") from error
 
     def _train_epoch(self, epoch: int) -> EpochMetrics:
         box, started = self.box, time.perf_counter()
@@ -221,14 +213,18 @@ class Training:
                 rate = count / (time.perf_counter() - started)
                 bar.set_postfix(loss=f"{value:.3f}", lr=f"{lr:.3g}", images_per_s=f"{rate:.0f}")
         train_seconds = time.perf_counter() - started
+        total, count, *values = sum_over_processes(
+            total, count, *map(float, sums.values()), device=self.device
+        )
         self._check_weights(epoch)
+        share_buffers(self.models["student"])
         accuracy = clean_accuracy(self.models["student"], box.val_data_loader, self.device)
         self.improved = accuracy > self.best_val_accuracy or epoch == 0
         self.best_val_accuracy = max(self.best_val_accuracy, accuracy)
         return EpochMetrics(
             epoch=epoch,
             loss=total / count,
-            terms={name: float(value) / count for name, value in sums.items()},
+            terms={name: value / count for name, value in zip(sums, values, strict=True)},
             lr=lr,
             val_accuracy=accuracy,
             best_val_accuracy=self.best_val_accuracy,
@@ -272,22 +268,13 @@ class Training:
         states = gather(rng_state())
         if not is_main_process():
             return
-        scheduler = self.box.lr_scheduler
         content = {
-            "model": self.models["student"].state_dict(),
-            "optimizer": self.box.optimizer.state_dict(),
-            "lr_scheduler": None if scheduler is None else scheduler.state_dict(),
+            **box_state(self.box, self.models),
             "best_value": self.best_val_accuracy,
             "args": argparse.Namespace(config=self.recipe.path, seed=self.seed),
             "epoch": metrics.epoch,
-            "stage_grad_count": self.box.stage_grad_count,
-            # None between steps; tensors where the epoch ended while gradients accumulate.
-            "gradients": [p.grad for p in self._optimised()],
             "rng": states,
-            "auxiliary": auxiliary_state(self.box, self.models),
         }
-        if self.transforms is not None:
-            content["transforms"] = self.transforms.state_dict()
         # The last checkpoint comes last: after a kill, resuming from it repeats the others.
         if self.improved:
             save_checkpoint(self.best_ckpt, content)
@@ -296,3 +283,10 @@ class Training:
         save_checkpoint(self.last_ckpt, content)
         self.last_saved = metrics.epoch
         logger.info(metrics.line(self.box.num_epochs))
+
+
+def _part_optimisers(train: dict[str, Any]) -> None:
+    # The host multiplies the rate in place; where stages are aliases, it would do so twice.
+    for name in [n for n in train if str(n).startswith("stage")]:
+        if train[name].get("optimizer"):
+            train[name] = {**train[name], "optimizer": copy.deepcopy(train[name]["optimizer"])}

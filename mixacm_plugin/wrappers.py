@@ -28,6 +28,7 @@ class FrozenTeacher(AuxiliaryModelWrapper):
         transforms_ckpt: file for the transforms' weights, written after each epoch, for training
             under the host's own script; ``torchdistill`` keeps them in the student's checkpoint,
             under the key ``transforms``.
+        device: the transforms' device, given by the host; NCCL can't share what is on a CPU.
     """
 
     def __init__(
@@ -35,12 +36,13 @@ class FrozenTeacher(AuxiliaryModelWrapper):
         teacher_model: nn.Module,
         modules: Iterable[nn.Module] = (),
         transforms_ckpt: str | None = None,
+        device: torch.device | None = None,
         **_: Any,
     ) -> None:
         super().__init__()
         freeze_module_params(teacher_model)
         self.teacher_model = teacher_model.eval()
-        self.learnable_transforms = nn.ModuleList(modules)
+        self.learnable_transforms = nn.ModuleList(modules).to(device)
         self.transforms_ckpt = transforms_ckpt
         for parameter in self.learnable_transforms.parameters():
             if dist.is_available() and dist.is_initialized():

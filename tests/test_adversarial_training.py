@@ -213,7 +213,7 @@ def train_in_a_process(rank, folder):
         mine.mkdir(parents=True)
         os.chdir(mine)
         logging.basicConfig(filename="log", level=logging.INFO, format="%(message)s", force=True)
-        init_process_group(CPU, 1, f"file://{folder}/{method}.group")
+        init_process_group(CPU, f"file://{folder}/{method}.group")
         training = Training(recipe(scratch(), f"compare/{method}"), CPU, seed=0)
         training.run()
         parameters = {n: p.detach() for n, p in training.models["student"].named_parameters()}

@@ -119,6 +119,13 @@ TABLE = [
         f"isn't in the optimiser; list it under {TEACHER}.auxiliary_model_wrapper.kwargs.modules",
     ),
     ((AFFINE, f"{PAIRS}.last.transform.side=student"), f"{PAIRS}.last.transform", "64 to 128"),
+    # What only a later stage would find, after the first was trained
+    (
+        (STAGES, "train.stage2.train_data_loader.kwargs={batch_sise: 64}"),
+        "train.stage2",
+        "'batch_sise'",
+    ),
+    ((STAGES, f"train.stage2.student.{HOOKS}=[relu]"), "train.stage2", HOOKED),
     # Classes, numbers and images
     (f"{LOADER}.collate_fn.init.kwargs.num_classes=12", f"{LOADER}.collate_fn", "12 classes"),
     (f"{STUDENT}.kwargs.num_classes=12", f"{LOADER}.collate_fn", "the student has 12"),
@@ -172,6 +179,7 @@ TABLE = [
     ("train.num_epochs=1.5", "train.num_epochs", "1.5"),
     ("train.num_epochs=many", "train.num_epochs", "many"),
     (f"{LOADER}.kwargs={{batch_size: 64, drop_last: True}}", LOADER, "batch"),
+    ("train.val_data_loader.kwargs={batch_size: 64, drop_last: True}", "train.val_data", "batch"),
     (f"{STUDENT}.dst_ckpt=recipe.yaml/x.pt", f"{STUDENT}.dst_ckpt", "recipe.yaml"),
     ("train.epochs=3", "--set train.epochs=3", "no 'epochs' in train; it has num_epochs"),
 ]

@@ -124,7 +124,7 @@ def process(rank, folder):
     mine = Path(folder, str(rank))
     mine.mkdir()
     os.chdir(mine)
-    init_process_group(CPU, 1, f"file://{folder}/group")
+    init_process_group(CPU, f"file://{folder}/group")
     student = trained(32, at_most=8)
     assert (local_batch_size(32, 8), accumulation_steps(32, 8)) == (8, 2)
     if rank == 0:

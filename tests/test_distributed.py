@@ -9,12 +9,25 @@ import pytest
 import torch
 import torch.distributed as dist
 from processes import PROCESSES, run_processes
+from torch.utils.data import DataLoader
 
 from mixacm_plugin import Training, training
+from mixacm_plugin.box_state import learnable_transforms
 from mixacm_plugin.distributed import init_process_group
-from recipes import CPU, differing, mixacm, recipe, run, state, two_stages, write
+from recipes import (
+    CPU,
+    Few,
+    differing,
+    loader_accuracy,
+    mixacm,
+    recipe,
+    run,
+    state,
+    two_stages,
+    write,
+)
 
-AFFINE, STAGES = mixacm(2, 1, "affine"), two_stages(mixacm())
+AFFINE, STAGES = mixacm(2, 1, "affine").replace("n: 40", "n: 39"), two_stages(mixacm())
 
 
 def join(folder, name):
@@ -22,17 +35,31 @@ def join(folder, name):
     mine = Path(folder, name, os.environ["RANK"])
     mine.mkdir(parents=True)
     os.chdir(mine)
-    init_process_group(CPU, 1, f"file://{folder}/{name}.group")
+    init_process_group(CPU, f"file://{folder}/{name}.group")
 
 
 def train(folder, name, text, **arguments):
     join(folder, name)
     job = Training(recipe(text.replace("batch_size: 16", "batch_size: 8")), CPU, **arguments)
     before = state(job.models["student"])
+    losses, order, forward = [], list(job.box.train_data_loader.batch_sampler.sampler), None
+    if not hasattr(job.box, "stage_number"):
+        forward = job.box.forward_process
+        job.box.forward_process = lambda *batch: losses.append(forward(*batch)) or losses[-1]
     job.run()
     parameters = {n: p.detach() for n, p in job.models["student"].named_parameters()}
-    transforms = {} if job.transforms is None else state(job.transforms)
-    torch.save({"before": before, "student": parameters, "transforms": transforms}, "end.pt")
+    transforms = learnable_transforms(job.box)
+    torch.save(
+        {
+            "before": before,
+            "student": parameters,
+            "transforms": {} if transforms is None else state(transforms),
+            "losses": torch.stack(losses).detach() if losses else None,
+            "order": order,
+            "accuracy": loader_accuracy(job.models["student"], DataLoader(Few("val", 39), 13)),
+        },
+        "end.pt",
+    )
     dist.destroy_process_group()
 
 
@@ -64,6 +91,7 @@ def train_by_command(folder):
 def process(rank, folder):
     train(folder, "affine", AFFINE)  # not seeded: each process starts from other weights
     train(folder, "stages", STAGES, seed=0, adjust_lr=True)
+    train(folder, "other seed", AFFINE, seed=1)
     train_by_command(folder)
 
 
@@ -97,6 +125,32 @@ def test_only_the_first_process_writes(name, folder):
     checkpoint = torch.load(folder / name / "0" / "out" / "student.pt", weights_only=False)
     end = torch.load(folder / name / "0" / "end.pt")
     assert all(torch.equal(checkpoint["model"][n], p) for n, p in end["student"].items())
+
+
+def ends(folder, name):
+    return [torch.load(folder / name / str(rank) / "end.pt") for rank in range(PROCESSES)]
+
+
+def last_metrics(folder, name):
+    lines = (folder / name / "0" / "out" / "metrics.jsonl").read_text().splitlines()
+    return json.loads(lines[-1])
+
+
+def test_each_validation_image_counts_once_where_processes_have_unequal_shares(folder):
+    accuracy = ends(folder, "affine")[0]["accuracy"]
+    assert last_metrics(folder, "affine")["val_accuracy"] == pytest.approx(accuracy)
+
+
+def test_metrics_are_means_over_all_processes(folder):
+    losses = torch.cat([end["losses"].reshape(2, -1)[1] for end in ends(folder, "affine")])
+    assert last_metrics(folder, "affine")["loss"] == pytest.approx(losses.mean().item())
+
+
+def test_the_seed_decides_on_the_order_of_images(folder):
+    orders = [[end["order"] for end in ends(folder, name)] for name in ("stages", "other seed")]
+    assert orders[0] != orders[1]
+    for order in orders:
+        assert sorted(order[0] + order[1]) == list(range(32))
 
 
 def test_the_learning_rate_is_adjusted_once_in_every_stage(folder):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 from torchdistill.common.main_util import import_dependencies, load_ckpt, save_ckpt
 from torchdistill.common.yaml_util import load_yaml_file
 from torchdistill.core.distillation import get_distillation_box
@@ -12,7 +13,16 @@ from torchdistill.core.training import get_training_box
 from torchdistill.models.official import get_image_classification_model
 from torchdistill.models.registry import get_model
 
-from mixacm_plugin import FrozenTeacher, Training, dm_wide_resnet, normalized, read_recipe
+from mixacm_plugin import (
+    FrozenTeacher,
+    Training,
+    affine,
+    dm_wide_resnet,
+    keep_teacher_in_eval,
+    normalized,
+    read_recipe,
+)
+from mixacm_plugin.box_state import learnable_transforms
 from recipes import CPU, KINDS, differing, mixacm, scratch, state, write
 
 WIDTHS = [(1, 2), (2, 1)]
@@ -118,7 +128,7 @@ def test_every_transform_trains_on_either_side_under_the_host(kind, side, widths
 def test_every_transform_trains_on_either_side_under_our_command(kind, side, widths, tmp_path):
     path = write(mixacm(*widths, kind, side))
     training = Training(read_recipe(path), CPU)
-    before = state(training.transforms) if kind == "affine" else {}
+    before = state(learnable_transforms(training.box)) if kind == "affine" else {}
     teacher_before = state(training.models["teacher"])
     training.run()
     checkpoint = torch.load("out/student.pt", weights_only=False)
@@ -129,6 +139,19 @@ def test_every_transform_trains_on_either_side_under_our_command(kind, side, wid
     assert not (tmp_path / "out" / "transforms.pt").exists()
     if kind == "affine":
         assert set(differing(before, checkpoint["transforms"])) == set(before)
+
+
+def test_only_the_plain_teacher_is_kept_in_eval_mode_and_not_what_is_trained_beside_it():
+    teacher, student = dm_wide_resnet(10, 1, 10), dm_wide_resnet(10, 1, 10)
+    wrapper = nn.ModuleDict({"teacher": teacher, "paraphraser": nn.BatchNorm1d(2)})
+    no_hooks = {"teacher_io_dict": {}, "student_io_dict": {}, "distributed": False}
+    box = SimpleNamespace(
+        org_teacher_model=teacher, teacher_model=wrapper, student_model=student, **no_hooks
+    )
+    keep_teacher_in_eval(box)
+    assert not any(module.training for module in teacher.modules())
+    assert wrapper["paraphraser"].training
+    assert student.training
 
 
 def test_frozen_teacher_has_the_plain_teachers_hook_paths():
@@ -145,6 +168,12 @@ def test_frozen_teacher_stays_in_eval_mode():
     wrapper.train()
     assert not any(module.training for module in wrapper.teacher_model.modules())
     assert wrapper.learnable_transforms[0].training
+
+
+def test_frozen_teachers_transforms_are_on_the_device_that_the_host_names():
+    # Before they are shared with other processes, which NCCL can't do on a CPU.
+    wrapper = FrozenTeacher(dm_wide_resnet(10, 1, 10), [affine(2, 1)], device=torch.device("meta"))
+    assert wrapper.learnable_transforms[0].weight.device.type == "meta"
 
 
 def test_frozen_teacher_refuses_to_train_with_frozen_transforms():

@@ -143,10 +143,11 @@ def test_metrics_have_one_line_an_epoch_also_after_resuming_from_an_earlier_chec
     assert [line["epoch"] for line in metrics()] == [0, 1]
 
 
-def test_resuming_from_a_finished_run_trains_nothing():
-    trained()
+@pytest.mark.parametrize("text", [mixacm(), two_stages(mixacm())], ids=["one stage", "two"])
+def test_resuming_from_a_finished_run_trains_nothing(text):
+    trained(text)
     before = Path("out/student.pt").read_bytes()
-    training = Training(recipe(), CPU)
+    training = Training(recipe(text), CPU)
     training.resume("out/student.pt")
     training.run()
     assert Path("out/student.pt").read_bytes() == before

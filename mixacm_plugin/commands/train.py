@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train, then test."""
-    device = init_process_group(choose_device(args.device), args.world_size, args.dist_url)
+    device = init_process_group(choose_device(args.device), args.dist_url)
     set_up_log(args.run_log)
     cudnn.benchmark = not args.disable_cudnn_benchmark
     recipe = read_recipe(args.config, args.overrides)

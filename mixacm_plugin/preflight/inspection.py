@@ -11,7 +11,8 @@ from torch import nn
 
 from .. import checks
 from ..batches import check_images, unpack
-from ..building import check_stage, models_of, skip_stage, student_of
+from ..boxes import models_of, skip_stage, student_of
+from ..building import check_stage
 from ..hook_points import hook_lines
 from ..metrics import record_terms
 from ..recipe import Recipe

@@ -13,7 +13,7 @@ from torchdistill.common.module_util import get_module
 
 from .. import checks
 from ..batches import unpack
-from ..building import Box
+from ..boxes import Box
 from ..channel_maps import channel_map
 from ..losses import IO, SIDES, ACMLoss
 

@@ -11,7 +11,7 @@ import torch
 
 from .. import checks
 from ..batches import unpack
-from ..building import skip_stage
+from ..boxes import skip_stage
 from ..training import Training
 from .execute import write_json
 from .runs import Run
