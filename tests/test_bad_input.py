@@ -223,6 +223,7 @@ CHECKPOINTS = {
     "missing": (None, "checkpoint not found: teacher.pt"),
     "empty": (b"", UNREADABLE),
     "text": (b"version https://git-lfs.github.com/spec/v1\n", UNREADABLE),
+    "a word": (b"text", UNREADABLE),
     "garbage": (bytes(range(256)), UNREADABLE),
     "list": ([1, 2], "expected a state dict"),
     "deeper": (DEEPER.state_dict(), "the file has 'layer.0.block.1.batchnorm_0.weight'"),
