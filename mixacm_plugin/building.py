@@ -8,22 +8,22 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from torchdistill.common.constant import SELF_MODULE_PATH
 from torchdistill.core.distillation import get_distillation_box
 from torchdistill.core.training import get_training_box
 from torchdistill.models.official import get_image_classification_model
 from torchdistill.models.registry import get_model
 
-from . import checks
+from . import checks, sections
 from .adversarial.pgd import eval_mode
-from .batches import check_images, unpack
+from .batches import check_images, first_batch, test_loader, unpack
 from .boxes import Box, distribute, skip_stage, student_of
 from .checkpoints import CheckpointError, load_weights
 from .losses import ACMLoss, PairError
 from .module_paths import check_module_paths
 from .recipe import Recipe
 from .rng import preserved_rng
+from .value_kinds import FILE, expect
 
 NO_BATCH = "not a single batch: fewer images than batch_size, and drop_last"
 # Recipes that name one of these work on images in [0, 1]; others are the host's business.
@@ -37,7 +37,7 @@ def build_model(recipe: Recipe, config: Mapping[str, Any], path: str) -> nn.Modu
         RecipeError: if its key or its arguments are wrong.
     """
     checks.check_model_key(recipe, config, path)
-    section = checks.get(config, path)
+    section = sections.get(config, path)
     try:
         model = get_image_classification_model(
             section, dist.is_available() and dist.is_initialized()
@@ -57,8 +57,7 @@ def load_into(recipe: Recipe, model: nn.Module, where: str, checkpoint: str | No
     """
     if checkpoint is None:
         return
-    if not isinstance(checkpoint, str):
-        raise recipe.error(where, f"expected a path or URL; found {checkpoint!r}")
+    expect(recipe, where, checkpoint, FILE)
     try:
         load_weights(model, checkpoint)
     except CheckpointError as error:
@@ -68,9 +67,9 @@ def load_into(recipe: Recipe, model: nn.Module, where: str, checkpoint: str | No
 def build_models(recipe: Recipe, config: Mapping[str, Any]) -> dict[str, nn.Module]:
     """Build the plain models by role (``teacher``, ``student``), with their source checkpoints."""
     built = {}
-    for role, path in reversed(checks.model_sections(config).items()):  # the host's order
+    for role, path in reversed(sections.model_sections(config).items()):  # the host's order
         built[role] = build_model(recipe, config, path)
-        source = checks.get(config, f"{path}.src_ckpt")
+        source = sections.get(config, f"{path}.src_ckpt")
         load_into(recipe, built[role], f"{path}.src_ckpt", source)
     return built
 
@@ -85,10 +84,10 @@ def check_stage_checkpoints(
     Raises:
         RecipeError: if one is missing, unreadable or of another architecture.
     """
-    for path, stage in checks.stages(config):
-        for role, section in checks.stage_sections(config).items():
-            source = checks.get(stage, f"{section}.src_ckpt")
-            written = checks.get(config, f"train.{section}.dst_ckpt")  # by the stage before
+    for path, stage in sections.stages(config):
+        for role, section in sections.stage_sections(config).items():
+            source = sections.get(stage, f"{section}.src_ckpt")
+            written = sections.get(config, f"train.{section}.dst_ckpt")  # by the stage before
             if source != written:
                 load_into(recipe, copy.deepcopy(models[role]), f"{path}.{section}.src_ckpt", source)
 
@@ -109,6 +108,8 @@ def build_box(
         RecipeError: on anything that would stop the first training step.
     """
     check_module_paths(recipe, config, models)
+    with preserved_rng():  # what is tested after training is tried before it
+        test_loader(recipe, config)
     # Without ids a single process's model would be spread over all GPUs.
     device_ids = [device] if device.type == "cuda" else None
     for model in models.values():
@@ -122,7 +123,7 @@ def build_box(
     except Exception as error:
         raise recipe.error("train", f"{type(error).__name__}: {error}") from error
     if distributed:
-        distribute(box, checks.current_stage(config, box)[1], seed)
+        distribute(box, sections.current_stage(config, box)[1], seed)
     check_stage(recipe, config, box, models)
     return box
 
@@ -135,7 +136,7 @@ def check_later_stages(
     Raises:
         RecipeError: on anything that would stop a stage's first step.
     """
-    later = len(list(checks.stages(config))) - 1
+    later = len(list(sections.stages(config))) - 1
     if later == 0:
         return
     config = {**config, "train": recipe.build("train")}  # the host changes it
@@ -160,7 +161,7 @@ def check_stage(
         RecipeError: if the teacher would be trained, a learnable transform wouldn't, or the step
             fails.
     """
-    path, _ = checks.current_stage(config, box)
+    path, _ = sections.current_stage(config, box)
     optimised = {id(p) for group in box.optimizer.param_groups for p in group["params"]}
     if "teacher" in models:
         teacher = models["teacher"].named_parameters()
@@ -189,16 +190,6 @@ def _acm_terms(box: Box, path: str) -> Iterator[tuple[str, str, ACMLoss]]:
             yield f"{path}.criterion.kwargs.sub_terms.{name}.criterion", name, term
 
 
-def _first(loader: DataLoader) -> Any:
-    """Collate the first images of a loader and, where the dataset tells, one of its last class."""
-    dataset = loader.dataset
-    indices = list(range(min(4, len(dataset))))
-    targets = getattr(getattr(dataset, "org_dataset", dataset), "targets", None)
-    if targets is not None:
-        indices.append(max(range(len(targets)), key=lambda i: int(targets[i])))
-    return loader.collate_fn([dataset[i] for i in indices])
-
-
 def _dry_run(recipe: Recipe, config: Mapping[str, Any], box: Box, path: str) -> None:
     loader, where = box.train_data_loader, f"{path}.train_data_loader"
     student, teacher = student_of(box), getattr(box, "teacher_model", nn.Identity())
@@ -209,15 +200,16 @@ def _dry_run(recipe: Recipe, config: Mapping[str, Any], box: Box, path: str) -> 
         with preserved_rng(), eval_mode(student), eval_mode(teacher), torch.no_grad():
             if len(loader) == 0:
                 raise ValueError(NO_BATCH)
-            images, targets, extra = unpack(_first(loader), box.device)
+            images, targets, extra = unpack(first_batch(loader), box.device)
             ours = any(part in recipe.text() for part in OUR_PARTS)
             if ours:
                 check_images(images)
             where = f"{path}.val_data_loader"
             if len(box.val_data_loader) == 0:
                 raise ValueError(NO_BATCH)
+            validation = first_batch(box.val_data_loader)
             if ours:
-                check_images(_first(box.val_data_loader)[0])
+                check_images(validation[0])
             where = f"{path}.criterion"
             box.criterion = copy.deepcopy(criterion)
             for name, (term, _) in getattr(box.criterion, "term_dict", {}).items():

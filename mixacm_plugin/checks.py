@@ -1,6 +1,6 @@
 """Checks of a recipe before a model is built: its parts, keys, arguments and teacher."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -15,8 +15,21 @@ from torchdistill.optim import registry as optim
 
 from .losses import SIDES, PairError
 from .recipe import Recipe, nearest
-
-Config = Mapping[str, Any]
+from .sections import Config, get, model_sections, stage_sections, stages, terms
+from .value_kinds import (
+    COUNT,
+    LOADER_KINDS,
+    MAPPING,
+    MODEL_KINDS,
+    NAME,
+    NATURAL,
+    NUMBER,
+    RECIPE_KINDS,
+    ROLE_KINDS,
+    STAGE_KINDS,
+    check_kinds,
+    expect,
+)
 
 # key path below a stage -> what is looked up there, and where
 STAGE_KEYS: dict[str, tuple[str, Collection[str]]] = {
@@ -43,55 +56,6 @@ MODEL_KEYS: dict[str, tuple[str, Collection[str]]] = {
 }
 
 
-def get(config: Any, path: str) -> Any:
-    """Value at a dotted path of nested mappings, or ``None``."""
-    for name in path.split("."):
-        if not isinstance(config, Mapping) or name not in config:
-            return None
-        config = config[name]
-    return config
-
-
-def stages(config: Config) -> Iterator[tuple[str, Config]]:
-    """Yield the key path and the part of each training stage."""
-    train = config["train"]
-    names = [name for name in train if str(name).startswith("stage")]
-    if not names:
-        yield "train", train
-    for name in names:
-        yield f"train.{name}", train[name]
-
-
-def current_stage(config: Config, box: Any) -> tuple[str, Config]:
-    """Key path and part of the stage that the host's box is in."""
-    return list(stages(config))[getattr(box, "stage_number", 1) - 1]
-
-
-def model_sections(config: Config) -> dict[str, str]:
-    """Key path of each model by role: ``student`` and, where there is one, ``teacher``."""
-    student = "student_model" if "student_model" in config["models"] else "model"
-    roles = {"student": f"models.{student}"}
-    if config["models"].get("teacher_model") is not None:
-        roles["teacher"] = "models.teacher_model"
-    return roles
-
-
-def brings_weights(config: Config, path: str) -> bool:
-    """Whether the model at ``path`` has trained weights without a ``src_ckpt``."""
-    section = get(config, path)
-    kwargs = section.get("kwargs") or {}
-    loaded = (kwargs.get("pretrained"), kwargs.get("weights"), section.get("repo_or_dir"))
-    return any(loaded) or section["key"] == "robust_teacher"
-
-
-def stage_sections(config: Config) -> dict[str, str]:
-    """Name of each role's part of a stage: the host calls a lone student ``model``."""
-    roles = model_sections(config)
-    return (
-        {"teacher": "teacher", "student": "student"} if "teacher" in roles else {"student": "model"}
-    )
-
-
 def check_config(recipe: Recipe, config: Config) -> None:
     """Check what can be seen without building a model.
 
@@ -99,18 +63,9 @@ def check_config(recipe: Recipe, config: Config) -> None:
         RecipeError: on a missing part, an unknown registry key, arguments that a loss, optimiser
             or scheduler refuses, or a teacher that would be trained.
     """
-    require(
-        recipe,
-        config,
-        "datasets",
-        "models",
-        "train",
-        "train.num_epochs" if "stage1" not in (config.get("train") or {}) else "train.stage1",
-    )
-    require(recipe, config, "test", "test.test_data_loader")
-    for name in ("datasets", "models", "train", "test"):
-        if not isinstance(config[name], Mapping):
-            raise recipe.error(name, f"expected a mapping; found {config[name]!r}")
+    check_kinds(recipe, config, "", RECIPE_KINDS)
+    require(recipe, config, *RECIPE_KINDS, "test.test_data_loader")
+    require(recipe, config, "train.stage1" if "stage1" in config["train"] else "train.num_epochs")
     check_loader(recipe, config, "test.test_data_loader")
     if get(config, "models.student_model") is None and get(config, "models.model") is None:
         raise recipe.error("models", "expected student_model (or model, without a teacher)")
@@ -118,13 +73,12 @@ def check_config(recipe: Recipe, config: Config) -> None:
         check_model_key(recipe, config, path)
     student = model_sections(config)["student"]
     require(recipe, config, f"{student}.dst_ckpt")
+    # In several stages the host looks at these too, when the next one begins.
+    _check_roles(recipe, config, config["train"], "train")
     for path, stage in stages(config):
+        expect(recipe, path, stage, MAPPING)
+        check_kinds(recipe, stage, path, STAGE_KINDS)
         require(recipe, config, f"{path}.num_epochs", f"{path}.criterion.key")
-        epochs = stage["num_epochs"]
-        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-            raise recipe.error(
-                f"{path}.num_epochs", f"expected a whole number of at least 1; found {epochs!r}"
-            )
         if path in ("train", "train.stage1"):
             require(recipe, config, f"{path}.optimizer.key", f"{path}.train_data_loader")
             require(recipe, config, f"{path}.val_data_loader")
@@ -132,14 +86,21 @@ def check_config(recipe: Recipe, config: Config) -> None:
         for loader in ("train_data_loader", "val_data_loader"):
             if stage.get(loader) is not None:
                 check_loader(recipe, config, f"{path}.{loader}")
+        _check_roles(recipe, config, stage, path)
         for role, section in stage_sections(config).items():
-            if stage.get(section) or path in ("train", "train.stage1"):
-                require(recipe, config, f"{path}.{section}.forward_proc")
-            _check_keys(recipe, stage.get(section) or {}, f"{path}.{section}", MODEL_KEYS)
+            part, where = stage.get(section, {}), f"{path}.{section}"
+            require(recipe, config, f"{where}.forward_proc")  # the host has no default
+            _check_keys(recipe, part, where, MODEL_KEYS)
             if role == "teacher":
-                _check_teacher_frozen(recipe, stage.get(section) or {}, f"{path}.{section}")
+                _check_teacher_frozen(recipe, part, where)
         _check_terms(recipe, config, stage, path)
         _check_optimizer(recipe, config, stage, path)
+
+
+def _check_roles(recipe: Recipe, config: Config, part: Config, path: str) -> None:
+    for section in stage_sections(config).values():
+        expect(recipe, f"{path}.{section}", part.get(section, {}), MAPPING)
+        check_kinds(recipe, part.get(section, {}), f"{path}.{section}", ROLE_KINDS)
 
 
 def require(recipe: Recipe, config: Config, *paths: str) -> None:
@@ -154,8 +115,11 @@ def require(recipe: Recipe, config: Config, *paths: str) -> None:
 
 def check_model_key(recipe: Recipe, config: Config, path: str) -> None:
     """Raise ``RecipeError`` unless the model at ``path`` names one that can be built."""
-    require(recipe, config, path, f"{path}.key", f"{path}.kwargs")
+    require(recipe, config, path)
     section = get(config, path)
+    expect(recipe, path, section, MAPPING)
+    check_kinds(recipe, section, path, MODEL_KINDS)
+    require(recipe, config, f"{path}.key", f"{path}.kwargs")
     if section.get("repo_or_dir") is None:
         # torchvision's models, and what else its namespace holds: only the callables in lower case
         official = {n for n, m in OFFICIAL_MODEL_DICT.items() if n.islower() and callable(m)}
@@ -164,15 +128,18 @@ def check_model_key(recipe: Recipe, config: Config, path: str) -> None:
 
 def check_loader(recipe: Recipe, config: Config, path: str) -> None:
     """Raise ``RecipeError`` unless the data loader at ``path`` can be built."""
+    loader = get(config, path)
+    expect(recipe, path, loader, MAPPING)
+    check_kinds(recipe, loader, path, LOADER_KINDS)
     require(recipe, config, f"{path}.dataset_id", f"{path}.sampler", f"{path}.kwargs")
-    dataset_id, known = get(config, f"{path}.dataset_id"), config["datasets"]
-    if dataset_id not in known:
+    dataset_id, known = loader["dataset_id"], config["datasets"]
+    if dataset_id not in list(known):  # a list, since what isn't hashable may stand here
         has = ", ".join(map(str, known))
         raise recipe.error(
             f"{path}.dataset_id",
             f"no dataset {dataset_id!r} under datasets; it has {has}.{nearest(dataset_id, known)}",
         )
-    _check_keys(recipe, get(config, path), path, LOADER_KEYS)
+    _check_keys(recipe, loader, path, LOADER_KEYS)
 
 
 def _check_keys(
@@ -185,6 +152,7 @@ def _check_keys(
 
 
 def _lookup(recipe: Recipe, path: str, key: Any, kind: str, known: Collection[str]) -> None:
+    expect(recipe, path, key, NAME)
     if key not in known:
         hint = nearest(key, known) or " Does 'dependencies' name the package that registers it?"
         raise recipe.error(path, f"no {kind} {key!r} is registered.{hint}")
@@ -207,26 +175,19 @@ def _check_teacher_frozen(recipe: Recipe, teacher: Config, path: str) -> None:
         )
 
 
-def terms(stage: Config, path: str) -> Iterator[tuple[str, Config]]:
-    """Yield the key path and the part of each term of a stage's loss."""
-    for name, term in (get(stage, "criterion.kwargs.sub_terms") or {}).items():
-        yield f"{path}.criterion.kwargs.sub_terms.{name}", term
-
-
 def _check_terms(recipe: Recipe, config: Config, stage: Config, path: str) -> None:
     kwargs = get(stage, "criterion.kwargs") or {}
     if not kwargs.get("sub_terms") and not kwargs.get("model_term"):
         raise recipe.error(f"{path}.criterion.kwargs.sub_terms", "expected at least one term")
     known = {**losses.LOSS_DICT, **losses.LOW_LEVEL_LOSS_DICT, **losses.MIDDLE_LEVEL_LOSS_DICT}
     for where, term in terms(stage, path):
+        expect(recipe, where, term, MAPPING)
         criterion = term.get("criterion")
         if isinstance(criterion, nn.Module):
             continue
         if get(term, "criterion.key") is None or term.get("weight") is None:
             raise recipe.error(where, "expected criterion: {key, kwargs} and weight")
-        weight = term["weight"]
-        if isinstance(weight, bool) or not isinstance(weight, int | float):
-            raise recipe.error(f"{where}.weight", f"expected a number; found {weight!r}")
+        expect(recipe, f"{where}.weight", term["weight"], NUMBER)
         _lookup(recipe, f"{where}.criterion.key", criterion["key"], "loss", known)
         wrapper = get(term, "criterion_wrapper.key")
         if wrapper is not None:
@@ -267,12 +228,10 @@ def _check_optimizer(recipe: Recipe, config: Config, stage: Config, path: str) -
     require(recipe, config, f"{path}.optimizer.kwargs")
     if stage.get("scheduler"):
         require(recipe, config, f"{path}.scheduler.key", f"{path}.scheduler.kwargs")
+        every = stage["scheduler"].get("scheduling_step", 0)
+        expect(recipe, f"{path}.scheduler.scheduling_step", every, NATURAL)
     batches = stage["optimizer"].get("grad_accum_step", 1)
-    if isinstance(batches, bool) or not isinstance(batches, int) or batches < 1:
-        raise recipe.error(
-            f"{path}.optimizer.grad_accum_step",
-            f"expected a whole number of at least 1; found {batches!r}",
-        )
+    expect(recipe, f"{path}.optimizer.grad_accum_step", batches, COUNT)
     where = f"{path}.optimizer.kwargs"
     try:
         weight = nn.Parameter(torch.zeros(1))

@@ -15,13 +15,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
-from . import checks
+from . import checks, sections
 from .adversarial.pgd import pgd
 from .adversarial.threat_model import check_norm, parse_number, perturbation_size
 from .batches import check_images, unpack
 from .building import build_model, load_into
 from .recipe import Recipe, read_recipe
 from .rng import preserved_rng
+from .value_kinds import NAME, RECIPE_KINDS, check_kinds, expect
+from .weights import checkpoint_of
 
 ATTACKS = ("clean", "pgd", "autoattack")
 logging.getLogger("auto-attack").setLevel(logging.WARNING)
@@ -221,24 +223,23 @@ def load_model(recipe: Recipe, role: str = "student", checkpoint: str | None = N
     """Build a recipe's plain student or teacher and load its checkpoint; in eval mode.
 
     Args:
-        recipe: only its ``models`` are built.
+        recipe: only its ``models`` are built, and ``train`` for a teacher without a checkpoint.
         role: ``student`` or ``teacher``.
-        checkpoint: file; by default the student's ``dst_ckpt`` or the teacher's ``src_ckpt``.
+        checkpoint: file; by default the student's ``dst_ckpt`` or the teacher's ``src_ckpt``,
+            which may also be that of a training stage.
 
     Raises:
         RecipeError: if there is no such model, or its checkpoint can't be loaded.
     """
     config = {"models": recipe.build("models")}
-    sections = checks.model_sections(config)
-    if role not in sections:
+    check_kinds(recipe, config, "", RECIPE_KINDS)
+    roles = sections.model_sections(config)
+    if role not in roles:
         raise recipe.error("models", f"no {role} in this recipe")
-    path = sections[role]
+    path = roles[role]
     model = build_model(recipe, config, path)
-    key = f"{path}.{'dst_ckpt' if role == 'student' else 'src_ckpt'}"
-    source = checkpoint or checks.get(config, key)
-    if source is None and not (role == "teacher" and checks.brings_weights(config, path)):
-        raise recipe.error(key, f"no checkpoint for the {role}, whose weights would be random")
-    load_into(recipe, model, "--ckpt" if checkpoint else key, source)
+    key, source = ("--ckpt", checkpoint) if checkpoint else checkpoint_of(recipe, config, role)
+    load_into(recipe, model, key, source)
     return model.eval()
 
 
@@ -249,8 +250,11 @@ def evaluation_dataset(recipe: Recipe) -> Dataset:
         RecipeError: if there is none.
     """
     config = {"test": recipe.build("test"), "datasets": {}}
-    checks.require(recipe, config, "test.test_data_loader.dataset_id")
-    return recipe.build("datasets", config["test"]["test_data_loader"]["dataset_id"])
+    where = "test.test_data_loader.dataset_id"
+    checks.require(recipe, config, where)
+    dataset_id = sections.get(config, where)
+    expect(recipe, where, dataset_id, NAME)
+    return recipe.build("datasets", dataset_id)
 
 
 def markdown_table(rows: Sequence[tuple[str, Accuracy]]) -> str:

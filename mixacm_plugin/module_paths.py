@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from . import checks
+from . import sections
 from .losses import IO, SIDES
 from .recipe import Recipe, nearest
 
@@ -23,17 +23,17 @@ def check_module_paths(
     Raises:
         RecipeError: on a path that a model lacks.
     """
-    for path, stage in checks.stages(config):
-        for where, term in checks.terms(stage, path):
-            if checks.get(term, "criterion.key") == "ACMLoss":
+    for path, stage in sections.stages(config):
+        for where, term in sections.terms(stage, path):
+            if sections.get(term, "criterion.key") == "ACMLoss":
                 for name, pair in term["criterion"]["kwargs"]["pairs"].items():
                     for side in SIDES:
                         key = f"{where}.criterion.kwargs.pairs.{name}"
                         _check_path(recipe, f"{key}", side, built[side], pair[side]["path"])
-        for role, section in checks.stage_sections(config).items():
+        for role, section in sections.stage_sections(config).items():
             part = stage.get(section) or {}
             _check_not_cut(recipe, part, f"{path}.{section}", built[role])
-            wrapper = checks.get(part, "auxiliary_model_wrapper.key")
+            wrapper = sections.get(part, "auxiliary_model_wrapper.key")
             if part.get("sequential") or wrapper not in (None, "FrozenTeacher"):
                 continue  # the host redesigns this model; it resolves the paths in its own one
             hooks = part.get("forward_hook") or {}
@@ -49,7 +49,7 @@ def check_module_paths(
 def _check_not_cut(recipe: Recipe, part: Mapping[str, Any], where: str, model: nn.Module) -> None:
     wrapper = "auxiliary_model_wrapper"
     for key in ("sequential", f"{wrapper}.sequential", f"{wrapper}.kwargs.minimal.sequential"):
-        if checks.get(part, key) and hasattr(model, "normalization_mean"):
+        if sections.get(part, key) and hasattr(model, "normalization_mean"):
             raise recipe.error(
                 f"{where}.{key}",
                 f"{type(model).__name__} normalises its input itself, and its modules in a row "

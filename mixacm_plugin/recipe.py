@@ -65,7 +65,12 @@ class Recipe:
                 )
             node = children[key]
             here.append(key)
-        return _Loader(self).construct_document(node)
+        try:
+            return _Loader(self).construct_document(node)
+        except yaml.MarkedYAMLError as error:  # what is merged by << is looked at last
+            mark = error.problem_mark
+            where = next((path for path, n in walk(self.root) if n.start_mark is mark), "")
+            raise self.error(where, str(error.problem)) from error
 
     def text(self) -> str:
         """Return the recipe, with its overrides, as YAML that the host reads too."""

@@ -21,7 +21,7 @@ from torchdistill.common.main_util import get_rank, is_main_process, set_seed
 from torchdistill.core.distillation import DistillationBox
 from tqdm import tqdm
 
-from . import checks
+from . import checks, sections
 from .batches import unpack
 from .box_state import box_state, load_box_state
 from .boxes import Box, distribute, skip_stage
@@ -103,7 +103,7 @@ class Training:
                 "--start_epoch only sets the first epoch's number; the optimiser and its schedule "
                 "start anew (to go on from a checkpoint: --resume)"
             )
-        section = checks.get(self.config, checks.model_sections(self.config)["student"])
+        section = sections.get(self.config, sections.model_sections(self.config)["student"])
         self.last_ckpt = Path(section["dst_ckpt"]).expanduser()
         self.best_ckpt = self.last_ckpt.with_name(f"best_{self.last_ckpt.name}")
         self.metrics_file = self.last_ckpt.with_name("metrics.jsonl")
@@ -146,7 +146,7 @@ class Training:
 
     def _distribute(self) -> None:
         if self.distributed:
-            _, stage = checks.current_stage(self.config, self.box)
+            _, stage = sections.current_stage(self.config, self.box)
             distribute(self.box, stage, self.seed)
 
     def run(self) -> None:
@@ -179,7 +179,7 @@ class Training:
                 logger.warning("overwriting %s (to go on: --resume)", " and ".join(there))
             cut_lines(self.metrics_file, self.start_epoch)
         except (OSError, ValueError, LookupError, TypeError) as error:
-            where = f"{checks.model_sections(self.config)['student']}.dst_ckpt"
+            where = f"{sections.model_sections(self.config)['student']}.dst_ckpt"
             raise self.recipe.error(where, f"can't write {self.metrics_file}: {error}") from error
 
     def _train_epoch(self, epoch: int) -> EpochMetrics:
@@ -187,8 +187,8 @@ class Training:
         if isinstance(box.teacher_model if self.distilled else None, FrozenTeacher):
             box.teacher_model.transforms_ckpt = None  # they go into the student's checkpoint
         box.pre_epoch_process(epoch=epoch)
-        stage, _ = checks.current_stage(self.config, box)
-        if self.distilled and not checks.get(self.config, f"{stage}.teacher.keep_train_mode"):
+        stage, _ = sections.current_stage(self.config, box)
+        if self.distilled and not sections.get(self.config, f"{stage}.teacher.keep_train_mode"):
             self.models["teacher"].eval()  # the host's default leaves it as it is
         lr = box.optimizer.param_groups[0]["lr"]
         total, sums, count = 0.0, defaultdict(float), 0
@@ -241,7 +241,7 @@ class Training:
         self, epoch: int, step: int, value: float, terms: Mapping[str, Tensor]
     ) -> Exception:
         bad = [name for name, term in terms.items() if not math.isfinite(term.detach())]
-        stage, _ = checks.current_stage(self.config, self.box)
+        stage, _ = sections.current_stage(self.config, self.box)
         path = f"{stage}.criterion" + (f".kwargs.sub_terms.{bad[0]}" if bad else "")
         return self.recipe.error(
             path,

@@ -19,6 +19,7 @@ HOOKED = "layer.1.block.0.relu_0"
 HOOKS = "forward_hook.output"
 AFFINE = mixacm(2, 1, "affine")
 STAGES = two_stages(mixacm())
+ALONE_IN_STAGES = two_stages(scratch())
 FOREIGN_AFFINE = "!import_call {key: mixacm_plugin.affine, init: {args: [128, 64]}}"
 LINE = "  log_freq: 100"
 LINE_NUMBER = mixacm().splitlines().index(LINE) + 1
@@ -43,6 +44,10 @@ def digits(transform=None):
     return f"!import_call {{key: mixacm_plugin.Digits, init: {{kwargs: {kwargs}}}}}"
 
 
+MERGED = edit("  val_data_loader:", "  val_data_loader: &validation")
+MERGED = edit(
+    "    dataset_id: few/test\n", "    <<: *validation\n    dataset_id: few/test\n", MERGED
+)
 TWO_OUTPUTS = (
     "!import_call {key: mixacm_plugin.clean_and_adversarial_forward, "
     "init: {kwargs: {away_from: labels, eps: 8/255, step_size: 2/255, steps: 1}}}"
@@ -181,6 +186,34 @@ TABLE = [
     (f"{LOADER}.kwargs={{batch_size: 64, drop_last: True}}", LOADER, "batch"),
     ("train.val_data_loader.kwargs={batch_size: 64, drop_last: True}", "train.val_data", "batch"),
     (f"{STUDENT}.dst_ckpt=recipe.yaml/x.pt", f"{STUDENT}.dst_ckpt", "recipe.yaml"),
+    # Of the wrong kind, or tried for the first time after training
+    ("models.teacher_model.key=[1]", "models.teacher_model.key", "expected a name; found [1]"),
+    ("train=7", "train", "expected a mapping; found 7"),
+    ("train.criterion.kwargs=x", "train.criterion.kwargs", "expected a mapping; found 'x'"),
+    (f"{TERMS}.kd=x", f"{TERMS}.kd", "expected a mapping; found 'x'"),
+    (f"{TEACHER}.{HOOKS}=7", f"{TEACHER}.{HOOKS}", "expected a list of module paths; found 7"),
+    (f"{TEACHER}.{HOOKS}=[1]", f"{TEACHER}.{HOOKS}", "found [1]"),
+    (f"{STUDENT}.dst_ckpt=7", f"{STUDENT}.dst_ckpt", "expected a path or URL; found 7"),
+    (f"{LOADER}.dataset_id=[1]", f"{LOADER}.dataset_id", "no dataset [1]"),
+    (
+        (MERGED, "train.val_data_loader=null"),
+        "train.val_data_loader",
+        "expected a mapping or list of mappings for merging",
+    ),
+    ((STAGES, "train.stage2=null"), "train.stage2", "expected a mapping; found None"),
+    (f"{LOADER}.kwargs.batch_size=null", LOADER, "expected a batch_size"),
+    ("test.test_data_loader.kwargs.batch_size=x", "test.test_data_loader", "batch_size"),
+    ("test.test_data_loader.kwargs.batch_size=null", "test.test_data_loader", "batch_size"),
+    ("datasets.few/test=7", "test.test_data_loader", "'int'"),
+    # Of a later stage
+    *(
+        (
+            (text, f"train.stage2.{section}={{}}"),
+            f"train.stage2.{section}.forward_proc",
+            f"missing from train.stage2.{section}",
+        )
+        for text, section in ((STAGES, "teacher"), (STAGES, "student"), (ALONE_IN_STAGES, "model"))
+    ),
     ("train.epochs=3", "--set train.epochs=3", "no 'epochs' in train; it has num_epochs"),
 ]
 

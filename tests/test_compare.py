@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.transforms.functional import to_pil_image, to_tensor
 
-from mixacm_plugin import Digits, RandomImages, Training, checks, dm_wide_resnet, read_recipe
+from mixacm_plugin import Digits, RandomImages, Training, dm_wide_resnet, read_recipe, sections
 from mixacm_plugin.data import FourRotations
 from mixacm_plugin.evaluation import load_model
 from mixacm_plugin.library import override_names, recipe_file
@@ -36,7 +36,7 @@ def few_digits(name):
     for split in ("train", "val"):
         call = f"!import_call {{key: test_compare.FewDigits, init: {{args: [{split}]}}}}"
         sets.append(f"datasets.digits/{split}={call}")
-    for path, stage in checks.stages({"train": read_recipe(base, sets).build("train")}):
+    for path, stage in sections.stages({"train": read_recipe(base, sets).build("train")}):
         sets.append(f"{path}.num_epochs={EPOCHS}")
         if stage["optimizer"]["key"] == "SGD":
             sets.append(f"{path}.optimizer.kwargs.lr=0.01")
@@ -52,7 +52,7 @@ def test_a_method_learns_leaves_the_teacher_alone_and_saves_the_plain_student(na
     before = {role: state(model) for role, model in training.models.items()}
     training.run()
     losses = [line["loss"] for line in read_lines(training.metrics_file)]
-    stages = len(list(checks.stages(training.config)))
+    stages = len(list(sections.stages(training.config)))
     assert len(losses) == stages * EPOCHS
     for stage in range(stages):
         first, *_, last = losses[stage * EPOCHS :][:EPOCHS]

@@ -7,8 +7,8 @@ import pytest
 from torchdistill.common.yaml_util import load_yaml_file
 
 from mixacm_plugin import RecipeError, Training, read_recipe
-from mixacm_plugin.checks import get
 from mixacm_plugin.losses import PairError
+from mixacm_plugin.sections import get
 from recipes import CPU, differing, mixacm, state, two_stages, write
 
 DOCUMENT = """\

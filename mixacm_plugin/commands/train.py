@@ -6,14 +6,15 @@ import logging
 import torch
 import torch.distributed as dist
 from torch.backends import cudnn
-from torchdistill.datasets.util import build_data_loader
 
-from .. import checks
+from .. import sections
+from ..batches import test_loader
 from ..distributed import choose_device, init_process_group
 from ..evaluation import evaluation_dataset, load_model
 from ..metrics import clean_accuracy
 from ..recipe import Recipe, read_recipe
 from ..training import Training
+from ..weights import checkpoint_of
 from .common import add_device, add_recipe, natural, set_up_log
 
 logger = logging.getLogger("mixacm")
@@ -78,6 +79,8 @@ def run(args: argparse.Namespace) -> None:
         training = Training(recipe, device, args.seed, args.start_epoch, args.adjust_lr)
         if args.resume:
             training.resume(args.resume)
+        if training.distilled and not args.student_only:
+            checkpoint_of(recipe, training.config, "teacher")  # or its test would fail at the end
         training.run()
         logger.info("last checkpoint: %s", training.last_ckpt)
     _test(recipe, device, student_only=args.student_only)
@@ -92,9 +95,8 @@ def _test(recipe: Recipe, device: torch.device, *, student_only: bool) -> None:
         "test": {"test_data_loader": loader_config},
         "datasets": {loader_config["dataset_id"]: dataset},
     }
-    checks.check_loader(recipe, config, "test.test_data_loader")
-    loader = build_data_loader(dataset, loader_config, distributed=False)
-    for role, path in checks.model_sections(config).items():
+    loader = test_loader(recipe, config)
+    for role, path in sections.model_sections(config).items():
         if role == "teacher" and student_only:
             continue
         model = load_model(recipe, role).to(device)

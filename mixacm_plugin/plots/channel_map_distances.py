@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from .. import checks
+from .. import sections
 from ..batches import check_images, unpack
 from ..channel_maps import channel_map, normalize_map
 from ..losses import IO, SIDES
@@ -73,9 +73,9 @@ def blocks_of(recipe: Recipe, given: Sequence[str] = ()) -> tuple[list[Block], s
             blocks.append(Block(path, dict.fromkeys(SIDES, path), dict.fromkeys(SIDES, io)))
         return blocks, "mean"
     config = {"train": recipe.build("train")}
-    for path, stage in checks.stages(config):
-        for _, term in checks.terms(stage, path):
-            if checks.get(term, "criterion.key") == "ACMLoss":
+    for path, stage in sections.stages(config):
+        for _, term in sections.terms(stage, path):
+            if sections.get(term, "criterion.key") == "ACMLoss":
                 kwargs = term["criterion"]["kwargs"]
                 blocks = [
                     Block(

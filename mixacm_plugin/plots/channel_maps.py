@@ -13,10 +13,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..checks import model_sections
 from ..evaluation import evaluation_dataset, load_model
 from ..library import recipe_names
 from ..recipe import Recipe, RecipeError, read_recipe
+from ..sections import model_sections
 from .channel_map_distances import Block, Distance, blocks_of, distances, mean_channel_maps
 from .style import COLOURS, LINES, WIDTH, NothingToShow, legend_below, new_figure
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import checks
+from .. import checks, sections
 from ..batches import check_images, unpack
 from ..boxes import models_of, skip_stage, student_of
 from ..building import check_stage
@@ -123,7 +123,7 @@ def inspect_recipe(
         training = Training(recipe, device, seed=0)
         checks.check_loader(recipe, training.config, "test.test_data_loader")
         found.models = {role: _describe(role, model) for role, model in training.models.items()}
-        stages = list(checks.stages(training.config))
+        stages = list(sections.stages(training.config))
         for number, (path, stage) in enumerate(stages):
             if number:
                 _advance(training)
@@ -187,7 +187,7 @@ def _put_teacher_in_eval(
 ) -> None:
     teacher = training.models["teacher"]
     if any(module.training for module in teacher.modules()):
-        kept = checks.get(stage, "teacher.keep_train_mode")
+        kept = sections.get(stage, "teacher.keep_train_mode")
         ours = "and so does this command" if kept else "this command puts it into eval mode"
         warnings.append(
             f"{path}.pre_epoch_process: the recipe leaves the teacher in train mode, where mixed "

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchdistill.common.module_util import get_module
 
-from .. import checks
+from .. import sections
 from ..batches import unpack
 from ..boxes import Box
 from ..channel_maps import channel_map
@@ -77,7 +77,7 @@ def watched_hooks(
     roles = SIDES if "teacher" in models else ("student",)
     for role in roles:
         section = role if "teacher" in models else "model"
-        hooks = checks.get(stage, f"{section}.forward_hook") or {}
+        hooks = sections.get(stage, f"{section}.forward_hook") or {}
         for io in IO:
             for module_path in hooks.get(io) or []:
                 try:

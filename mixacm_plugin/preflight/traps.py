@@ -7,9 +7,10 @@ from typing import Any
 import yaml
 from torch.utils.data import SequentialSampler
 
-from .. import checks
+from .. import sections
 from ..nodes import walk
 from ..recipe import Recipe
+from ..weights import brings_weights, stage_checkpoint
 
 KD_LOSSES = ("KDLoss", "LogitStdKDLoss")
 # Arguments that are the length of a whole schedule.
@@ -28,8 +29,8 @@ def recipe_warnings(
     """
     if not random_weights:
         yield from _random_teacher(config)
-    for path, stage in checks.stages(config):
-        for where, term in checks.terms(stage, path):
+    for path, stage in sections.stages(config):
+        for where, term in sections.terms(stage, path):
             yield from _kd_weights(where, term)
         yield from _schedule(path, stage, steps_per_epoch)
         yield from _mixup_order(path, stage)
@@ -50,16 +51,16 @@ def normalising_datasets(recipe: Recipe) -> Iterator[str]:
 
 
 def _random_teacher(config: Mapping[str, Any]) -> Iterator[str]:
-    path = checks.model_sections(config).get("teacher")
-    section = checks.get(config, path) if path else None
-    if section is None or section.get("src_ckpt") or checks.brings_weights(config, path):
+    path = sections.model_sections(config).get("teacher")
+    section = sections.get(config, path) if path else None
+    if section is None or section.get("src_ckpt") or brings_weights(section):
         return
-    if not any(checks.get(stage, "teacher.src_ckpt") for _, stage in checks.stages(config)):
+    if stage_checkpoint(config) is None:
         yield f"{path}: no src_ckpt, so the teacher's weights are random"
 
 
 def _kd_weights(where: str, term: Mapping[str, Any]) -> Iterator[str]:
-    key, kwargs = checks.get(term, "criterion.key"), checks.get(term, "criterion.kwargs") or {}
+    key, kwargs = sections.get(term, "criterion.key"), sections.get(term, "criterion.kwargs") or {}
     if kwargs.get("alpha") == 0 and kwargs.get("temperature") == kwargs.get("beta", 1) == 1:
         return  # nothing is dropped
     if key in KD_LOSSES and not kwargs.get("alpha"):
@@ -82,7 +83,7 @@ def _schedule(path: str, stage: Mapping[str, Any], steps_per_epoch: int | None) 
         if steps_per_epoch is None:
             return
         # The host steps the schedule only in steps of the optimiser.
-        every = math.lcm(every, checks.get(stage, "optimizer.grad_accum_step") or 1)
+        every = math.lcm(every, sections.get(stage, "optimizer.grad_accum_step") or 1)
         steps, unit = epochs * steps_per_epoch // every, f"steps ({epochs} epochs)"
     where = f"{path}.scheduler.kwargs"
     per_epoch = kwargs.get("steps_per_epoch", 1)
@@ -97,7 +98,7 @@ def _schedule(path: str, stage: Mapping[str, Any], steps_per_epoch: int | None) 
 
 def _mixup_order(path: str, stage: Mapping[str, Any]) -> Iterator[str]:
     loader = stage.get("train_data_loader") or {}
-    in_order = checks.get(loader, "sampler.class_or_func") is SequentialSampler
+    in_order = sections.get(loader, "sampler.class_or_func") is SequentialSampler
     if in_order and str(loader.get("collate_fn", "")).startswith("mixup_collate("):
         yield (
             f"{path}.train_data_loader.sampler: mixup mixes neighbours in a batch, and the sampler "

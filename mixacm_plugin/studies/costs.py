@@ -9,7 +9,7 @@ from types import MethodType
 
 import torch
 
-from .. import checks
+from .. import sections
 from ..batches import unpack
 from ..boxes import skip_stage
 from ..training import Training
@@ -69,7 +69,7 @@ def _ratio(run: Run, first: Run, device: torch.device) -> float:
 def _steps(run: Run, device: torch.device) -> list[tuple[float, Callable[[], None]]]:
     """Return a step of each training stage, with the stage's share of the epochs."""
     config = {"train": run.recipe.build("train")}
-    epochs = [stage["num_epochs"] for _, stage in checks.stages(config)]
+    epochs = [stage["num_epochs"] for _, stage in sections.stages(config)]
     return [(n / sum(epochs), _stepper(run, device, stage)) for stage, n in enumerate(epochs)]
 
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import yaml
 
-from .. import checks
+from .. import sections
 from ..nodes import walk
 from ..recipe import Recipe, RecipeError, UnknownKeyError, read_recipe
+from ..value_kinds import RECIPE_KINDS, check_kinds
 from .study import Row, Study
 
 logger = logging.getLogger("mixacm")
@@ -76,15 +77,17 @@ def resolve(study: Study, cache: Path, overrides: list[str] | None = None) -> li
                     problems.append(problem)
                     if len(problems) == len(study.rows):
                         raise
-            models = read_recipe(row.base, sets).build("models")
+            recipe = read_recipe(row.base, sets)
+            models = recipe.build("models")
+            check_kinds(recipe, {"models": models}, "", RECIPE_KINDS)
         except RecipeError as problem:
             raise RecipeError(study.path, f"row {row.name!r}", str(problem)) from problem
         missing = [override for override in unknown if override not in sets]
         if missing:
             logger.info(f"{row.name}: without {', '.join(missing)}, which it has no key for")
-        student = checks.model_sections({"models": models})["student"]
+        student = sections.model_sections({"models": models})["student"]
         neutral = read_recipe(row.base, [*sets, f"{student}.dst_ckpt=student.pt"])
-        teacher = (models.get("teacher_model") or {}).get("src_ckpt")
+        teacher = sections.get(models, "teacher_model.src_ckpt")
         files = [_file_digest(teacher), *map(_file_digest, _inputs(neutral))]
         for seed in study.seeds:
             key = _digest(neutral.text(), str(seed), *files, version("mixacm-plugin"))
