@@ -18,7 +18,7 @@ from . import checks, sections
 from .adversarial.pgd import eval_mode
 from .batches import check_images, first_batch, test_loader, unpack
 from .boxes import Box, distribute, skip_stage, student_of
-from .checkpoints import CheckpointError, load_weights
+from .checkpoints import CheckpointError, load_checkpoint, load_weights
 from .losses import ACMLoss, PairError
 from .module_paths import check_module_paths
 from .recipe import Recipe
@@ -58,8 +58,14 @@ def load_into(recipe: Recipe, model: nn.Module, where: str, checkpoint: str | No
     if checkpoint is None:
         return
     expect(recipe, where, checkpoint, FILE)
-    try:
+    with _errors_at(recipe, where):
         load_weights(model, checkpoint)
+
+
+@contextmanager
+def _errors_at(recipe: Recipe, where: str) -> Iterator[None]:
+    try:
+        yield
     except CheckpointError as error:
         raise recipe.error(where, str(error)) from error
 
@@ -79,7 +85,8 @@ def check_stage_checkpoints(
 ) -> None:
     """Check the checkpoints that the host loads by itself at the beginning of a stage.
 
-    The host goes on where one is missing, and would run code that is in it.
+    The host goes on where one is missing, and would run code that is in it. One for a model in a
+    wrapper, or redesigned, has keys of its own: it is read, but only the host can compare them.
 
     Raises:
         RecipeError: if one is missing, unreadable or of another architecture.
@@ -88,8 +95,14 @@ def check_stage_checkpoints(
         for role, section in sections.stage_sections(config).items():
             source = sections.get(stage, f"{section}.src_ckpt")
             written = sections.get(config, f"train.{section}.dst_ckpt")  # by the stage before
-            if source != written:
-                load_into(recipe, copy.deepcopy(models[role]), f"{path}.{section}.src_ckpt", source)
+            if source is None or source == written:
+                continue
+            where, part = f"{path}.{section}.src_ckpt", stage[section]
+            if sections.is_redesigned(part) or part.get("auxiliary_model_wrapper"):
+                with _errors_at(recipe, where):
+                    load_checkpoint(source)
+            else:
+                load_into(recipe, copy.deepcopy(models[role]), where, source)
 
 
 def build_box(

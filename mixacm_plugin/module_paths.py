@@ -24,18 +24,23 @@ def check_module_paths(
         RecipeError: on a path that a model lacks.
     """
     for path, stage in sections.stages(config):
+        # Of a model that the host redesigns it resolves the paths itself, in its own one.
+        plain = [
+            role
+            for role, section in sections.stage_sections(config).items()
+            if not sections.is_redesigned(stage[section])
+        ]
         for where, term in sections.terms(stage, path):
             if sections.get(term, "criterion.key") == "ACMLoss":
                 for name, pair in term["criterion"]["kwargs"]["pairs"].items():
-                    for side in SIDES:
+                    for side in (side for side in SIDES if side in plain):
                         key = f"{where}.criterion.kwargs.pairs.{name}"
                         _check_path(recipe, f"{key}", side, built[side], pair[side]["path"])
         for role, section in sections.stage_sections(config).items():
-            part = stage.get(section) or {}
+            part = stage[section]
             _check_not_cut(recipe, part, f"{path}.{section}", built[role])
-            wrapper = sections.get(part, "auxiliary_model_wrapper.key")
-            if part.get("sequential") or wrapper not in (None, "FrozenTeacher"):
-                continue  # the host redesigns this model; it resolves the paths in its own one
+            if role not in plain:
+                continue
             hooks = part.get("forward_hook") or {}
             lists = {f"forward_hook.{io}": hooks.get(io) or [] for io in IO}
             lists["frozen_modules"] = part.get("frozen_modules") or []

@@ -47,6 +47,13 @@ def stage_sections(config: Config) -> dict[str, str]:
     )
 
 
+def is_redesigned(part: Config) -> bool:
+    """Whether the host makes another model of it for a stage, with module paths of its own."""
+    wrapper = get(part, "auxiliary_model_wrapper.key")
+    # FrozenTeacher passes look-ups on to the plain teacher.
+    return bool(part.get("sequential")) or wrapper not in (None, "FrozenTeacher")
+
+
 def terms(stage: Config, path: str) -> Iterator[tuple[str, Config]]:
     """Yield the key path and the part of each term of a stage's loss."""
     for name, term in (get(stage, "criterion.kwargs.sub_terms") or {}).items():
