@@ -22,7 +22,7 @@ from .batches import check_images, unpack
 from .building import build_model, load_into
 from .recipe import Recipe, read_recipe
 from .rng import preserved_rng
-from .value_kinds import NAME, RECIPE_KINDS, check_kinds, expect
+from .value_kinds import COUNT, KINDS, NAME, RECIPE_KINDS, check_kinds, expect
 from .weights import checkpoint_of
 
 ATTACKS = ("clean", "pgd", "autoattack")
@@ -58,8 +58,9 @@ class Attack:
         check_norm(self.norm)
         parse_number(self.eps)
         parse_number(self.step_size)
-        if self.steps < 1 or self.restarts < 1:
-            raise ValueError("steps and restarts must be at least 1")
+        for name in ("steps", "restarts"):
+            if not KINDS[COUNT](getattr(self, name)):
+                raise ValueError(f"{name} must be {COUNT}; found {getattr(self, name)!r}")
 
     def __str__(self) -> str:
         if self.name == "pgd":

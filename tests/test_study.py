@@ -21,6 +21,7 @@ from mixacm_plugin.studies.study import read_study, with_seeds
 
 LR = "train.optimizer.kwargs.lr"
 WEIGHT = "train.criterion.kwargs.sub_terms.acm.weight"
+REFERENCE = {"label": "paper", "columns": ["clean", "robust"]}
 STUDIES = sorted((RECIPES / "studies").glob("*.yaml"))
 
 
@@ -135,7 +136,11 @@ def test_only_missing_measurements_are_made_of_a_trained_run():
 
 
 def test_results_carry_every_figure_with_its_setting():
-    study = write_study(seeds=[0, 1], rows=[{"name": "one", "reference": [1.0, 2.0]}])
+    study = write_study(
+        seeds=[0, 1],
+        rows=[{"name": "one", "reference": [1.0, 2.0]}],
+        reference=REFERENCE,
+    )
     runs = resolve(study, Path("cache"))
     done_here(study, runs)
     results = collect(study, runs, {})
@@ -251,6 +256,35 @@ BAD = {
     "row that is no mapping": ({"rows": ["abc"]}, "rows.0: expected a mapping"),
     "seeds that are no list": ({"seeds": 3}, "seeds: expected a list; found 3"),
     "seed that is no number": ({"seeds": ["a"]}, "seeds.0: expected a whole number"),
+    "seed given twice": ({"seeds": [0, 1, 0]}, "seeds.2: 0 is given twice"),
+    "title that is no text": ({"title": 3}, "title: expected text; found 3"),
+    "scales that are no mapping": ({"scales": ["s"]}, "scales: expected a mapping"),
+    "figures of fewer columns": (
+        {"reference": REFERENCE, "rows": [{"name": "a", "reference": [1.0]}]},
+        r"rows.0.reference: expected a number for each of clean, robust.*found \[1.0\]",
+    ),
+    "figures that are no list": (
+        {"reference": REFERENCE, "rows": [{"name": "a", "reference": 1.0}]},
+        "rows.0.reference: .*found 1.0",
+    ),
+    "figures of no one": (
+        {"rows": [{"name": "a", "reference": [1.0]}]},
+        "rows.0.reference: the study has no reference",
+    ),
+    "reference that is no mapping": ({"reference": 1.0}, "reference: expected {label: .*found 1.0"),
+    "reference without columns": ({"reference": {"label": "a"}}, "reference: expected {label"),
+    "steps that are no whole number": (
+        {"evaluate": [{"attack": "pgd", "steps": 1.5}]},
+        "evaluate.0: .*steps must be a whole number of at least 1; found 1.5",
+    ),
+    "steps that are a switch": (
+        {"evaluate": [{"attack": "pgd", "steps": True}]},
+        "evaluate.0: .*found True",
+    ),
+    "plot of no row": (
+        {"plots": [{"kind": "channel_maps", "rows": ["three"]}]},
+        "plots: 0.rows: no row 'three'",
+    ),
     "attacks that are no list": ({"evaluate": 3}, "evaluate: expected a list"),
     "number of images": ({"evaluate": [{"attack": "clean", "n": "many"}]}, "evaluate.0: .*'many'"),
     "base that is no name": ({"base": 3}, "rows.0.base: expected the name of a file; found 3"),
@@ -264,6 +298,13 @@ def test_a_malformed_study_is_refused_with_its_key_path(changes, words):
     with pytest.raises(RecipeError, match=words):
         write_study(**changes)
         read_study("study.yaml", "s")
+
+
+@pytest.mark.parametrize("command", [("study", "study.yaml"), ("quickstart",)])
+def test_a_seed_given_twice_is_refused(command, capsys):
+    write_study()
+    assert recipes.run("main", *command, "--seeds", "0", "1", "0") == 2
+    assert capsys.readouterr().err == "mixacm: error: --seeds: 0 is given twice\n"
 
 
 def test_an_override_that_does_not_fit_names_the_row():

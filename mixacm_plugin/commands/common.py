@@ -3,6 +3,7 @@
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from torchdistill.common.constant import LOGGING_FORMAT
@@ -26,6 +27,13 @@ def natural(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 0; found {text!r}")
     return int(text)
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Raise ``RecipeError`` if a seed is given twice: its run would be counted as two."""
+    for seed in seeds:
+        if seeds.count(seed) > 1:
+            raise RecipeError("", "--seeds", f"{seed} is given twice")
 
 
 def positive(text: str) -> int:

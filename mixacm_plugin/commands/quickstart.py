@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..distributed import choose_device
 from ..quickstart import quickstart
-from .common import add_device, natural, set_up_log
+from .common import add_device, check_seeds, natural, set_up_log
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,4 +23,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the quickstart."""
     set_up_log(None)
+    check_seeds(args.seeds)
     quickstart(Path(args.out), seeds=args.seeds, device=choose_device(args.device))

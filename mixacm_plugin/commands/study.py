@@ -21,7 +21,7 @@ from ..studies.runner import collect, epochs_done, run_all
 from ..studies.runs import Run, resolve
 from ..studies.study import read_study, with_seeds
 from ..studies.tables import write_tables
-from .common import add_device, add_overrides, natural, positive, set_up_log
+from .common import add_device, add_overrides, check_seeds, natural, positive, set_up_log
 
 logger = logging.getLogger("mixacm")
 
@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> None:
     set_up_log(None)
     study = read_study(args.study, args.scale)
     if args.seeds:
+        check_seeds(args.seeds)
         study = with_seeds(study, args.seeds)
     runs = resolve(study, Path(args.cache), args.overrides)
     if args.list:

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from ..recipe import nearest
@@ -23,6 +24,15 @@ KINDS: dict[str, tuple[set[str], set[str]]] = {
     "cost": ({"group"}, {"group_label", "names"}),
     "channel_maps": (set(), {"rows", "n"}),
 }
+# key -> what its value must be
+VALUES: dict[str, tuple[type | UnionType, str]] = {
+    **dict.fromkeys(("x", "depth", "width"), (str, "a key path")),
+    **dict.fromkeys(("title", "label", "group_label"), (str, "text")),
+    **dict.fromkeys(("rows", "names"), (list, "a list of rows")),
+    "group": (str | Mapping, "a key path, or names with a list or a pattern of rows each"),
+    "log": (bool, "True or False"),
+    "n": (int, "a number of images"),
+}
 
 
 def check_plots(plots: Any, rows: Collection[str]) -> None:
@@ -33,7 +43,7 @@ def check_plots(plots: Any, rows: Collection[str]) -> None:
         rows: names of the study's rows.
 
     Raises:
-        ValueError: on an unknown kind, key or row, or a missing key.
+        ValueError: on an unknown kind, key or row, a missing key, or a value of the wrong kind.
 
     Example:
         >>> check_plots([{"kind": "bars"}, {"kind": "curve", "x": "train.num_epochs"}], ["a"])
@@ -47,18 +57,37 @@ def check_plots(plots: Any, rows: Collection[str]) -> None:
             hint = nearest(str(found), KINDS)
             raise ValueError(f"{index}.kind: expected one of {known}; found {found!r}.{hint}")
         needed, allowed = KINDS[spec["kind"]]
-        for key in needed - set(spec):
+        for key in needed - {key for key, value in spec.items() if value is not None}:
             raise ValueError(f"{index}: a {spec['kind']} needs {key!r}")
         for key in set(spec) - needed - allowed - {"kind", "title"}:
             hint = nearest(key, needed | allowed | {"title"})
             raise ValueError(f"{index}: a {spec['kind']} has no {key!r}.{hint}")
-        named = [("reference", spec.get("reference"))]
-        named += [("names", name) for name in spec.get("names") or ()]
-        for key, row in named:
-            if row is not None and row not in rows:
+        for key, (kind, words) in VALUES.items():
+            value = spec.get(key)
+            if value is None:
+                continue
+            if not isinstance(value, kind) or (key == "n" and (value is True or value < 1)):
+                raise ValueError(f"{index}.{key}: expected {words}; found {value!r}")
+        for key, row in _named_rows(spec, index):
+            if row not in rows:
                 hint = nearest(row, rows)
                 has = ", ".join(rows)
                 raise ValueError(f"{index}.{key}: no row {row!r}; there is {has}.{hint}")
+
+
+def _named_rows(spec: Mapping[str, Any], index: int) -> Iterator[tuple[str, Any]]:
+    if spec.get("reference") is not None:
+        yield "reference", spec["reference"]
+    for key in ("rows", "names"):
+        yield from ((key, name) for name in spec.get(key) or ())
+    group = spec.get("group")
+    for title, members in group.items() if isinstance(group, Mapping) else ():
+        if not isinstance(members, str | list):  # text is a pattern
+            raise ValueError(
+                f"{index}.group.{title}: expected a list or a pattern of rows; found {members!r}"
+            )
+        if isinstance(members, list):
+            yield from ((f"group.{title}", name) for name in members)
 
 
 def draw_all(

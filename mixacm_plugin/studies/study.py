@@ -13,6 +13,7 @@ from ..evaluation import Attack
 from ..library import override_names, recipe_file, recipe_names, study_names
 from ..plots.study import check_plots
 from ..recipe import RecipeError, nearest
+from ..value_kinds import COUNT, KINDS, NATURAL, NUMBER
 
 STUDY_KEYS = (
     "title",
@@ -122,6 +123,8 @@ def read_study(path: str | os.PathLike[str], scale: str | None = None) -> Study:
     scaled: Mapping[str, Any] = {}
     if scale is not None:
         scales = content.get("scales") or {}
+        if not isinstance(scales, Mapping):
+            raise error("scales", f"expected a mapping; found {scales!r}")
         if scale not in scales:
             has = ", ".join(scales) or "none"
             raise error("scales", f"no scale {scale!r}; there are: {has}.{nearest(scale, scales)}")
@@ -139,8 +142,14 @@ def read_study(path: str | os.PathLike[str], scale: str | None = None) -> Study:
         if key != "base" and not isinstance(merged[key], list):
             raise error(key, f"expected a list; found {merged[key]!r}")
     for index, seed in enumerate(merged["seeds"]):
-        if not _is_natural(seed):
+        if not KINDS[NATURAL](seed):
             raise error(f"seeds.{index}", f"expected a whole number; found {seed!r}")
+        if seed in merged["seeds"][:index]:  # it would be counted twice, as if it were another run
+            raise error(f"seeds.{index}", f"{seed} is given twice")
+    title, reference = merged.get("title"), merged.get("reference")
+    if title is not None and not isinstance(title, str):
+        raise error("title", f"expected text; found {title!r}")
+    _check_reference(reference, error)
     for index, row in enumerate(merged["rows"]):
         _check_keys(row, ROW_KEYS, f"rows.{index}", error)
     for name, row in by_row.items():
@@ -161,14 +170,15 @@ def read_study(path: str | os.PathLike[str], scale: str | None = None) -> Study:
             *_changes(merged.get("set"), path, "set", error),
             *_changes(row.get("set"), path, f"rows.{index}.set", error),
         ]
+        _check_figures(row.get("reference"), reference, f"rows.{index}.reference", error)
         rows.append(Row(row["name"], base, changes, row.get("reference")))
     measurements = []
     for index, spec in enumerate(merged["evaluate"]):
         try:
             spec = dict(spec)
             n = spec.pop("n", None)
-            if n is not None and not (_is_natural(n) and n > 0):
-                raise ValueError(f"n must be a whole number above 0; found {n!r}")
+            if n is not None and not KINDS[COUNT](n):
+                raise ValueError(f"n must be {COUNT}; found {n!r}")
             measurements.append(Measurement(Attack(spec.pop("attack"), **spec), n))
         except (KeyError, TypeError, ValueError) as problem:
             raise error(f"evaluate.{index}", f"{type(problem).__name__}: {problem}") from problem
@@ -180,12 +190,12 @@ def read_study(path: str | os.PathLike[str], scale: str | None = None) -> Study:
     return Study(
         path=path,
         name=Path(path).stem,
-        title=merged.get("title") or Path(path).stem,
+        title=title or Path(path).stem,
         scale=scale,
         seeds=list(merged["seeds"]),
         measurements=measurements,
         rows=rows,
-        reference=merged.get("reference"),
+        reference=reference,
         plots=plots,
     )
 
@@ -200,8 +210,32 @@ def _check_keys(part: Any, known: tuple[str, ...], where: str, error: Any) -> No
             raise error(place, f"unknown key; expected {', '.join(known)}.{hint}")
 
 
-def _is_natural(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _check_reference(reference: Any, error: Any) -> None:
+    if reference is None:
+        return
+    columns = reference.get("columns") if isinstance(reference, Mapping) else None
+    if (
+        set(reference if isinstance(reference, Mapping) else ()) != {"label", "columns"}
+        or not isinstance(reference["label"], str)
+        or not isinstance(columns, list)
+        or not all(isinstance(column, str) for column in columns)
+    ):
+        raise error("reference", f"expected {{label: text, columns: [names]}}; found {reference!r}")
+
+
+def _check_figures(figures: Any, reference: Any, where: str, error: Any) -> None:
+    if figures is None:
+        return
+    if reference is None:
+        raise error(where, "the study has no reference: {label, columns} that says what it is of")
+    columns = reference["columns"]
+    if (
+        not isinstance(figures, list)
+        or len(figures) != len(columns)
+        or not all(map(KINDS[NUMBER], figures))
+    ):
+        names = ", ".join(columns)
+        raise error(where, f"expected a number for each of {names}, in a list; found {figures!r}")
 
 
 def _file(name: Any, study: str, kind: str, where: str, error: Any) -> str:
