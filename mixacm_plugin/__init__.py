@@ -22,10 +22,11 @@ from .adversarial.output_parts import OutputPart
 from .adversarial.overfitting import watch_overfitting
 from .adversarial.pgd import pgd
 from .adversarial.training import adversarial_forward
+from .attacks import Attack
 from .batch_size import accumulation_steps, local_batch_size
 from .channel_maps import channel_map, normalize_map
 from .data import Digits, hold_out
-from .evaluation import Accuracy, Attack, evaluate, load_student
+from .evaluation import Accuracy, evaluate, load_student
 from .hook_points import hook_points, hook_snippet
 from .library import recipe_file
 from .losses import ACMLoss, acm_loss

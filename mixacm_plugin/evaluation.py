@@ -9,111 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pyautoattack import AutoAttack
 from scipy.stats import binomtest
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from . import checks, sections
-from .adversarial.pgd import pgd
-from .adversarial.threat_model import check_norm, parse_number, perturbation_size
+from .adversarial.threat_model import parse_number, perturbation_size
+from .attacks import Attack
 from .batches import check_images, unpack
 from .building import build_model, load_into
 from .recipe import Recipe, read_recipe
 from .rng import preserved_rng
-from .value_kinds import COUNT, KINDS, NAME, RECIPE_KINDS, check_kinds, expect
+from .value_kinds import NAME, RECIPE_KINDS, check_kinds, expect
 from .weights import checkpoint_of
 
-ATTACKS = ("clean", "pgd", "autoattack")
-logging.getLogger("auto-attack").setLevel(logging.WARNING)
-
-
-@dataclass(frozen=True)
-class Attack:
-    """An attack and its threat model.
-
-    Args:
-        name: ``clean`` (none), ``pgd`` or ``autoattack`` (the standard version).
-        norm: ``Linf`` or ``L2``.
-        eps: radius of the ball, in pixels of range [0, 1]; ``8/255`` may be written as such.
-        steps: of PGD.
-        step_size: of PGD, written like ``eps``.
-        restarts: of PGD, from random points; an image counts as robust if it survives them all.
-
-    Raises:
-        ValueError: on other values.
-    """
-
-    name: str
-    norm: str = "Linf"
-    eps: str | float = "8/255"
-    steps: int = 20
-    step_size: str | float = "2/255"
-    restarts: int = 1
-
-    def __post_init__(self) -> None:
-        if self.name not in ATTACKS:
-            raise ValueError(f"attack must be one of {', '.join(ATTACKS)}; found {self.name!r}")
-        check_norm(self.norm)
-        parse_number(self.eps)
-        parse_number(self.step_size)
-        for name in ("steps", "restarts"):
-            if not KINDS[COUNT](getattr(self, name)):
-                raise ValueError(f"{name} must be {COUNT}; found {getattr(self, name)!r}")
-
-    def __str__(self) -> str:
-        if self.name == "pgd":
-            restarts = f", {self.restarts} restarts" if self.restarts > 1 else ""
-            return f"PGD-{self.steps} (step {self.step_size}{restarts})"
-        return {"clean": "none", "autoattack": "AutoAttack (standard)"}[self.name]
-
-    def perturb(
-        self, model: nn.Module, images: Tensor, labels: Tensor, seed: int
-    ) -> tuple[Tensor, Tensor]:
-        """Attack images ``(N, 3, H, W)`` in [0, 1] that the model classifies correctly.
-
-        Returns:
-            The perturbed images, and ``(N,)`` whether each is still classified correctly.
-        """
-        eps = parse_number(self.eps)
-        if self.name == "autoattack":
-            return _autoattack(model, images, labels, norm=self.norm, eps=eps, seed=seed)
-        adversarial = images.clone()
-        standing = torch.ones(len(images), dtype=torch.bool, device=images.device)
-        for _ in range(self.restarts if self.name == "pgd" else 0):
-            attacked = pgd(
-                model,
-                images[standing],
-                labels[standing],
-                eps=eps,
-                step_size=parse_number(self.step_size),
-                steps=self.steps,
-                norm=self.norm,
-            )
-            adversarial[standing] = attacked
-            with torch.no_grad():
-                standing[standing.clone()] = model(attacked).argmax(1) == labels[standing]
-            if not standing.any():
-                break
-        return adversarial, standing
-
-
-def _autoattack(
-    model: nn.Module, images: Tensor, labels: Tensor, *, norm: str, eps: float, seed: int
-) -> tuple[Tensor, Tensor]:
-    with torch.no_grad():
-        classes = model(images[:1]).shape[1]
-    if classes < 4:
-        raise ValueError(f"AutoAttack's standard version needs at least 4 classes; found {classes}")
-    attack = AutoAttack(
-        model, norm=norm, eps=eps, seed=seed, version="standard", device=images.device
-    )
-    # The standard version attacks towards nine other classes; there may be fewer.
-    attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = min(9, classes - 1)
-    adversarial, predicted = attack.run_standard_evaluation(images, labels, batch_size=len(images))
-    # Its own verdict: a second look in another batch can flip points on the decision boundary.
-    return adversarial, predicted == labels
+logger = logging.getLogger("mixacm")
 
 
 @dataclass(frozen=True)
@@ -191,6 +102,9 @@ def evaluate(
         raise ValueError(f"n must be between 1 and the {size} images of the dataset; found {n}")
     order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))[:n].tolist()
     loader = DataLoader(Subset(dataset, order), batch_size=batch_size, num_workers=num_workers)
+    reach = attack.steps * parse_number(attack.step_size)
+    if attack.name == "pgd" and reach < parse_number(attack.eps):
+        logger.warning("%s can't reach the edge of its ball, ε = %s", attack, attack.eps)
     model = model.to(device).eval()
     correct = clean_correct = 0
     with preserved_rng():

@@ -13,7 +13,8 @@ from statistics import mean, stdev
 
 import torch
 
-from .evaluation import Accuracy, Attack, evaluate, evaluation_dataset, load_model, write_accuracies
+from .attacks import Attack
+from .evaluation import Accuracy, evaluate, evaluation_dataset, load_model, write_accuracies
 from .library import recipe_file
 from .plots.style import bar_chart
 from .recipe import read_recipe

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mixacm_plugin import Accuracy, Attack, RecipeError, evaluate, load_student, read_recipe
 from mixacm_plugin.adversarial.threat_model import perturbation_size
+from mixacm_plugin.commands.evaluate import quarter
 from mixacm_plugin.evaluation import load_model, markdown_table, write_accuracies
 from recipes import Few, OutOfReach, digits, loader_accuracy, mixacm, state, write
 
@@ -162,6 +163,7 @@ def test_more_images_than_there_are_is_refused(n, model):
         ({"name": "pgd", "eps": -0.1}, "at least 0"),
         ({"name": "pgd", "eps": "nan"}, "expected a number"),
         ({"name": "pgd", "step_size": "1/0"}, "expected a number"),
+        ({"name": "pgd", "eps": 8}, "found 8, is it 8/255"),
         ({"name": "pgd", "steps": 0}, "at least 1"),
         ({"name": "pgd", "restarts": 0}, "at least 1"),
     ],
@@ -242,3 +244,17 @@ def test_a_model_without_a_checkpoint_is_not_evaluated(role, key):
     path = f"models.{role}_model.{key}"
     with pytest.raises(RecipeError, match=f"{path}: no checkpoint for the {role}"):
         load_model(read_recipe("recipe.yaml", [f"{path}=null"]), role)
+
+
+@pytest.mark.parametrize(("eps", "warned"), [("8/255", False), ("0.25", True)])
+def test_pgd_that_cannot_reach_the_edge_of_its_ball_is_warned_of(eps, warned, model, caplog):
+    with caplog.at_level("WARNING", logger="mixacm"):
+        evaluate(model, Few("test", 5), Attack("pgd", eps=eps))
+    assert ("can't reach the edge" in caplog.text) == warned
+
+
+@pytest.mark.parametrize(
+    ("eps", "step_size"), [("8/255", "2/255"), ("0.15", "0.0375"), ("1", "0.25")]
+)
+def test_the_commands_step_is_a_quarter_of_eps(eps, step_size):
+    assert quarter(eps) == step_size

@@ -4,10 +4,9 @@ import argparse
 import sys
 
 from ..adversarial.threat_model import NORMS
+from ..attacks import ATTACKS, Attack
 from ..distributed import choose_device
 from ..evaluation import (
-    ATTACKS,
-    Attack,
     evaluate,
     evaluation_dataset,
     load_model,
@@ -23,17 +22,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Measure a model's clean or robust accuracy on a recipe's test images."
     add_recipe(parser)
     add_device(parser)
-    parser.add_argument("--model", choices=("student", "teacher"), default="student")
+    parser.add_argument(
+        "--model",
+        choices=("student", "teacher"),
+        default="student",
+        help="which of the recipe's (default: student)",
+    )
     parser.add_argument("--ckpt", metavar="FILE", help="default: the recipe's dst_ckpt or src_ckpt")
     parser.add_argument("--attack", choices=ATTACKS, required=True)
-    parser.add_argument("--norm", choices=NORMS, default="Linf")
-    parser.add_argument("--eps", type=number, default="8/255", help="radius in pixels of [0, 1]")
+    parser.add_argument("--norm", choices=NORMS, default="Linf", help="default: Linf")
+    parser.add_argument(
+        "--eps", type=number, default="8/255", help="radius in pixels of [0, 1] (default: 8/255)"
+    )
     parser.add_argument("--steps", type=positive, default=20, help="of PGD (default: 20)")
-    parser.add_argument("--step-size", type=number, default="2/255", help="of PGD (default: 2/255)")
+    parser.add_argument("--step-size", type=number, help="of PGD (default: a quarter of ε)")
     parser.add_argument("--restarts", type=positive, default=1, help="of PGD (default: 1)")
     parser.add_argument("--n", type=positive, help="number of test images (default: all)")
-    parser.add_argument("--batch-size", type=positive, default=250)
-    parser.add_argument("--seed", type=natural, default=0, help="of the images' choice and attack")
+    parser.add_argument(
+        "--batch-size", type=positive, default=250, help="images attacked at once (default: 250)"
+    )
+    parser.add_argument(
+        "--seed", type=natural, default=0, help="of the images' choice and attack (default: 0)"
+    )
     parser.add_argument("--json", metavar="FILE", help="also write the figures to this file")
     parser.set_defaults(run=run)
 
@@ -44,7 +54,11 @@ def run(args: argparse.Namespace) -> None:
     device = choose_device(args.device)
     recipe = read_recipe(args.config, args.overrides)
     model = load_model(recipe, args.model, args.ckpt)
-    attack = Attack(args.attack, args.norm, args.eps, args.steps, args.step_size, args.restarts)
+    step_size = quarter(args.eps) if args.step_size is None else args.step_size
+    try:
+        attack = Attack(args.attack, args.norm, args.eps, args.steps, step_size, args.restarts)
+    except ValueError as error:
+        raise RecipeError("", "--eps", str(error)) from error
     try:
         accuracy = evaluate(
             model,
@@ -65,3 +79,9 @@ def run(args: argparse.Namespace) -> None:
             write_accuracies(args.json, rows)
         except OSError as error:
             raise RecipeError("", "--json", str(error)) from error
+
+
+def quarter(eps: str) -> str:
+    """Return a quarter of ε as it was written: 2/255 of 8/255, 0.0375 of 0.15."""
+    number, *fraction = eps.split("/")
+    return "/".join([f"{float(number) / 4:g}", *fraction])

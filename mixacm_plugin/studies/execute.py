@@ -13,9 +13,10 @@ import torch
 from filelock import FileLock
 from torch import nn
 
+from ..attacks import Attack
 from ..checkpoints import CheckpointError, load_checkpoint
 from ..distributed import choose_device
-from ..evaluation import Attack, evaluate, evaluation_dataset, load_model
+from ..evaluation import evaluate, evaluation_dataset, load_model
 from ..metrics import read_lines
 from ..recipe import RecipeError, read_recipe
 from ..training import Training

@@ -8,7 +8,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from ..evaluation import Accuracy, Attack
+from ..attacks import Attack
+from ..evaluation import Accuracy
 from ..recipe import RecipeError
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from ..evaluation import Attack
+from ..attacks import Attack
 from ..library import override_names, recipe_file, recipe_names, study_names
 from ..plots.study import check_plots
 from ..recipe import RecipeError, nearest
