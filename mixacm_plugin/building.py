@@ -120,6 +120,7 @@ def build_box(
     Raises:
         RecipeError: on anything that would stop the first training step.
     """
+    _part_optimisers(config["train"])
     check_module_paths(recipe, config, models)
     with preserved_rng():  # what is tested after training is tried before it
         test_loader(recipe, config)
@@ -139,6 +140,13 @@ def build_box(
         distribute(box, sections.current_stage(config, box)[1], seed)
     check_stage(recipe, config, box, models)
     return box
+
+
+def _part_optimisers(train: dict[str, Any]) -> None:
+    # The host multiplies the rate in place; where stages are aliases, it would do so twice.
+    for name in [n for n in train if str(n).startswith("stage")]:
+        if train[name].get("optimizer"):
+            train[name] = {**train[name], "optimizer": copy.deepcopy(train[name]["optimizer"])}
 
 
 def check_later_stages(

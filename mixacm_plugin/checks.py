@@ -15,6 +15,7 @@ from torchdistill.optim import registry as optim
 
 from .losses import SIDES, PairError
 from .recipe import Recipe, nearest
+from .rng import preserved_rng
 from .sections import Config, get, model_sections, stage_sections, stages, terms
 from .value_kinds import (
     COUNT,
@@ -195,7 +196,7 @@ def _check_terms(recipe: Recipe, config: Config, stage: Config, path: str) -> No
             _lookup(recipe, key, wrapper, "loss wrapper", losses.LOSS_WRAPPER_DICT)
         kwargs = f"{where}.criterion.kwargs"
         try:
-            with torch.random.fork_rng():
+            with preserved_rng():
                 losses.get_mid_level_loss(criterion, term.get("criterion_wrapper"))
         except PairError as error:
             raise recipe.error(f"{kwargs}.{error.where}", error.message) from error

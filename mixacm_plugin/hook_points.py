@@ -150,9 +150,12 @@ def pair_points(
 
 
 def hook_lines(
-    teacher: nn.Module, student: nn.Module, *, activated: bool = True, weight: float = 2000.0
+    teacher: nn.Module, student: nn.Module, *, activated: bool = True, weight: float | None = None
 ) -> list[tuple[str, bool]]:
     """Return the lines of ``hook_snippet``, each with whether MixACM adds it to a KD recipe."""
+    if weight is None:
+        channels = [m.out_channels for m in student.modules() if isinstance(m, nn.Conv2d)]
+        weight = 2000.0 if max(channels) > 128 else 200.0
     pairs = pair_points(teacher, student, activated=activated)
     lines: list[tuple[str, bool]] = [("pre_epoch_process: keep_teacher_in_eval", True)]
     for side, points in (("teacher", [p[1] for p in pairs]), ("student", [p[2] for p in pairs])):
@@ -168,13 +171,13 @@ def hook_lines(
         "      transform: {side: teacher, kind: adaptive_max_pool}  # where channel counts differ",
         "      pairs:",
         *(f"        {name}: {{teacher: {_flow(t)}, student: {_flow(s)}}}" for name, t, s in pairs),
-        f"  weight: {weight}  # alpha_acm: about 200 where the blocks have 16 to 128 channels",
+        f"  weight: {weight}  # alpha_acm: about 200 for up to 128 channels, 2000 for 160",
     ]
     return lines + [(f"      {line}", True) for line in term]
 
 
 def hook_snippet(
-    teacher: nn.Module, student: nn.Module, *, activated: bool = True, weight: float = 2000.0
+    teacher: nn.Module, student: nn.Module, *, activated: bool = True, weight: float | None = None
 ) -> str:
     """Return the YAML of hooks and ``ACMLoss`` for two models, as it is under ``train``.
 
@@ -182,7 +185,7 @@ def hook_snippet(
         teacher: see ``hook_points``.
         student: likewise.
         activated: after the activation (default) or as the blocks return them.
-        weight: α_acm.
+        weight: α_acm; by default 200 for a student of at most 128 channels, else 2000.
 
     Raises:
         ValueError: if a model's family isn't known.

@@ -23,6 +23,15 @@ def study_names() -> list[str]:
     return [name for name in _names() if name.startswith("studies/")]
 
 
+def how_to_use(name: str) -> str:
+    """Say of a shipped file's name, given where another kind is expected, what it is for."""
+    if name in recipe_names():
+        return f" It is a recipe: torchdistill --config {name}"
+    if name in override_names():
+        return f" It is an override file: --set {name}"
+    return f" It is a study: mixacm study {name}" if name in study_names() else ""
+
+
 def _names() -> list[str]:
     files = RECIPES.rglob("*.yaml")
     return sorted(file.relative_to(RECIPES).with_suffix("").as_posix() for file in files)

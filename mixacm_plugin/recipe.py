@@ -4,7 +4,7 @@ import copy
 import difflib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import yaml
 from torchdistill.common import yaml_util
 from torchdistill.common.main_util import import_dependencies
 
-from .library import override_names, recipe_file, recipe_names
+from .library import how_to_use, override_names, recipe_file, recipe_names
 from .nodes import MERGE_TAG, STRING_TAG, children_of, places_of, put, walk
 
 EXPONENT_WITHOUT_POINT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
@@ -127,7 +127,7 @@ def read_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
             _override_by_text(recipe, override)
         else:
             _override_by_file(recipe, override)
-    _check_nodes(recipe)
+    check_nodes(recipe.root, recipe.error)
     dependencies = recipe.build("dependencies") if "dependencies" in children_of(root) else None
     try:
         import_dependencies(dependencies)
@@ -142,7 +142,7 @@ def _compose(path: str, kind: str, shipped: list[str]) -> yaml.Node | None:
         return yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=yaml.FullLoader)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        hint = nearest(path, shipped)
+        hint = how_to_use(path) or nearest(path, shipped)
         raise RecipeError(path, "", f"can't read the {kind}: {reason}.{hint}") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -152,14 +152,23 @@ def _compose(path: str, kind: str, shipped: list[str]) -> yaml.Node | None:
         raise RecipeError(path, "", f"YAML syntax: {error}") from error
 
 
-def _check_nodes(recipe: Recipe) -> None:
-    for path, node in walk(recipe.root):
+def check_nodes(root: yaml.Node, error: Callable[[str, str], RecipeError]) -> None:
+    """Check what YAML itself lets through: keys given twice, numbers that it reads as text.
+
+    Args:
+        root: of a recipe or a study.
+        error: makes an error of a key path and a message.
+
+    Raises:
+        RecipeError: at the first of these.
+    """
+    for path, node in walk(root):
         if isinstance(node, yaml.MappingNode):
             names = [key.value for key, _ in node.value if key.tag != MERGE_TAG]
             for name in names:
                 if names.count(name) > 1:
                     line = node.start_mark.line + 1
-                    raise recipe.error(path, f"key {name!r} is given twice (from line {line})")
+                    raise error(path, f"key {name!r} is given twice (from line {line})")
         if (
             isinstance(node, yaml.ScalarNode)
             and node.tag == STRING_TAG
@@ -170,7 +179,7 @@ def _check_nodes(recipe: Recipe) -> None:
             if "." not in mantissa:
                 mantissa += ".0"
             sign = "" if exponent[0] in "+-" else "+"
-            raise recipe.error(
+            raise error(
                 path,
                 f"YAML reads {node.value} as text, not as a number; "
                 f"write {mantissa}e{sign}{exponent}",
@@ -201,7 +210,7 @@ def _override_by_file(recipe: Recipe, file: str) -> None:
         if key.tag != STRING_TAG or not key.value:
             found = key.value if isinstance(key, yaml.ScalarNode) else "no text"
             raise changes.error("", f"expected a key path; found {found!r}")
-    _check_nodes(changes)
+    check_nodes(changes.root, changes.error)
     for key, value in root.value:
         _override(recipe, key.value, value, f"--set {file}: {key.value}", added=key)
 

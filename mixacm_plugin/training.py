@@ -1,7 +1,6 @@
 """Training: epochs on the host's boxes, checkpoints, metrics and resuming."""
 
 import argparse
-import copy
 import json
 import logging
 import math
@@ -11,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -76,7 +74,6 @@ class Training:
         set_seed(self.seed)
         self.config = self.recipe.build()
         checks.check_config(self.recipe, self.config)
-        _part_optimisers(self.config["train"])
         if self.start_epoch and "stage1" in self.config["train"]:
             raise self.recipe.error(
                 "train", "--start_epoch can't enter a later stage; use --resume with a checkpoint"
@@ -122,6 +119,7 @@ class Training:
                     f"{path} holds no {', '.join(sorted(missing))}: it isn't a checkpoint to "
                     "resume from (to start from its weights, name it as the student's src_ckpt)"
                 )
+            self._compare_recipes(path, checkpoint.get("recipe", self.recipe.text()))
             self.start_epoch = checkpoint["epoch"] + 1
             last = self.box.num_epochs  # a finished run stays in its last stage
             while getattr(self.box, "stage_end_epoch", last) <= min(self.start_epoch, last - 1):
@@ -143,6 +141,17 @@ class Training:
             message = f"{path} isn't a checkpoint of this recipe: {type(error).__name__}: {error}"
             raise self.recipe.error("--resume", message) from error
         self.best_val_accuracy, self.last_saved = checkpoint["best_value"], checkpoint["epoch"]
+
+    def _compare_recipes(self, path: str, then: str) -> None:
+        now = self.recipe.text()
+        added = [line.strip() for line in now.splitlines() if line not in then.splitlines()]
+        if now != then:
+            logger.warning(
+                "%s is of a recipe with other settings%s; its schedule and optimiser state go on, "
+                "so that a run can't be lengthened this way",
+                path,
+                f" than {', '.join(added[:3])}" if added else "",
+            )
 
     def _distribute(self) -> None:
         if self.distributed:
@@ -272,6 +281,7 @@ class Training:
             **box_state(self.box, self.models),
             "best_value": self.best_val_accuracy,
             "args": argparse.Namespace(config=self.recipe.path, seed=self.seed),
+            "recipe": self.recipe.text(),
             "epoch": metrics.epoch,
             "rng": states,
         }
@@ -283,10 +293,3 @@ class Training:
         save_checkpoint(self.last_ckpt, content)
         self.last_saved = metrics.epoch
         logger.info(metrics.line(self.box.num_epochs))
-
-
-def _part_optimisers(train: dict[str, Any]) -> None:
-    # The host multiplies the rate in place; where stages are aliases, it would do so twice.
-    for name in [n for n in train if str(n).startswith("stage")]:
-        if train[name].get("optimizer"):
-            train[name] = {**train[name], "optimizer": copy.deepcopy(train[name]["optimizer"])}

@@ -71,3 +71,11 @@ def test_a_seed_given_twice_is_refused(command, capsys):
     write_study()
     assert recipes.run("main", *command, "--seeds", "0", "1", "0") == 2
     assert capsys.readouterr().err == "mixacm: error: --seeds: 0 is given twice\n"
+
+
+def test_a_key_given_twice_is_refused_and_not_half_of_it_dropped():
+    write_study()
+    with open("study.yaml", "a") as file:
+        file.write("seeds: [7]\n")
+    with pytest.raises(RecipeError, match="'seeds' is given twice"):
+        read_study("study.yaml")

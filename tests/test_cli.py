@@ -133,6 +133,19 @@ def test_an_unknown_recipe_is_refused_with_the_known_ones(capsys):
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("check", "compare/at"), "It is an override file: --set compare/at"),
+        (("check", "studies/blocks"), "It is a study: mixacm study studies/blocks"),
+        (("study", "quickstart/mixacm"), "It is a recipe: torchdistill --config quickstart/mixacm"),
+    ],
+)
+def test_the_name_of_another_kind_of_file_is_answered_with_its_use(argv, words, capsys):
+    assert run("main", *argv) == 2
+    assert words in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_shipped_recipe_is_shown_with_overrides_as_a_recipe(name, capsys):
     assert run("main", "recipes", "copy", name, ".") == 0

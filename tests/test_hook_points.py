@@ -199,3 +199,9 @@ def test_the_snippet_is_yaml_whose_pairs_are_hooked(activated):
 def test_the_layout_of_every_family_is_recognised(name):
     layout = layout_of(MODELS[name][0]().state_dict())
     assert name.split(",")[0].rstrip("0158") in layout.lower()
+
+
+@pytest.mark.parametrize(("width", "weight"), [(1, 200.0), (2, 200.0), (10, 2000.0)])
+def test_the_suggested_weight_fits_the_students_channels(width, weight):
+    snippet = yaml.safe_load(hook_snippet(dm_wide_resnet(10, 1), dm_wide_resnet(10, width)))
+    assert snippet["criterion"]["kwargs"]["sub_terms"]["acm"]["weight"] == weight

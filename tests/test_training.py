@@ -169,6 +169,14 @@ def test_what_cannot_be_resumed_is_refused(content, words):
         training.resume("given.pt")
 
 
+@pytest.mark.parametrize("epochs", [2, 3])
+def test_resuming_with_other_settings_is_warned_of(epochs, caplog):
+    trained()
+    with caplog.at_level("WARNING", logger="mixacm"):
+        Training(recipe(None, f"train.num_epochs={epochs}"), CPU).resume("out/student.pt")
+    assert ("other settings than num_epochs: 3" in caplog.text) == (epochs == 3)
+
+
 @pytest.mark.parametrize(
     "override", ["models.student_model.kwargs.width=2", "train.scheduler=null"]
 )

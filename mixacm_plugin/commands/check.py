@@ -77,7 +77,8 @@ def report(found: Inspection) -> list[str]:
             )
         lines.append(f"{role}: {name}, {parameters:,} parameters{ratio}")
     for stage in found.stages:
-        lines += ["", f"{stage.path}: {stage.epochs} epochs", *_stage(stage)]
+        epochs = f"{stage.epochs} epoch{'s'[: stage.epochs != 1]}"
+        lines += ["", f"{stage.path}: {epochs}", *_stage(stage)]
     if found.peak_memory is not None:
         lines += ["", f"peak memory: {found.peak_memory / 2**20:,.0f} MiB"]
     if found.suggestion:
@@ -134,4 +135,4 @@ def duration(seconds: float) -> str:
     for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.3g} {unit}"
-    return f"{seconds:.2g} s"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"

@@ -133,7 +133,7 @@ def inspect_recipe(
     steps = None if input_shape is not None else len(training.box.train_data_loader)
     found.warnings += recipe_warnings(training.config, steps, random_weights=random_weights)
     if training.distilled and not any(stage.pairs for stage in found.stages):
-        found.suggestion = _suggest(training.models, found.warnings)
+        found.suggestion = _suggest(training, found.warnings)
     found.peak_memory = _peak_memory(device)
     return found
 
@@ -198,12 +198,14 @@ def _put_teacher_in_eval(
             teacher.eval()
 
 
-def _suggest(models: Mapping[str, nn.Module], warnings: list[str]) -> list[tuple[str, bool]]:
+def _suggest(training: Training, warnings: list[str]) -> list[tuple[str, bool]]:
     try:
-        return hook_lines(models["teacher"], models["student"])
+        lines = hook_lines(training.models["teacher"], training.models["student"])
     except ValueError as error:
         warnings.append(f"models: can't suggest pairs for ACMLoss: {error}")
         return []
+    there = f"pre_epoch_process: {sections.get(training.config, 'train.pre_epoch_process')}"
+    return [(line, new and line != there) for line, new in lines]
 
 
 def _peak_memory(device: torch.device) -> int | None:

@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from ..attacks import Attack
-from ..library import override_names, recipe_file, recipe_names, study_names
+from ..library import how_to_use, override_names, recipe_file, recipe_names, study_names
 from ..plots.study import check_plots
-from ..recipe import RecipeError, nearest
+from ..recipe import RecipeError, check_nodes, nearest
 from ..value_kinds import COUNT, KINDS, NATURAL, NUMBER
 
 STUDY_KEYS = (
@@ -113,13 +113,15 @@ def read_study(path: str | os.PathLike[str], scale: str | None = None) -> Study:
 
     try:
         file = path if os.path.exists(path) or path not in study_names() else recipe_file(path)
-        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        text = Path(file).read_text(encoding="utf-8")
+        content, root = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
     except OSError as problem:
-        hint = nearest(path, study_names())
+        hint = how_to_use(path) or nearest(path, study_names())
         raise error("", f"can't read the study: {problem.strerror}.{hint}") from problem
     except (yaml.YAMLError, UnicodeDecodeError) as problem:
         raise error("", f"YAML syntax: {problem}") from problem
     _check_keys(content, STUDY_KEYS, "", error)
+    check_nodes(root, error)
     scaled: Mapping[str, Any] = {}
     if scale is not None:
         scales = content.get("scales") or {}
