@@ -1,5 +1,6 @@
 """The READMEs' commands are commands that name shipped files, and their YAML is YAML."""
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -53,6 +54,14 @@ def test_yaml_of_the_readmes_can_be_parsed():
     assert len(found) >= 3
     for block in found:
         yaml.compose(block, Loader=yaml.FullLoader)
+
+
+def test_python_of_the_readmes_imports_what_is_there():
+    found = [block for readme in READMES for block in blocks(readme, "python")]
+    assert found
+    for block in found:
+        ast.parse(block)
+        exec("\n".join(line for line in block.splitlines() if "import" in line), {})
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda readme: readme.parent.name)
