@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, Subset
 from torchdistill.datasets.util import build_data_loader
 
 from .checks import check_loader
@@ -16,6 +16,25 @@ def unpack(batch: Any, device: torch.device) -> tuple[Tensor, Tensor, Any]:
     """Images, targets and the host's supplementary dict of a batch, on the device."""
     images, targets, *rest = batch
     return images.to(device), targets.to(device), rest[0] if rest else None
+
+
+def drawn(dataset: Dataset, n: int | None, seed: int) -> Subset:
+    """Return ``n`` images of a dataset, drawn with ``seed``: the same for every model.
+
+    Args:
+        dataset: of any size.
+        n: how many; None takes all, in an order of the seed's.
+        seed: of the choice.
+
+    Raises:
+        ValueError: if there are fewer.
+    """
+    size = len(dataset)
+    n = size if n is None else n
+    if not 1 <= n <= size:
+        raise ValueError(f"n must be between 1 and the {size} images of the dataset; found {n}")
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
+    return Subset(dataset, order[:n].tolist())
 
 
 def first_batch(loader: DataLoader) -> Any:

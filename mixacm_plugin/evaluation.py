@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from scipy.stats import binomtest
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from . import checks, sections
 from .adversarial.threat_model import parse_number, perturbation_size
 from .attacks import Attack
-from .batches import check_images, unpack
+from .batches import check_images, drawn, unpack
 from .building import build_model, load_into
 from .recipe import Recipe, read_recipe
 from .rng import preserved_rng
@@ -96,12 +96,8 @@ def evaluate(
         ValueError: if an image isn't in [0, 1] or there are fewer than ``n``.
         RuntimeError: if the attack leaves the ball or [0, 1].
     """
-    size = len(dataset)
-    n = size if n is None else n
-    if not 1 <= n <= size:
-        raise ValueError(f"n must be between 1 and the {size} images of the dataset; found {n}")
-    order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))[:n].tolist()
-    loader = DataLoader(Subset(dataset, order), batch_size=batch_size, num_workers=num_workers)
+    images_of_seed = drawn(dataset, n, seed)
+    loader = DataLoader(images_of_seed, batch_size=batch_size, num_workers=num_workers)
     reach = attack.steps * parse_number(attack.step_size)
     if attack.name == "pgd" and reach < parse_number(attack.eps):
         logger.warning("%s can't reach the edge of its ball, ε = %s", attack, attack.eps)
@@ -120,7 +116,7 @@ def evaluate(
                 adversarial, robust = attack.perturb(model, images, labels, seed)
                 _check_adversarial(adversarial, images, attack)
                 correct += int(robust.sum())
-    return Accuracy(correct, clean_correct, n, attack, seed, batch_size)
+    return Accuracy(correct, clean_correct, len(images_of_seed), attack, seed, batch_size)
 
 
 def _check_adversarial(adversarial: Tensor, images: Tensor, attack: Attack) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 
 from .. import sections
-from ..batches import check_images, unpack
+from ..batches import check_images, drawn, unpack
 from ..channel_maps import channel_map, normalize_map
 from ..losses import IO, SIDES
 from ..recipe import Recipe
@@ -125,10 +125,7 @@ def mean_channel_maps(
 
     Source: MixACM, supplement A.2 and figure 4.
     """
-    size = len(dataset)
-    if not 1 <= n <= size:
-        raise ValueError(f"n must be between 1 and the {size} images of the dataset; found {n}")
-    order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))[:n].tolist()
+    images_of_seed = drawn(dataset, n, seed)
     modules = dict(model.named_modules())
     sums: dict[str, Tensor] = {}
     handles = []
@@ -149,7 +146,7 @@ def mean_channel_maps(
         handles.append(modules[path].register_forward_hook(hook))
     try:
         model = model.to(device).eval()
-        for batch in DataLoader(Subset(dataset, order), batch_size=batch_size):
+        for batch in DataLoader(images_of_seed, batch_size=batch_size):
             images, _, _ = unpack(batch, torch.device(device))
             check_images(images)
             model(images)

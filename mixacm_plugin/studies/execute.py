@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from torch import nn
+from torchdistill.common.module_util import count_params
 
 from ..attacks import Attack
 from ..checkpoints import CheckpointError, load_checkpoint
@@ -99,15 +99,11 @@ def _training_result(training: Training) -> dict[str, Any]:
     lines = read_lines(training.metrics_file)
     teacher = training.models.get("teacher")
     return {
-        "parameters": _parameters(training.models["student"]),
-        "teacher_parameters": None if teacher is None else _parameters(teacher),
+        "parameters": count_params(training.models["student"]),
+        "teacher_parameters": None if teacher is None else count_params(teacher),
         "train_seconds": sum(line["seconds"] for line in lines),
         "accuracies": {},
     }
-
-
-def _parameters(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def write_json(file: Path, content: Any) -> None:
