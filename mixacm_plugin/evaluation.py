@@ -29,14 +29,23 @@ logger = logging.getLogger("mixacm")
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Correct images out of ``n``, with the attack and the seed that gave them."""
+    """Correct images out of ``n``, with the attack and the seed that gave them.
+
+    Args:
+        correct: images that are classified right, also under the attack.
+        clean_correct: images that are classified right without it.
+        n: images in all.
+        attack: with its threat model.
+        seed: of the images' choice and of the attack.
+        batch_size: of the attack, whose random draws depend on it.
+    """
 
     correct: int
     clean_correct: int
     n: int
     attack: Attack
     seed: int
-    batch_size: int | None = None  # of the attack, whose random draws depend on it
+    batch_size: int | None = None
 
     @property
     def value(self) -> float:

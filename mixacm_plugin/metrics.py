@@ -18,7 +18,18 @@ from .distributed import sum_over_processes
 
 @dataclass
 class EpochMetrics:
-    """What one line of ``metrics.jsonl`` holds; losses are means over the epoch's images."""
+    """What one line of ``metrics.jsonl`` holds.
+
+    Args:
+        epoch: counted from 0.
+        loss: mean over the epoch's images, of all processes.
+        terms: the same of each weighted term, by its name in the recipe.
+        lr: learning rate of the first parameter group.
+        val_accuracy: clean top-1 accuracy on the validation images, as a fraction.
+        best_val_accuracy: the best so far.
+        images_per_second: of training, in all processes.
+        seconds: of the epoch, validation included.
+    """
 
     epoch: int
     loss: float

@@ -35,7 +35,7 @@ def forward_bf16(
     supp_dict: dict[str, Any] | None = None,
     **_: Any,
 ) -> Tensor:
-    """Run the model under bfloat16 autocast on channels-last images; float32 logits.
+    """Run the model under bfloat16 autocast on channels-last images; float32 logits ``(N, K)``.
 
     Faster where the hardware has bfloat16: recent GPUs, and CPUs with AVX512-BF16 or AMX.
     """

@@ -11,9 +11,9 @@ from torchdistill.optim.registry import register_scheduler
 def warmup_cosine(
     optimizer: Optimizer, epochs: int, warmup_epochs: int = 0, warmup_lr: float = 0.0
 ) -> LambdaLR:
-    """Linear warm-up from ``warmup_lr`` to the optimiser's rate, then cosine to zero.
+    """Linear warm-up from ``warmup_lr`` to the optimiser's rate, then cosine.
 
-    Steps once an epoch, the host's default.
+    Zero is reached after the last epoch. Steps once an epoch, the host's default.
 
     Args:
         optimizer: given by the host.

@@ -53,6 +53,9 @@ def affine(in_channels: int, out_channels: int, bias: bool = True) -> nn.Linear:
         out_channels: channels of the other side.
         bias: whether to learn an offset.
 
+    Returns:
+        Takes ``(N, in_channels)``, gives ``(N, out_channels)``.
+
     Source: MixACM, supplement A.4.6 ("a fully connected layer").
     """
     return nn.Linear(in_channels, out_channels, bias=bias)

@@ -72,14 +72,17 @@ def pgd(
         model: logits of images.
         images: ``(N, C, H, W)`` in [0, 1].
         labels: ``(N,)`` classes or ``(N, K)`` probabilities.
-        eps: radius of the ball, in pixels of range [0, 1].
-        step_size: length of a step, in the same unit and the ball's norm.
-        steps: number of steps.
+        eps: radius of the ball, at least 0, in pixels of range [0, 1].
+        step_size: length of a step, at least 0, in the same unit and the ball's norm.
+        steps: number of steps; none leaves the start.
         norm: ``Linf`` or ``L2``.
         random_start: start at a random point of the ball instead of at the image.
 
     Returns:
         ``(N, C, H, W)``, inside the ball and [0, 1].
+
+    Raises:
+        ValueError: on another norm.
 
     Source: Madry et al. 2018.
     """

@@ -38,7 +38,11 @@ def check_norm(norm: str) -> str:
 
 
 def perturbation_size(perturbation: Tensor, norm: str) -> Tensor:
-    """Norm of each image's perturbation: ``(N, C, H, W)`` to ``(N,)``."""
+    """Norm of each image's perturbation: ``(N, C, H, W)`` to ``(N,)``.
+
+    Raises:
+        ValueError: on another norm than ``Linf`` or ``L2``.
+    """
     order = {"Linf": torch.inf, "L2": 2}[check_norm(norm)]
     return torch.linalg.vector_norm(perturbation.flatten(1), ord=order, dim=1)
 
@@ -52,8 +56,14 @@ def project(perturbation: Tensor, *, eps: float, norm: str) -> Tensor:
 
     Args:
         perturbation: ``(N, C, H, W)``.
-        eps: radius in pixels of range [0, 1].
+        eps: radius, at least 0, in pixels of range [0, 1].
         norm: ``Linf`` or ``L2``.
+
+    Returns:
+        ``(N, C, H, W)``.
+
+    Raises:
+        ValueError: on another norm.
     """
     if check_norm(norm) == "Linf":
         return perturbation.clamp(-eps, eps)
@@ -62,14 +72,37 @@ def project(perturbation: Tensor, *, eps: float, norm: str) -> Tensor:
 
 
 def steepest_direction(gradient: Tensor, *, norm: str) -> Tensor:
-    """Unit step that raises the loss most: the sign (Linf) or the normalised gradient (L2)."""
+    """Unit step that raises the loss most: the sign (Linf) or the normalised gradient (L2).
+
+    Args:
+        gradient: of the loss with respect to each image, ``(N, C, H, W)``.
+        norm: ``Linf`` or ``L2``.
+
+    Returns:
+        ``(N, C, H, W)``, of size 1 in the norm where the gradient isn't zero.
+
+    Raises:
+        ValueError: on another norm.
+    """
     if check_norm(norm) == "Linf":
         return gradient.sign()
     return gradient / _like(perturbation_size(gradient, norm).clamp_min(1e-12), gradient)
 
 
 def random_perturbation(images: Tensor, *, eps: float, norm: str) -> Tensor:
-    """Draw a perturbation uniformly from the ball, with torch's generator."""
+    """Draw a perturbation uniformly from the ball, with torch's generator.
+
+    Args:
+        images: ``(N, C, H, W)``, for shape, type and device.
+        eps: radius, at least 0, in pixels of range [0, 1].
+        norm: ``Linf`` or ``L2``.
+
+    Returns:
+        ``(N, C, H, W)``.
+
+    Raises:
+        ValueError: on another norm.
+    """
     if check_norm(norm) == "Linf":
         return torch.empty_like(images).uniform_(-eps, eps)
     direction = steepest_direction(torch.randn_like(images), norm=norm)
