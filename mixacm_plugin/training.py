@@ -32,6 +32,7 @@ from .building import (
 )
 from .checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from .distributed import gather, share_buffers, sum_over_processes
+from .known_keys import check_keys
 from .metrics import EpochMetrics, clean_accuracy, cut_lines, record_terms
 from .recipe import Recipe
 from .rng import rng_state, set_rng_state
@@ -72,6 +73,8 @@ class Training:
         self.best_val_accuracy = 0.0
         self.last_saved: int | None = None
         set_seed(self.seed)
+        for warning in check_keys(self.recipe):  # before any dataset is built
+            logger.warning(warning)
         self.config = self.recipe.build()
         checks.check_config(self.recipe, self.config)
         if self.start_epoch and "stage1" in self.config["train"]:

@@ -155,7 +155,7 @@ TABLE = [
     # What is missing, in the wrong place or refused by what it configures
     (edit(LINE, f"{LINE}: 2"), f"line {LINE_NUMBER}, column 16", "YAML syntax: mapping values"),
     *(
-        (edit(f"\n{name}:\n", f"\n{name}_:\n"), f"{name}: ", "missing")
+        (edit(f"\n{name}:\n", "\nnotes:\n"), f"{name}: ", "missing")
         for name in ("datasets", "models", "train", "test")
     ),
     ("models.student_model=null", "models", "expected student_model (or model"),

@@ -14,6 +14,7 @@ from ..batches import check_images, unpack
 from ..boxes import models_of, skip_stage, student_of
 from ..building import check_stage
 from ..hook_points import hook_lines
+from ..known_keys import check_keys
 from ..metrics import record_terms
 from ..recipe import Recipe
 from ..rng import preserved_rng
@@ -109,7 +110,7 @@ def inspect_recipe(
     Raises:
         RecipeError: on anything that would stop the training.
     """
-    found = Inspection(warnings=list(normalising_datasets(recipe)))
+    found = Inspection(warnings=[*check_keys(recipe), *normalising_datasets(recipe)])
     if input_shape is not None:
         use_random_images(recipe, input_shape)
     if batch_size is not None:
