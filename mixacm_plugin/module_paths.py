@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from . import sections
+from .hook_points import hook_points
 from .losses import IO, SIDES
 from .recipe import Recipe, nearest
 
@@ -69,9 +70,17 @@ def _check_path(recipe: Recipe, where: str, role: str, model: nn.Module, path: s
         if name not in children and not isinstance(getattr(module, name, None), nn.Parameter):
             inside = f"{seen} of {type(model).__name__}" if seen else type(model).__name__
             candidates = [p for p, _ in model.named_modules() if p]
-            hint = nearest(path, candidates)
+            hint = nearest(path, candidates) + _blocks(model)
             has = ", ".join(children) or "no modules"
             raise recipe.error(
                 where, f"{role} module {path!r} not found in {inside}; it has {has}.{hint}"
             )
         module, seen = getattr(module, name), f"{seen}.{name}".lstrip(".")
+
+
+def _blocks(model: nn.Module) -> str:
+    try:
+        points = hook_points(model).activated
+    except ValueError:
+        return ""
+    return f" Its blocks, activated: {', '.join(f'{path} ({io})' for path, io in points)}"

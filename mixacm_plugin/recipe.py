@@ -232,6 +232,8 @@ def _override(
             there = f"it has {', '.join(children)}" if children else "it has no keys"
             hint = nearest(parts[0], children)
             message = f"no {parts[0]!r} in {here or 'the recipe'}; {there}.{hint}"
+            if added is None and len(parts) == 1:
+                message += " An override file may add a key"
             raise UnknownKeyError(recipe.path, where, message)
         here, parts = f"{here}.{name}".lstrip("."), parts[name.count(".") + 1 :]
         old = children[name]

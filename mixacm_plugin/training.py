@@ -103,8 +103,10 @@ class Training:
                 "--start_epoch only sets the first epoch's number; the optimiser and its schedule "
                 "start anew (to go on from a checkpoint: --resume)"
             )
-        section = sections.get(self.config, sections.model_sections(self.config)["student"])
-        self.last_ckpt = Path(section["dst_ckpt"]).expanduser()
+        self.ckpt_key = f"{sections.model_sections(self.config)['student']}.dst_ckpt"
+        self.last_ckpt = Path(sections.get(self.config, self.ckpt_key)).expanduser()
+        if self.last_ckpt.is_dir():
+            raise self.recipe.error(self.ckpt_key, f"{self.last_ckpt} is a folder; name a file")
         self.best_ckpt = self.last_ckpt.with_name(f"best_{self.last_ckpt.name}")
         self.metrics_file = self.last_ckpt.with_name("metrics.jsonl")
 
@@ -191,8 +193,8 @@ class Training:
                 logger.warning("overwriting %s (to go on: --resume)", " and ".join(there))
             cut_lines(self.metrics_file, self.start_epoch)
         except (OSError, ValueError, LookupError, TypeError) as error:
-            where = f"{sections.model_sections(self.config)['student']}.dst_ckpt"
-            raise self.recipe.error(where, f"can't write {self.metrics_file}: {error}") from error
+            message = f"can't write {self.metrics_file}: {error}"
+            raise self.recipe.error(self.ckpt_key, message) from error
 
     def _train_epoch(self, epoch: int) -> EpochMetrics:
         box, started = self.box, time.perf_counter()

@@ -96,6 +96,7 @@ TABLE = [
     # Module paths and pairs
     (misspelt("teacher"), f"{PAIRS}.middle", "teacher module 'layer.7.block.0.relu_0' not found"),
     (misspelt("student"), f"{PAIRS}.middle", "or 'layer.1.block.0.relu_0'"),
+    (misspelt("student"), f"{PAIRS}.middle", "blocks, activated: layer.0.block.0.relu_0 (output),"),
     (f"{TEACHER}.{HOOKS}=[{HOOKED}, relu, batchnrm]", f"{TEACHER}.{HOOKS}", "'batchnorm'"),
     (f"train.student.{HOOKS}=[{HOOKED}, relu, logit]", f"train.student.{HOOKS}", "'logits'"),
     (f"{TEACHER}.{HOOKS}=[relu]", f"{PAIRS}.middle.teacher", f"'{HOOKED}' isn't listed under"),
@@ -185,6 +186,7 @@ TABLE = [
     ("train.num_epochs=many", "train.num_epochs", "many"),
     (f"{LOADER}.kwargs={{batch_size: 64, drop_last: True}}", LOADER, "batch"),
     ("train.val_data_loader.kwargs={batch_size: 64, drop_last: True}", "train.val_data", "batch"),
+    (f"{STUDENT}.dst_ckpt=.", f"{STUDENT}.dst_ckpt", "is a folder; name a file"),
     (f"{STUDENT}.dst_ckpt=recipe.yaml/x.pt", f"{STUDENT}.dst_ckpt", "recipe.yaml"),
     # Of the wrong kind, or tried for the first time after training
     ("models.teacher_model.key=[1]", "models.teacher_model.key", "expected a name; found [1]"),
@@ -215,6 +217,7 @@ TABLE = [
         for text, section in ((STAGES, "teacher"), (STAGES, "student"), (ALONE_IN_STAGES, "model"))
     ),
     ("train.epochs=3", "--set train.epochs=3", "no 'epochs' in train; it has num_epochs"),
+    ("train.epochs=3", "--set train.epochs=3", "An override file may add a key"),
 ]
 
 

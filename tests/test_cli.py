@@ -109,8 +109,14 @@ def test_recipes_are_listed_with_their_titles(capsys):
     assert run("main", "recipes") == 0
     lines = capsys.readouterr().out.splitlines()
     names = [*recipe_names(), *override_names(), *study_names()]
-    assert [line.split()[0] for line in lines] == names
-    assert all(len(line.split()) > 3 for line in lines)
+    titled = [line for line in lines if line.startswith("  ")]
+    assert [line.split()[0] for line in titled] == names
+    assert all(len(line.split()) > 3 for line in titled)
+    assert [line.split()[0] for line in lines if line and line not in titled] == [
+        "Recipes,",
+        "Override",
+        "Studies,",
+    ]
     quickstart = {f"quickstart/{n}" for n in ("teacher", "mixacm", "kd_mixup", "kd", "scratch")}
     assert quickstart <= set(recipe_names())
 

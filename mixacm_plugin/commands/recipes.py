@@ -12,11 +12,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "List the shipped recipes, override files (for --set) and studies (for mixacm study), "
         "or copy one to edit it."
     )
-    commands = parser.add_subparsers(dest="what", metavar="")
+    commands = parser.add_subparsers(dest="what", metavar="{list,copy}")
     commands.add_parser("list", help="list them (the default)")
     copy = commands.add_parser("copy", help="copy one into a folder")
-    copy.add_argument("name", metavar="NAME")
-    copy.add_argument("folder", metavar="DIR")
+    copy.add_argument("name", metavar="NAME", help="as mixacm recipes lists it")
+    copy.add_argument("folder", metavar="DIR", help="where to, made where it is missing")
     parser.set_defaults(run=run)
 
 
@@ -28,7 +28,14 @@ def run(args: argparse.Namespace) -> None:
         except OSError as error:
             raise RecipeError("", "mixacm recipes copy", str(error)) from error
         return
-    names = [*recipe_names(), *override_names(), *study_names()]
-    width = max(map(len, names))
-    for name in names:
-        print(f"{name:{width}}  {recipe_title(name)}")
+    kinds = {
+        "Recipes, for torchdistill --config": recipe_names(),
+        "Override files, for --set": override_names(),
+        "Studies, for mixacm study": study_names(),
+    }
+    width = max(len(name) for names in kinds.values() for name in names)
+    blocks = []
+    for kind, names in kinds.items():
+        lines = [f"  {name:{width}}  {recipe_title(name)}" for name in names]
+        blocks.append("\n".join([f"{kind}:", *lines]))
+    print("\n\n".join(blocks))
