@@ -304,7 +304,8 @@ def test_the_command_lists_runs_and_writes_results(capsys):
     study = write_study(rows=[{"name": "one"}])
     (run,) = resolve(study, Path("runs/studies/cache"))
     assert recipes.run("main", "study", "study.yaml", "--list") == 0
-    assert capsys.readouterr().out.split() == ["to", "run", run.key, "one,", "seed", "0"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"to run  {run.key}  one, seed 0", "1 runs, 0 cached"]
     done_here(study, [run])
     assert recipes.run("main", "study", "study.yaml", "--device", "cpu") == 0
     assert "| one" in capsys.readouterr().out

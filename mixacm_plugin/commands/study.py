@@ -70,9 +70,10 @@ def run(args: argparse.Namespace) -> None:
         study = with_seeds(study, args.seeds)
     runs = resolve(study, Path(args.cache), args.overrides)
     if args.list:
-        for each in runs:
-            state = "cached" if is_done(each, study) else "to run"
+        states = ["cached" if is_done(each, study) else "to run" for each in runs]
+        for state, each in zip(states, runs, strict=True):
             print(f"{state}  {each.key}  {each.row.name}, seed {each.seed}")
+        print(f"{len(runs)} runs, {states.count('cached')} cached")
         return
     out = Path(args.out or f"runs/studies/{'-'.join(filter(None, (study.name, study.scale)))}")
     out.mkdir(parents=True, exist_ok=True)
