@@ -1,7 +1,6 @@
 """Catastrophic overfitting of single-step adversarial training, and a process that looks for it."""
 
 import logging
-from types import MethodType
 from typing import Any
 
 import torch
@@ -44,10 +43,6 @@ class OverfittingWatch:
         self.attack, self.n, self.setting = attack, n, setting
         self.epochs = 0
         self.overfitted = False
-
-    def __get__(self, box: Any, owner: type | None = None) -> Any:
-        # The host sets processes on the box's class, from where Python binds functions only.
-        return self if box is None else MethodType(self, box)
 
     def __call__(self, box: TrainingBox | DistillationBox, *args: Any, **kwargs: Any) -> None:
         """Do what the host's default does, then look at the student, in the main process."""
@@ -145,5 +140,10 @@ def watch_overfitting(
     arguments = ", ".join(f"{name}={value}" for name, value in {**attack, "n": n}.items())
     key = f"watch_overfitting({arguments})"
     watch = OverfittingWatch(attack=attack, n=n, setting=f"{norm}, ε {eps}, step {step_size}")
-    register_post_epoch_proc_func(key=key)(watch)
+
+    # The host sets processes on the box's class, from where Python binds functions only.
+    def process(box: TrainingBox | DistillationBox, *args: Any, **kwargs: Any) -> None:
+        watch(box, *args, **kwargs)
+
+    register_post_epoch_proc_func(key=key)(process)
     return key
