@@ -4,6 +4,8 @@ import os
 
 import torch.distributed as dist
 
+from .value_kinds import COUNT, KINDS
+
 
 def local_batch_size(global_batch: int, at_most: int) -> int:
     """Images that a process loads at once, for a training loader's ``batch_size``.
@@ -51,7 +53,7 @@ def accumulation_steps(global_batch: int, at_most: int) -> int:
 
 def _shared(caller: str, global_batch: int, at_most: int) -> tuple[int, int]:
     for name, value in (("global_batch", global_batch), ("at_most", at_most)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if not KINDS[COUNT](value):
             raise ValueError(
                 f"{caller}: {name} must be a whole number of at least 1; found {value!r}"
             )

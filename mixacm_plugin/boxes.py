@@ -1,8 +1,5 @@
 """The host's boxes: their models, their stages, and several processes around them."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -11,6 +8,8 @@ from torchdistill.core.distillation import DistillationBox
 from torchdistill.core.training import TrainingBox
 from torchdistill.datasets.util import build_data_loader
 from torchdistill.models.wrapper import AuxiliaryModelWrapper
+
+from .sections import Config, current_stage
 
 Box = DistillationBox | TrainingBox
 
@@ -35,7 +34,7 @@ def skip_stage(box: Box) -> None:
         del box.save_stage_ckpt
 
 
-def distribute(box: Box, stage: Mapping[str, Any], seed: int | None) -> None:
+def distribute(box: Box, config: Config, seed: int | None) -> None:
     """Do for a box in one of several processes, at the beginning of a stage, what the host doesn't.
 
     On CPUs the student is wrapped for distributed training. Each validation image is looked at
@@ -44,7 +43,7 @@ def distribute(box: Box, stage: Mapping[str, Any], seed: int | None) -> None:
 
     Args:
         box: as the host set it up.
-        stage: the stage's part of the recipe.
+        config: the built recipe.
         seed: of the training; None leaves the host's.
     """
     student = student_of(box)
@@ -56,8 +55,9 @@ def distribute(box: Box, stage: Mapping[str, Any], seed: int | None) -> None:
     sampler = box.train_data_loader.batch_sampler.sampler
     if seed is not None and isinstance(sampler, DistributedSampler):
         sampler.seed = seed
-    config = stage.get("val_data_loader")
-    if config is not None:
-        dataset = box.dataset_dict[config["dataset_id"]]
+    _, stage = current_stage(config, box)
+    loader = stage.get("val_data_loader")
+    if loader is not None:
+        dataset = box.dataset_dict[loader["dataset_id"]]
         own = Subset(dataset, range(dist.get_rank(), len(dataset), dist.get_world_size()))
-        box.val_data_loader = build_data_loader(own, config, distributed=False)
+        box.val_data_loader = build_data_loader(own, loader, distributed=False)

@@ -16,7 +16,7 @@ from torchdistill.models.registry import get_model
 
 from . import checks, sections
 from .adversarial.pgd import eval_mode
-from .batches import check_images, first_batch, test_loader, unpack
+from .batches import check_images, first_batch, unpack
 from .boxes import Box, distribute, skip_stage, student_of
 from .checkpoints import CheckpointError, load_checkpoint, load_weights
 from .losses import ACMLoss, PairError
@@ -122,8 +122,6 @@ def build_box(
     """
     _part_optimisers(config["train"])
     check_module_paths(recipe, config, models)
-    with preserved_rng():  # what is tested after training is tried before it
-        test_loader(recipe, config)
     # Without ids a single process's model would be spread over all GPUs.
     device_ids = [device] if device.type == "cuda" else None
     for model in models.values():
@@ -137,7 +135,7 @@ def build_box(
     except Exception as error:
         raise recipe.error("train", f"{type(error).__name__}: {error}") from error
     if distributed:
-        distribute(box, sections.current_stage(config, box)[1], seed)
+        distribute(box, config, seed)
     check_stage(recipe, config, box, models)
     return box
 
@@ -222,7 +220,8 @@ def _dry_run(recipe: Recipe, config: Mapping[str, Any], box: Box, path: str) -> 
             if len(loader) == 0:
                 raise ValueError(NO_BATCH)
             images, targets, extra = unpack(first_batch(loader), box.device)
-            ours = any(part in recipe.text() for part in OUR_PARTS)
+            text = recipe.text()
+            ours = any(part in text for part in OUR_PARTS)
             if ours:
                 check_images(images)
             where = f"{path}.val_data_loader"

@@ -11,6 +11,8 @@ from torch.utils.data import Dataset, Subset
 from torchdistill.datasets.registry import register_dataset, register_dataset_wrapper
 from torchdistill.datasets.wrapper import BaseDatasetWrapper
 
+from .value_kinds import KINDS, NUMBER
+
 SPLITS = ("train", "val", "test")
 
 
@@ -118,7 +120,7 @@ def _share_of(caller: str, part: str | Mapping[str, float]) -> tuple[str, float]
             f"{caller}: expected one part and its share, such as {{train: 0.25}}; found {part}"
         )
     ((name, share),) = part.items()
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+    if not KINDS[NUMBER](share) or not 0 < share <= 1:
         raise ValueError(
             f"{caller}: the share of {name} must be above 0 and at most 1; found {share!r}"
         )

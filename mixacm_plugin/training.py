@@ -20,7 +20,7 @@ from torchdistill.core.distillation import DistillationBox
 from tqdm import tqdm
 
 from . import checks, sections
-from .batches import unpack
+from .batches import test_loader, unpack
 from .box_state import box_state, load_box_state
 from .boxes import Box, distribute, skip_stage
 from .building import (
@@ -35,7 +35,7 @@ from .distributed import gather, share_buffers, sum_over_processes
 from .known_keys import check_keys
 from .metrics import EpochMetrics, clean_accuracy, cut_lines, record_terms
 from .recipe import Recipe
-from .rng import rng_state, set_rng_state
+from .rng import preserved_rng, rng_state, set_rng_state
 from .wrappers import FrozenTeacher
 
 logger = logging.getLogger("mixacm")
@@ -84,6 +84,8 @@ class Training:
         self.distributed = dist.is_available() and dist.is_initialized()
         self.models = build_models(self.recipe, self.config)
         check_stage_checkpoints(self.recipe, self.config, self.models)
+        with preserved_rng():  # what is tested after training is tried before it
+            test_loader(self.recipe, self.config)
         check_later_stages(self.recipe, self.config, self.models, self.device)
         self.box: Box = build_box(
             self.recipe,
@@ -148,8 +150,8 @@ class Training:
         self.best_val_accuracy, self.last_saved = checkpoint["best_value"], checkpoint["epoch"]
 
     def _compare_recipes(self, path: str, then: str) -> None:
-        now = self.recipe.text()
-        added = [line.strip() for line in now.splitlines() if line not in then.splitlines()]
+        now, before = self.recipe.text(), then.splitlines()
+        added = [line.strip() for line in now.splitlines() if line not in before]
         if now != then:
             logger.warning(
                 "%s is of a recipe with other settings%s; its schedule and optimiser state go on, "
@@ -160,8 +162,7 @@ class Training:
 
     def _distribute(self) -> None:
         if self.distributed:
-            _, stage = sections.current_stage(self.config, self.box)
-            distribute(self.box, stage, self.seed)
+            distribute(self.box, self.config, self.seed)
 
     def run(self) -> None:
         """Train all epochs; keep the last and the best checkpoint and ``metrics.jsonl``.

@@ -14,6 +14,7 @@ from torchdistill.core.interfaces.registry import (
 from torchdistill.core.training import TrainingBox
 
 from ..recipe import RecipeError
+from ..value_kinds import COUNT, KINDS
 from .pgd import checked_attack
 from .threat_model import project, steepest_direction
 
@@ -119,7 +120,7 @@ def free_adversarial_forward(
 
     Source: Shafahi et al. 2019, algorithm 1.
     """
-    if isinstance(replays, bool) or not isinstance(replays, int) or replays < 1:
+    if not KINDS[COUNT](replays):
         raise ValueError(
             f"free_adversarial_forward: replays must be an integer > 0; found {replays!r}"
         )

@@ -17,6 +17,7 @@ from torchdistill.core.training import TrainingBox
 
 from ..batches import unpack
 from ..rng import preserved_rng
+from ..value_kinds import COUNT, KINDS
 from .pgd import checked_attack, eval_mode, pgd
 
 logger = logging.getLogger("mixacm")
@@ -135,7 +136,7 @@ def watch_overfitting(
     attack = checked_attack(
         "watch_overfitting", eps=eps, step_size=step_size, steps=steps, norm=norm
     )
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+    if not KINDS[COUNT](n):
         raise ValueError(f"watch_overfitting: n must be an integer > 0; found {n!r}")
     arguments = ", ".join(f"{name}={value}" for name, value in {**attack, "n": n}.items())
     key = f"watch_overfitting({arguments})"

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..value_kinds import COUNT, KINDS
 from .threat_model import (
     check_norm,
     parse_number,
@@ -117,7 +118,7 @@ def checked_attack(
     Raises:
         ValueError: on a wrong one; the message begins with ``caller``.
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+    if not KINDS[COUNT](steps):
         raise ValueError(f"{caller}: steps must be an integer > 0; found {steps!r}")
     attack: dict[str, Any] = {"steps": steps}
     for name, value in (("eps", eps), ("step_size", step_size)):

@@ -2,11 +2,12 @@
 
 import logging
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any
 
+from .. import value_kinds
 from ..recipe import nearest
 from ..studies.results import summarise
 from .channel_maps import channel_maps_of_study
@@ -24,14 +25,20 @@ KINDS: dict[str, tuple[set[str], set[str]]] = {
     "cost": ({"group"}, {"group_label", "names"}),
     "channel_maps": (set(), {"rows", "n"}),
 }
+
+
+def _is_a(kind: type | UnionType) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, kind)
+
+
 # key -> what its value must be
-VALUES: dict[str, tuple[type | UnionType, str]] = {
-    **dict.fromkeys(("x", "depth", "width"), (str, "a key path")),
-    **dict.fromkeys(("title", "label", "group_label"), (str, "text")),
-    **dict.fromkeys(("rows", "names"), (list, "a list of rows")),
-    "group": (str | Mapping, "a key path, or names with a list or a pattern of rows each"),
-    "log": (bool, "True or False"),
-    "n": (int, "a number of images"),
+VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("x", "depth", "width"), (_is_a(str), "a key path")),
+    **dict.fromkeys(("title", "label", "group_label"), (_is_a(str), "text")),
+    **dict.fromkeys(("rows", "names"), (_is_a(list), "a list of rows")),
+    "group": (_is_a(str | Mapping), "a key path, or names with a list or a pattern of rows each"),
+    "log": (_is_a(bool), "True or False"),
+    "n": (value_kinds.KINDS[value_kinds.COUNT], "a number of images"),
 }
 
 
@@ -62,11 +69,9 @@ def check_plots(plots: Any, rows: Collection[str]) -> None:
         for key in set(spec) - needed - allowed - {"kind", "title"}:
             hint = nearest(key, needed | allowed | {"title"})
             raise ValueError(f"{index}: a {spec['kind']} has no {key!r}.{hint}")
-        for key, (kind, words) in VALUES.items():
+        for key, (is_right, words) in VALUES.items():
             value = spec.get(key)
-            if value is None:
-                continue
-            if not isinstance(value, kind) or (key == "n" and (value is True or value < 1)):
+            if value is not None and not is_right(value):
                 raise ValueError(f"{index}.{key}: expected {words}; found {value!r}")
         for key, row in _named_rows(spec, index):
             if row not in rows:
