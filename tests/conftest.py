@@ -1,7 +1,11 @@
-"""What all tests share: one thread, and a recipe small enough to train in a second."""
+"""What all tests share: one thread, a seed, an empty folder, and how a refusal looks."""
+
+from pathlib import Path
 
 import pytest
 import torch
+
+from recipes import run
 
 # More threads than free cores make tiny models slower by two orders of magnitude.
 torch.set_num_threads(1)
@@ -16,3 +20,19 @@ def _seeded():
 def _in_an_empty_folder(tmp_path, monkeypatch):
     """Relative paths of recipes, such as dst_ckpt, lead into a folder of the test's own."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def assert_refused(capsys, recwarn):
+    def assertion(where, words, *argv):
+        recwarn.clear()
+        assert run("torchdistill", "--config", "recipe.yaml", "--device", "cpu", *argv) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"torchdistill: error: recipe.yaml: {where}")
+        assert words in error
+        assert error.count("\n") == 1
+        assert not recwarn.list  # they would be further lines
+        assert "\x1b" not in error
+        assert not list(Path().rglob("student.pt"))
+
+    return assertion

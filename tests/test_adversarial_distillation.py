@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from boxes import train_epoch
 from torch import nn
 from torchdistill.common.yaml_util import load_yaml_file
 from torchdistill.core.distillation import get_distillation_box
 from torchdistill.core.training import get_training_box
 
+from boxes import train_epoch
 from mixacm_plugin import RecipeError, Training, read_recipe, recipe_file
 from mixacm_plugin.building import build_models
 from mixacm_plugin.preflight.inspection import inspect_recipe

@@ -10,8 +10,6 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from boxes import conv_net, train_epoch, training_box
-from processes import run_processes
 from torch import nn
 from torchdistill.core.forward_hook import ForwardHookManager
 from torchdistill.core.interfaces.registry import (
@@ -20,6 +18,7 @@ from torchdistill.core.interfaces.registry import (
 )
 
 import recipes
+from boxes import conv_net, train_epoch, training_box
 from mixacm_plugin import (
     Training,
     adversarial_forward,
@@ -29,6 +28,7 @@ from mixacm_plugin import (
 )
 from mixacm_plugin.adversarial.threat_model import random_perturbation
 from mixacm_plugin.distributed import init_process_group
+from processes import run_processes
 from recipes import CPU, differing, recipe, scratch, state
 
 

@@ -1,13 +1,7 @@
 """Recipes with one thing wrong: exit code 2 and one line that says where, before training."""
 
-import os
-import pickle
-from pathlib import Path
-
 import pytest
-import torch
 
-from mixacm_plugin import dm_wide_resnet
 from recipes import mixacm, run, scratch, two_stages, write
 
 TEACHER, STUDENT, LOADER = "train.teacher", "models.student_model", "train.train_data_loader"
@@ -221,22 +215,6 @@ TABLE = [
 ]
 
 
-@pytest.fixture
-def assert_refused(capsys, recwarn):
-    def assertion(where, words, *argv):
-        recwarn.clear()
-        assert run("torchdistill", "--config", "recipe.yaml", "--device", "cpu", *argv) == 2
-        error = capsys.readouterr().err
-        assert error.startswith(f"torchdistill: error: recipe.yaml: {where}")
-        assert words in error
-        assert error.count("\n") == 1
-        assert not recwarn.list  # they would be further lines
-        assert "\x1b" not in error
-        assert not list(Path().rglob("student.pt"))
-
-    return assertion
-
-
 @pytest.mark.parametrize("wrong, where, words", TABLE, ids=[f"{w}: {x}" for _, w, x in TABLE])
 def test_a_broken_recipe_is_refused_in_one_line(wrong, where, words, assert_refused):
     text, override = wrong if isinstance(wrong, tuple) else (wrong, None)
@@ -244,59 +222,6 @@ def test_a_broken_recipe_is_refused_in_one_line(wrong, where, words, assert_refu
         text, override = None, wrong
     write(text)
     assert_refused(where, words, *(["--set", override] if override else []))
-
-
-class Code:
-    """Pickled, it makes a folder as soon as it is unpickled."""
-
-    def __reduce__(self):
-        return os.mkdir, ("executed",)
-
-
-WIDER, DEEPER = dm_wide_resnet(10, 2), dm_wide_resnet(16, 1)
-UNREADABLE = "can't read checkpoint teacher.pt"
-CHECKPOINTS = {
-    "missing": (None, "checkpoint not found: teacher.pt"),
-    "empty": (b"", UNREADABLE),
-    "text": (b"version https://git-lfs.github.com/spec/v1\n", UNREADABLE),
-    "a word": (b"text", UNREADABLE),
-    "garbage": (bytes(range(256)), UNREADABLE),
-    "list": ([1, 2], "expected a state dict"),
-    "deeper": (DEEPER.state_dict(), "the file has 'layer.0.block.1.batchnorm_0.weight'"),
-    "wider": ({"model": WIDER.state_dict()}, "teacher.pt is of another architecture"),
-    "shape": (
-        {**dm_wide_resnet(10, 1).state_dict(), "logits.bias": torch.zeros(7)},
-        "another architecture: 'logits.bias' is (7,) in the file and (10,) in WideResNet",
-    ),
-    "whole model": (WIDER, UNREADABLE),
-    "code": ({"model": Code()}, UNREADABLE),
-    "pickled code": (pickle.dumps(Code()), UNREADABLE),
-}
-
-
-@pytest.mark.parametrize("content, words", CHECKPOINTS.values(), ids=CHECKPOINTS)
-def test_a_teacher_that_cannot_be_loaded_is_refused_and_not_run(content, words, assert_refused):
-    write()
-    Path("teacher.pt").unlink()
-    if isinstance(content, bytes):
-        Path("teacher.pt").write_bytes(content)
-    elif content is not None:
-        torch.save(content, "teacher.pt")
-    assert_refused("models.teacher_model.src_ckpt", words)
-    assert not Path("executed").exists()
-
-
-@pytest.mark.parametrize("stage", ["stage1", "stage2"])
-@pytest.mark.parametrize("content", [None, {"model": Code()}], ids=["missing", "code"])
-def test_a_stages_own_checkpoint_is_checked_too(content, stage, assert_refused):
-    write(STAGES)
-    if content is not None:
-        torch.save(content, "own.pt")
-    where = f"train.{stage}.student"
-    hooks = f"forward_hook: {{output: [{HOOKED}, relu]}}"
-    student = f"{{forward_proc: forward_batch_only, src_ckpt: own.pt, {hooks}}}"
-    assert_refused(f"{where}.src_ckpt", "own.pt", "--set", f"{where}={student}")
-    assert not Path("executed").exists()
 
 
 def test_a_recipe_that_is_not_there_is_refused(capsys):

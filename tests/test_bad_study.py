@@ -1,11 +1,11 @@
 """Studies with one thing wrong: refused when the file is read, with the key path."""
 
 import pytest
-from test_study import REFERENCE, write_study
 
 import recipes
 from mixacm_plugin import RecipeError
 from mixacm_plugin.studies.study import read_study
+from studies import REFERENCE, write_study
 
 BAD = {
     "no rows": ({"rows": []}, "rows"),

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from processes import run_processes
 from torch import nn
 from torchdistill.models.registry import register_model
 
 from mixacm_plugin import RecipeError, Training, accumulation_steps, local_batch_size
 from mixacm_plugin.distributed import init_process_group
+from processes import run_processes
 from recipes import CPU, differing, recipe, scratch, state
 
 BATCH = "{{key: mixacm_plugin.{}, init: {{kwargs: {{global_batch: {}, at_most: {}}}}}}}"

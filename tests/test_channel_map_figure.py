@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_up_results import done, results, row
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from made_up_results import done, results, row
 from mixacm_plugin import dm_wide_resnet
 from mixacm_plugin.plots.channel_map_distances import (
     Block,

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torchdistill.common.main_util import save_ckpt
 
+from hostile import Code
 from mixacm_plugin import dm_wide_resnet
 from mixacm_plugin.checkpoints import (
     CheckpointError,
@@ -16,13 +17,6 @@ from mixacm_plugin.checkpoints import (
     save_checkpoint,
 )
 from recipes import differing, state
-
-
-class Code:
-    """Pickled, it makes a folder as soon as it is unpickled."""
-
-    def __reduce__(self):
-        return os.mkdir, ("executed",)
 
 
 class Unpicklable:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from processes import PROCESSES, run_processes
 from torch.utils.data import DataLoader
 
 from mixacm_plugin import Training, training
 from mixacm_plugin.box_state import learnable_transforms
 from mixacm_plugin.distributed import init_process_group
+from processes import PROCESSES, run_processes
 from recipes import (
     CPU,
     Few,

@@ -5,12 +5,12 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from boxes import conv_net, train_epoch, training_box
 from torchdistill.core.interfaces.registry import (
     get_forward_proc_func,
     get_post_forward_proc_func,
 )
 
+from boxes import conv_net, train_epoch, training_box
 from mixacm_plugin import Training, free_adversarial_forward
 from mixacm_plugin.adversarial.threat_model import perturbation_size
 from recipes import CPU, differing, digits, mixacm, recipe, run, scratch, state, write

@@ -5,10 +5,10 @@ import re
 
 import pytest
 import torch
-from boxes import train_epoch, training_box
 from torch import nn
 from torchdistill.core.interfaces.registry import get_post_epoch_proc_func
 
+from boxes import train_epoch, training_box
 from mixacm_plugin import Training, watch_overfitting
 from mixacm_plugin.adversarial.overfitting import has_overfitted
 from recipes import CPU, differing, mixacm, recipe, scratch, state, two_stages

@@ -5,10 +5,10 @@ import math
 from pathlib import Path
 
 import pytest
-from made_up_results import WEIGHT, done, failed, results, row, sizes
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from made_up_results import WEIGHT, done, failed, results, row, sizes
 from mixacm_plugin.plots.kinds import DRAW
 from mixacm_plugin.plots.study import check_plots, draw_all, stems
 from mixacm_plugin.plots.style import COLOURS, bar_chart

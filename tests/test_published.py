@@ -6,7 +6,6 @@ robustness/adversarial/models/wrn.py; Salman et al.: torchvision's ResNet-50 ins
 github.com/MadryLab/robustness, robustness/attacker.py, saved by robustness/train.py there.
 """
 
-import os
 import pickle
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import torch.nn.functional as F
 import torchvision
 from torchdistill.models.registry import get_model
 
+from hostile import Code
 from mixacm_plugin import dm_wide_resnet, hendrycks_wide_resnet, load_published, normalized
 from mixacm_plugin.checkpoints import CheckpointError
 from mixacm_plugin.models.published import layout_of, plain_weights
@@ -163,13 +163,6 @@ def test_a_file_of_madrylabs_library_loads_without_its_second_copy():
 def test_a_layer_that_is_called_like_a_prefix_stays():
     state = {"model.weight": torch.zeros(1), "head.weight": torch.zeros(1)}
     assert list(plain_weights(prefixed(state, "module."))[0]) == list(state)
-
-
-class Code:
-    """Pickled, it makes a folder as soon as it is unpickled."""
-
-    def __reduce__(self):
-        return os.mkdir, ("executed",)
 
 
 WIDE = {"depth": 10, "k": 1, "dropout_p": 0.0, "pretrained": False, "progress": False}

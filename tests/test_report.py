@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from made_up_results import LABEL, WEIGHT, accuracy, done, failed, results, row, write
 
+from made_up_results import LABEL, WEIGHT, accuracy, done, failed, results, row, write
 from mixacm_plugin.plots.kinds import DRAW
 from mixacm_plugin.studies.report import write_report
 from recipes import run

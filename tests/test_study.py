@@ -11,17 +11,13 @@ from filelock import FileLock, Timeout
 import recipes
 from mixacm_plugin import RecipeError
 from mixacm_plugin.library import RECIPES
-from mixacm_plugin.studies import costs
-from mixacm_plugin.studies.costs import relative_costs
 from mixacm_plugin.studies.execute import execute, is_done, prepare
 from mixacm_plugin.studies.launchers import Cluster, Processes
 from mixacm_plugin.studies.runner import collect, epochs_done, run_all
 from mixacm_plugin.studies.runs import resolve
 from mixacm_plugin.studies.study import read_study, with_seeds
+from studies import LR, REFERENCE, WEIGHT, done_here, write_study
 
-LR = "train.optimizer.kwargs.lr"
-WEIGHT = "train.criterion.kwargs.sub_terms.acm.weight"
-REFERENCE = {"label": "paper", "columns": ["clean", "robust"]}
 STUDIES = sorted((RECIPES / "studies").glob("*.yaml"))
 
 
@@ -29,25 +25,6 @@ STUDIES = sorted((RECIPES / "studies").glob("*.yaml"))
 def _processes_find_the_tests_data(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
-def write_study(**changes):
-    recipes.write()
-    study = {
-        "title": "A study",
-        "base": "recipe.yaml",
-        "seeds": [0],
-        "evaluate": [{"attack": "clean"}, {"attack": "pgd", "eps": 0.1, "steps": 2, "n": 20}],
-        "rows": [{"name": "one"}, {"name": "two", "set": {WEIGHT: 1.0e-5}}],
-        **changes,
-    }
-    Path("study.yaml").write_text(yaml.safe_dump(study))
-    return read_study("study.yaml")
-
-
-def done_here(study, runs):
-    for run in runs:
-        execute(prepare(run, study, "cpu"))
 
 
 def test_a_killed_study_goes_on_where_it_was_and_ends_as_if_it_had_not_been_killed():
@@ -160,63 +137,6 @@ def test_results_carry_every_figure_with_its_setting():
     }
     assert pgd["n"] == 20
     assert row["runs"][1]["command"] == "torchdistill --config recipe.yaml --seed 1"
-
-
-def test_costs_are_ratios_of_steps_that_take_turns_in_one_process(monkeypatch):
-    pairs = "train.criterion.kwargs.sub_terms.acm.criterion.kwargs.pairs"
-    pool = {"side": "teacher", "kind": "adaptive_max_pool"}
-    wider = {f"{pairs}.{name}.transform": pool for name in ("middle", "last")}
-    wider["models.student_model.kwargs.width"] = 8
-    study = write_study(rows=[{"name": "one"}, {"name": "same"}, {"name": "wide", "set": wider}])
-    runs = resolve(study, Path("cache"))
-    assert relative_costs(study, runs, recipes.CPU) == {}
-    monkeypatch.setattr(costs, "SECONDS", 0.0)
-    done_here(study, runs)
-    found = relative_costs(study, runs, recipes.CPU)
-    assert list(found) == ["one", "same", "wide"]
-    assert (found["one"], found["same"]) == (1.0, 1.0)
-    assert found["wide"] > 2
-    assert relative_costs(study, runs, recipes.CPU) == found  # from the cache
-
-
-def test_the_cost_of_a_row_is_that_of_all_its_stages(monkeypatch):
-    Path("staged.yaml").write_text(recipes.two_stages(recipes.scratch()))
-    study = write_study(rows=[{"name": "one"}, {"name": "two", "base": "staged.yaml"}])
-    runs = resolve(study, Path("cache"), ["train.stage2.num_epochs=6"])
-    one, two = (costs._steps(run, recipes.CPU) for run in runs)
-    assert [share for share, _ in one] == [1.0]
-    assert [share for share, _ in two] == [0.25, 0.75]
-    clock = iter([0.0, 10.0, 0.0, 2.0])  # a first stage of slow steps, a second of fast ones
-    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    assert costs._seconds(two, recipes.CPU) == 0.25 * 10 + 0.75 * 2
-
-
-def test_a_row_whose_cost_cannot_be_measured_has_none(monkeypatch):
-    rows = [{"name": "one"}, {"name": "two", "set": {LR: 0.3}}]
-    study = write_study(rows=rows)
-    runs = resolve(study, Path("cache"))
-    done_here(study, runs)
-
-    def fail(run, device):
-        raise RuntimeError("no memory")
-
-    monkeypatch.setattr(costs, "_steps", fail)
-    assert relative_costs(study, runs, recipes.CPU) == {"one": 1.0}
-
-
-def test_measuring_costs_leaves_the_checkpoints_between_stages_alone(monkeypatch):
-    monkeypatch.setattr(costs, "SECONDS", 0.0)
-    staged = recipes.two_stages(recipes.scratch())
-    Path("staged.yaml").write_text(
-        staged.replace("train:\n", "train:\n  model: {dst_ckpt: stage1.pt}\n", 1)
-    )
-    study = write_study(rows=[{"name": "one"}, {"name": "two", "base": "staged.yaml"}])
-    runs = resolve(study, Path("cache"))
-    done_here(study, runs)
-    before = Path("stage1.pt").read_bytes()
-    assert set(relative_costs(study, runs, recipes.CPU)) == {"one", "two"}
-    assert Path("stage1.pt").read_bytes() == before
-    assert [run.key for run in resolve(study, Path("cache"))] == [run.key for run in runs]
 
 
 def test_a_run_is_known_by_its_content():

@@ -5,8 +5,8 @@ import io
 from pathlib import Path
 
 import pytest
-from made_up_results import LABEL, accuracy, done, failed, results, row, write
 
+from made_up_results import LABEL, accuracy, done, failed, results, row, write
 from mixacm_plugin.recipe import RecipeError
 from mixacm_plugin.studies.results import read_results, summarise
 from mixacm_plugin.studies.tables import comma_separated, latex, lay_out, markdown, write_tables

@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.distributed as dist
-from processes import PROCESSES, run_processes
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torchdistill.core.interfaces.registry import get_forward_proc_func
@@ -14,6 +13,7 @@ from mixacm_plugin import (
     input_gradient_loss,
     trades_loss,
 )
+from processes import PROCESSES, run_processes
 
 METHODS = ("trades", "input_gradients")
 

@@ -1,0 +1,36 @@
+"""A study of two rows that takes seconds, and its runs made in this process."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+import recipes
+from mixacm_plugin.studies.execute import execute, prepare
+from mixacm_plugin.studies.runs import Run
+from mixacm_plugin.studies.study import Study, read_study
+
+LR = "train.optimizer.kwargs.lr"
+WEIGHT = "train.criterion.kwargs.sub_terms.acm.weight"
+REFERENCE = {"label": "paper", "columns": ["clean", "robust"]}
+
+
+def write_study(**changes: object) -> Study:
+    """A study of a clean and a PGD accuracy, with other values for some keys."""
+    recipes.write()
+    study = {
+        "title": "A study",
+        "base": "recipe.yaml",
+        "seeds": [0],
+        "evaluate": [{"attack": "clean"}, {"attack": "pgd", "eps": 0.1, "steps": 2, "n": 20}],
+        "rows": [{"name": "one"}, {"name": "two", "set": {WEIGHT: 1.0e-5}}],
+        **changes,
+    }
+    Path("study.yaml").write_text(yaml.safe_dump(study))
+    return read_study("study.yaml")
+
+
+def done_here(study: Study, runs: Sequence[Run]) -> None:
+    """Make the runs without a process of their own."""
+    for run in runs:
+        execute(prepare(run, study, "cpu"))

@@ -1,0 +1,120 @@
+"""Resuming: a run goes on from a checkpoint as if it had never stopped."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mixacm_plugin import RecipeError, Training, dm_wide_resnet
+from recipes import CPU, differing, mixacm, recipe, two_stages
+from runs import metrics, saved, trained
+
+
+def kill_in_epoch(training, epoch):
+    """Let a run die in the middle of an epoch, counted from 0."""
+    forward, steps = training.box.forward_process, iter(range(100))
+
+    def dying(*args, **kwargs):
+        if next(steps) == 2 * epoch + 1:  # of two steps an epoch, the second
+            raise KeyboardInterrupt
+        return forward(*args, **kwargs)
+
+    training.box.forward_process = dying
+    with pytest.raises(KeyboardInterrupt):
+        training.run()
+
+
+RESUMED = {  # the recipe, and the epoch in which it is killed
+    "plain": (mixacm(), 1),
+    "affine": (mixacm(kind="affine"), 1),
+    "gradients summed": (mixacm().replace("key: SGD", "key: SGD\n    grad_accum_step: 4"), 1),
+    "scheduler by steps": (mixacm().replace("key: Cos", "scheduling_step: 3\n    key: Cos"), 1),
+    "stage 1": (two_stages(mixacm()), 1),
+    "start of stage 2": (two_stages(mixacm()), 2),
+    "stage 2": (two_stages(mixacm()), 3),
+    "affine, stage 2": (two_stages(mixacm(kind="affine")), 3),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step")
+@pytest.mark.parametrize("text, killed_in", RESUMED.values(), ids=RESUMED)
+def test_a_resumed_run_ends_as_one_that_never_stopped(text, killed_in):
+    trained(text)
+    whole, whole_metrics = saved(), metrics()
+    kill_in_epoch(Training(recipe(text), CPU, 0), killed_in)
+    assert saved()["epoch"] == killed_in - 1
+    training = Training(recipe(text), CPU)  # not seeded: all that counts is in the checkpoint
+    training.resume("out/student.pt")
+    assert training.best_val_accuracy == saved()["best_value"]
+    training.run()
+    resumed = saved()
+    assert not differing(whole["model"], resumed["model"])
+    assert not differing(whole.get("transforms", {}), resumed.get("transforms", {}))
+    assert whole["best_value"] == resumed["best_value"]
+    figures = ("epoch", "loss", "terms", "lr", "val_accuracy", "best_val_accuracy")
+    assert [{k: line[k] for k in figures} for line in metrics()] == [
+        {k: line[k] for k in figures} for line in whole_metrics
+    ]
+
+
+def test_metrics_have_one_line_an_epoch_also_after_resuming_from_an_earlier_checkpoint():
+    trained(None, "train.num_epochs=1")
+    Path("out/student.pt").rename("first.pt")
+    trained()
+    training = Training(recipe(), CPU)
+    training.resume("first.pt")
+    training.run()
+    assert [line["epoch"] for line in metrics()] == [0, 1]
+
+
+@pytest.mark.parametrize("text", [mixacm(), two_stages(mixacm())], ids=["one stage", "two"])
+def test_resuming_from_a_finished_run_trains_nothing(text):
+    trained(text)
+    before = Path("out/student.pt").read_bytes()
+    training = Training(recipe(text), CPU)
+    training.resume("out/student.pt")
+    training.run()
+    assert Path("out/student.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (dm_wide_resnet(10, 1, 10).state_dict(), "name it as the student's src_ckpt"),
+        (None, "not found"),
+    ],
+    ids=["weights only", "missing"],
+)
+def test_what_cannot_be_resumed_is_refused(content, words):
+    training = Training(recipe(), CPU)
+    if content is not None:
+        torch.save(content, "given.pt")
+    with pytest.raises(RecipeError, match=f"--resume: .*{words}"):
+        training.resume("given.pt")
+
+
+@pytest.mark.parametrize("epochs", [2, 3])
+def test_resuming_with_other_settings_is_warned_of(epochs, caplog):
+    trained()
+    with caplog.at_level("WARNING", logger="mixacm"):
+        Training(recipe(None, f"train.num_epochs={epochs}"), CPU).resume("out/student.pt")
+    assert ("other settings than num_epochs: 3" in caplog.text) == (epochs == 3)
+
+
+@pytest.mark.parametrize(
+    "override", ["models.student_model.kwargs.width=2", "train.scheduler=null"]
+)
+def test_a_checkpoint_of_another_recipe_is_refused(override):
+    trained(mixacm(kind="adaptive_max_pool"), override)
+    with pytest.raises(RecipeError, match="--resume: "):
+        Training(recipe(), CPU).resume("out/student.pt")
+
+
+def test_a_line_of_metrics_that_a_kill_cut_off_does_not_stop_resuming():
+    trained()
+    lines = Path("out/metrics.jsonl").read_text().splitlines()
+    Path("out/metrics.jsonl").write_text(f"{lines[0]}\n{lines[1][:20]}")
+    training = Training(recipe(), CPU)
+    training.resume("out/student.pt")
+    training.run()
+    assert [line["epoch"] for line in metrics()] == [0]
