@@ -139,6 +139,7 @@ def test_it_trains_on_foolboxs_images_from_the_same_random_start(norm, steps, st
         ({"eps": "eight"}, "eps"),
         ({"eps": -0.1}, "eps"),
         ({"eps": None}, "eps"),
+        ({"eps": 8, "step_size": 2}, "^adversarial_forward: eps is in pixels .* is it 8/255"),
         ({"step_size": "2/0"}, "step_size"),
         ({"step_size": float("nan")}, "step_size"),
         ({"norm": "L1"}, "norm"),
@@ -149,6 +150,24 @@ def test_it_trains_on_foolboxs_images_from_the_same_random_start(norm, steps, st
 def test_an_invalid_argument_of_the_attack_is_refused_by_name(wrong, named):
     with pytest.raises(ValueError, match=named):
         adversarial_forward(**{**PGD7, **wrong})
+
+
+@pytest.mark.parametrize(
+    "change, warned",
+    [
+        ({"eps": 0.15, "random_start": False}, True),
+        ({"eps": 0.15}, False),  # from a random start it may
+        ({"random_start": False}, False),
+    ],
+)
+def test_steps_from_the_image_that_cannot_reach_the_edge_are_warned_of(change, warned, caplog):
+    adversarial_forward(**{**PGD7, **change})
+    lines = [record.message for record in caplog.records if record.name == "mixacm"]
+    said = (
+        "adversarial_forward: 7 steps of 0.00784 from near the image can't reach the edge of the "
+        "ball, ε = 0.15"
+    )
+    assert lines == [said] * warned
 
 
 def test_another_forward_process_runs_the_model_in_the_attack_too(student, digits):

@@ -265,6 +265,7 @@ def test_each_configuration_has_a_key_of_its_own_and_can_be_pickled():
         ({"start": "zero"}, "start must be one of uniform, gaussian"),
         ({"steps": 0}, "steps must"),
         ({"eps": "eight"}, "eps: "),
+        ({"eps": 8}, "eps is in pixels of .0, 1.; found 8, is it 8/255"),
         ({"step_size": -1}, "step_size: "),
         ({"norm": "L1"}, "norm must"),
         ({"forward": "forward_bf61"}, "forward: no forward process .* Did you mean 'forward_bf16'"),
@@ -273,6 +274,18 @@ def test_each_configuration_has_a_key_of_its_own_and_can_be_pickled():
 def test_an_invalid_argument_is_refused_by_name(wrong, words):
     with pytest.raises(ValueError, match=f"clean_and_adversarial_forward: {words}"):
         clean_and_adversarial_forward(**{"away_from": "labels", **ATTACK, **wrong})
+
+
+@pytest.mark.parametrize(
+    "start, eps, warned", [("gaussian", 0.15, 1), ("uniform", 0.15, 0), ("gaussian", "8/255", 0)]
+)
+def test_steps_from_small_noise_that_cannot_reach_the_edge_are_warned_of(
+    start, eps, warned, caplog
+):
+    clean_and_adversarial_forward("clean", **{**ATTACK, "eps": eps, "start": start})
+    lines = [record.message for record in caplog.records if record.name == "mixacm"]
+    assert len(lines) == warned
+    assert all("10 steps of 0.00784 from near the image can't reach" in line for line in lines)
 
 
 def test_a_forward_process_that_is_not_there_is_refused_for_the_teacher_too():

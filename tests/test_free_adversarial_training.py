@@ -1,6 +1,7 @@
 """Free adversarial training, against a plain loop and by its promises."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -77,7 +78,7 @@ def test_free_training_ends_with_the_weights_of_a_plain_loop(norm, step_size):
         torch.testing.assert_close(model.state_dict()[name], value, atol=1e-10, rtol=0)
 
 
-@pytest.mark.parametrize("replays, grad_accum_step", [(1, 1), (4, 1), (4, 2)])
+@pytest.mark.parametrize("replays, grad_accum_step", [(1, 1), (4, 1), (1, 3)])
 def test_a_batch_costs_as_many_backward_passes_as_replays(replays, grad_accum_step):
     images, labels = first_digits(24)
     model, steps = conv_net().double(), []
@@ -154,6 +155,11 @@ def test_a_student_under_a_teacher_is_trained_free_too():
     assert not differing(teacher, state(training.models["teacher"]))
 
 
+every_command = pytest.mark.parametrize(
+    "command", [("torchdistill", "--config"), ("main", "check")]
+)
+
+
 def half(forward_eps=None, post_forward_eps=None):
     """A recipe that names the process in one place, or two differing ones."""
     forward, post_forward = (
@@ -177,7 +183,7 @@ def half(forward_eps=None, post_forward_eps=None):
     ],
     ids=["forward_proc", "post_forward_process", "differing"],
 )
-@pytest.mark.parametrize("command", [("torchdistill", "--config"), ("main", "check")])
+@every_command
 def test_a_recipe_that_names_half_of_it_is_told_what_to_write(command, places, said, capsys):
     assert run(*command, write(half(**places)), "--device", "cpu") == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -185,11 +191,35 @@ def test_a_recipe_that_names_half_of_it_is_told_what_to_write(command, places, s
     assert "forward_proc: &free" in line and "post_forward_process: *free" in line
 
 
+@every_command
+def test_replays_that_gradient_accumulation_would_give_the_same_weights_are_refused(
+    command, capsys
+):
+    text = half(forward_eps=0.1, post_forward_eps=0.1)  # both halves
+    text = text.replace("    key: SGD\n", "    key: SGD\n    grad_accum_step: 4\n")
+    assert run(*command, write(text), "--device", "cpu") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "free_adversarial_forward: the optimizer's grad_accum_step is 4" in line
+    assert not Path("out/student.pt").exists()
+
+
+def test_another_forward_process_runs_the_trial_and_every_replay():
+    images, labels = first_digits(16)
+    model, kinds = conv_net(), []
+    box, _ = free_box(model, images.float(), labels, replays=2, eps=0.1, forward="forward_bf16")
+    model[-1].register_forward_hook(lambda *args: kinds.append(args[2].dtype))
+    with torch.no_grad():
+        box.forward_process(images[:8].float(), labels[:8], None)
+    train_epoch(box)
+    assert kinds == [torch.bfloat16] * 5
+
+
 def test_each_configuration_has_a_key_of_its_own_for_both_processes():
     base = {"replays": 4, "eps": "8/255"}
     changes = [{}, {"replays": 2}, {"eps": 0.1}, {"step_size": 0.01}, {"norm": "L2"}]
+    changes.append({"forward": "forward_bf16"})
     keys = {free_adversarial_forward(**{**base, **change}) for change in changes}
-    assert len(keys) == 5
+    assert len(keys) == 6
     assert free_adversarial_forward(4, 8 / 255, 8 / 255) in keys
     for key in keys:
         assert get_forward_proc_func(key).__self__ is get_post_forward_proc_func(key)
@@ -204,8 +234,10 @@ def test_each_configuration_has_a_key_of_its_own_for_both_processes():
         ({"replays": True}, "replays must be an integer > 0; found True"),
         ({"eps": "eight"}, "eps: expected a number"),
         ({"eps": -0.1}, "eps: expected a finite number"),
+        ({"eps": 8}, "eps is in pixels"),
         ({"step_size": "2/0"}, "step_size: expected a number"),
         ({"norm": "L1"}, "norm must be one of"),
+        ({"forward": "forward_bf61"}, "forward: no forward process .* Did you mean 'forward_bf16'"),
     ],
 )
 def test_an_invalid_argument_is_refused_by_name(wrong, said):

@@ -95,17 +95,25 @@ def test_the_losss_gradient_in_the_parameters_agrees_with_finite_differences(
     assert checked >= 4
 
 
-def test_the_gradient_is_each_images_own_whatever_the_batch(teacher, images):
+def test_in_eval_mode_the_gradient_is_each_images_own_whatever_the_batch(teacher, images):
     together = outputs(teacher, images).input_gradient
     for index in range(4):
         alone = outputs(teacher, images[[index]], LABELS[[index]]).input_gradient
         torch.testing.assert_close(together[[index]], alone)
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_the_gradient_is_that_of_the_batchs_summed_loss_at_each_image(training, student, images):
+    gradient = outputs(student.train(training), images).input_gradient
     index, step = (1, 2, 3, 4), torch.zeros_like(images)
     step[index] = 1e-6
     values = [
-        F.cross_entropy(teacher(images + sign * step), LABELS, reduction="sum") for sign in (1, -1)
+        F.cross_entropy(student(images + sign * step), LABELS, reduction="none") for sign in (1, -1)
     ]
-    assert ((values[0] - values[1]) / 2e-6).item() == pytest.approx(together[index].item())
+    slopes = (values[0] - values[1]) / 2e-6  # of each image's loss
+    assert slopes.sum().item() == pytest.approx(gradient[index].item(), rel=1e-5)
+    others = slopes[[0, 2, 3]]
+    assert others.any() == training  # BatchNorm lets the others' losses in
 
 
 def test_the_loss_is_the_batch_mean_of_squared_norms_and_its_own_gradient():

@@ -169,6 +169,7 @@ def test_each_configuration_has_a_key_of_its_own():
         ({"n": True}, "n must be an integer > 0; found True"),
         ({"steps": 0}, "steps must be an integer > 0; found 0"),
         ({"eps": "eight"}, "eps: expected a number"),
+        ({"eps": 8}, "eps is in pixels"),
         ({"step_size": -1}, "step_size: expected a finite number"),
         ({"norm": "L1"}, "norm must be one of"),
     ],

@@ -93,6 +93,13 @@ def test_another_url_and_a_hash_are_taken(downloads):
     assert downloads == [("https://example.invalid/mirror/copy.pt?x=1", cached, "ab12", True)]
 
 
+def test_a_hash_may_be_in_upper_case_for_a_download_and_for_the_cached_file(downloads):
+    assert_loaded(robust_teacher(NAME, sha256="AB12"))
+    ((_, cached, hash_prefix, _),) = downloads
+    assert hash_prefix == "ab12"  # torch compares it with lower-case digits
+    assert_loaded(robust_teacher(NAME, sha256=sha256(cached).upper()))
+
+
 @pytest.mark.parametrize("cached", [True, False])
 def test_a_file_with_another_hash_is_refused(cached):
     path = Path(torch.hub.get_dir(), "checkpoints", "small.pt") if cached else Path("mine.pt")

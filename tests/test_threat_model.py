@@ -9,10 +9,12 @@ from scipy.stats import beta, kstest
 
 from mixacm_plugin.adversarial.threat_model import (
     NORMS,
+    parse_eps,
     parse_number,
     perturbation_size,
     project,
     random_perturbation,
+    reaches_edge,
     steepest_direction,
 )
 
@@ -71,6 +73,46 @@ def test_a_number_is_read_as_written_or_as_a_fraction(text, value):
 def test_what_is_no_finite_number_of_at_least_zero_is_refused(text):
     with pytest.raises(ValueError, match="expected a"):
         parse_number(text)
+
+
+@pytest.mark.parametrize(
+    "eps, norm, value",
+    [("8/255", "Linf", 8 / 255), (0, "L2", 0.0), (1, "Linf", 1.0), (8, "L2", 8.0)],
+)
+def test_an_eps_is_read_in_pixels(eps, norm, value):
+    assert parse_eps(eps, norm) == value
+
+
+@pytest.mark.parametrize(
+    "eps, norm, words",
+    [
+        (8, "Linf", r"^eps is in pixels of \[0, 1\]; found 8, is it 8/255\?$"),
+        ("1.01", "Linf", "^eps is in pixels .* found 1.01"),
+        ("eight", "L2", "^eps: expected a number such as 8/255 or 0.03; found 'eight'$"),
+        (-1, "Linf", "^eps: expected a finite number of at least 0; found -1$"),
+        ("8/255", "L1", "^norm must be one of Linf, L2; found 'L1'$"),
+    ],
+)
+def test_an_eps_that_is_no_radius_of_its_ball_is_refused(eps, norm, words):
+    with pytest.raises(ValueError, match=words):
+        parse_eps(eps, norm)
+
+
+@pytest.mark.parametrize(
+    "eps, step_size, steps, reached",
+    [
+        (0.15, 2 / 255, 10, False),
+        (0.15, 0.0375, 10, True),
+        (8 / 255, 2 / 255, 4, True),
+        (8 / 255, 2 / 255, 3, False),
+        (33 / 255, 11 / 255, 3, True),  # although 3 * (11 / 255) is rounded to less
+        (0, 0, 1, True),
+    ],
+)
+def test_the_edge_of_a_ball_is_reached_by_steps_as_long_as_its_radius(
+    eps, step_size, steps, reached
+):
+    assert reaches_edge(eps=eps, step_size=step_size, steps=steps) == reached
 
 
 @every_norm

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torchdistill.core.interfaces.registry import register_forward_proc_func
 
 from ..processes import model_forward
-from .pgd import ascend, checked_attack, eval_mode
+from .arguments import checked_attack, key_of, warn_of_short_reach
+from .pgd import ascend, eval_mode
 from .threat_model import random_perturbation
 
 AWAY_FROM = ("labels", "clean", "teacher")
@@ -61,8 +62,9 @@ def shared_forward(forward: str = "forward_batch_only") -> str:
     Raises:
         ValueError: if none has that key.
     """
-    key = f"shared_forward(forward={forward})"
-    register_forward_proc_func(key=key)(SharedForward(model_forward("shared_forward", forward)))
+    caller = "shared_forward"
+    key = key_of(caller, forward=forward)
+    register_forward_proc_func(key=key)(SharedForward(model_forward(caller, forward)))
     return key
 
 
@@ -170,9 +172,10 @@ def clean_and_adversarial_forward(
         if value not in list(known):
             raise ValueError(f"{caller}: {name} must be one of {', '.join(known)}; found {value!r}")
     attack = checked_attack(caller, eps=eps, step_size=step_size, steps=steps, norm=norm)
+    if start == "gaussian":
+        warn_of_short_reach(caller, **attack)
     arguments = {"away_from": away_from, "start": start, **attack}
     process = CleanAndAdversarialForward(forward=model_forward(caller, forward), **arguments)
-    listed = {**arguments, "forward": forward}
-    key = f"{caller}({', '.join(f'{name}={value}' for name, value in listed.items())})"
+    key = key_of(caller, **arguments, forward=forward)
     register_forward_proc_func(key=key)(process)
     return key

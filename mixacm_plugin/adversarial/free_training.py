@@ -1,5 +1,6 @@
 """Free adversarial training, as a forward and a post-forward process of the host's boxes."""
 
+from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
@@ -13,17 +14,26 @@ from torchdistill.core.interfaces.registry import (
 )
 from torchdistill.core.training import TrainingBox
 
+from ..processes import model_forward
 from ..recipe import RecipeError
 from ..value_kinds import COUNT, KINDS
-from .pgd import checked_attack
+from .arguments import checked_ball, key_of
 from .threat_model import project, steepest_direction
 
 
 class FreeAdversarialTraining:
     """Both processes of free adversarial training; see ``free_adversarial_forward``."""
 
-    def __init__(self, *, replays: int, eps: float, step_size: float, norm: str) -> None:
-        self.replays = replays
+    def __init__(
+        self,
+        *,
+        replays: int,
+        run_model: Callable[..., Tensor],
+        eps: float,
+        step_size: float,
+        norm: str,
+    ) -> None:
+        self.replays, self.run_model = replays, run_model
         self.eps, self.step_size, self.norm = eps, step_size, norm
         self.perturbation: Tensor | None = None  # kept from batch to batch
         self.batch: tuple[Any, ...] | None = None  # held between the two processes of a step
@@ -52,7 +62,7 @@ class FreeAdversarialTraining:
         ):
             raise _half(named="the model's forward_proc", missing="the post_forward_process")
         if trial:
-            return model(sample_batch)
+            return self.run_model(model, sample_batch, targets, supp_dict)
         self.batch = (sample_batch, targets, supp_dict)
         kept = self.perturbation
         if (
@@ -63,7 +73,8 @@ class FreeAdversarialTraining:
             self.perturbation = kept = torch.zeros_like(sample_batch)
         perturbation = kept[: len(sample_batch)].clone().requires_grad_()
         perturbation.register_hook(self._ascend)
-        return model((sample_batch + perturbation).clamp(0, 1))
+        images = (sample_batch + perturbation).clamp(0, 1)
+        return self.run_model(model, images, targets, supp_dict)
 
     def _ascend(self, gradient: Tensor) -> None:
         kept = self.perturbation[: len(gradient)]
@@ -76,6 +87,14 @@ class FreeAdversarialTraining:
             raise _half(named="the post_forward_process", missing="the model's forward_proc")
         batch, self.replaying = self.batch, True
         try:
+            # The trial doesn't see the box; here is the first place that does.
+            if self.replays > 1 and box.grad_accum_step > 1:
+                raise RecipeError(
+                    "",
+                    "free_adversarial_forward",
+                    f"the optimizer's grad_accum_step is {box.grad_accum_step}, with which replays "
+                    "of a batch would see the same weights; set it to 1",
+                )
             default_post_forward_process(box, loss=loss, **kwargs)
             for _ in range(self.replays - 1):
                 default_post_forward_process(box, loss=box.forward_process(*batch), **kwargs)
@@ -93,7 +112,11 @@ def _half(*, named: str, missing: str) -> RecipeError:
 
 
 def free_adversarial_forward(
-    replays: int, eps: str | float, step_size: str | float | None = None, norm: str = "Linf"
+    replays: int,
+    eps: str | float,
+    step_size: str | float | None = None,
+    norm: str = "Linf",
+    forward: str = "forward_batch_only",
 ) -> str:
     """Register free adversarial training and return its key, for two places of a recipe.
 
@@ -113,28 +136,23 @@ def free_adversarial_forward(
         eps: radius of the ball, in pixels of range [0, 1]; ``8/255`` may be written as such.
         step_size: length of a step, in the same unit; by default ``eps``.
         norm: ``Linf`` or ``L2``.
+        forward: key of the forward process that runs the model, such as ``forward_bf16``.
 
     Raises:
         ValueError: on other values.
-        RecipeError: by the first step, if a recipe names it in one of the two places only.
+        RecipeError: by the first step, if a recipe names it in one of the two places only, or
+            gives its optimiser a ``grad_accum_step`` above 1: replays would see the same weights.
 
     Source: Shafahi et al. 2019, algorithm 1.
     """
+    caller = "free_adversarial_forward"
     if not KINDS[COUNT](replays):
-        raise ValueError(
-            f"free_adversarial_forward: replays must be an integer > 0; found {replays!r}"
-        )
-    attack = checked_attack(
-        "free_adversarial_forward",
-        eps=eps,
-        step_size=eps if step_size is None else step_size,
-        steps=1,
-        norm=norm,
-    )
-    del attack["steps"]
-    free = FreeAdversarialTraining(replays=replays, **attack)
-    arguments = ", ".join(f"{name}={value}" for name, value in attack.items())
-    key = f"free_adversarial_forward(replays={replays}, {arguments})"
+        raise ValueError(f"{caller}: replays must be an integer > 0; found {replays!r}")
+    step_size = eps if step_size is None else step_size
+    ball = checked_ball(caller, eps=eps, step_size=step_size, norm=norm)
+    run_model = model_forward(caller, forward)
+    free = FreeAdversarialTraining(replays=replays, run_model=run_model, **ball)
+    key = key_of(caller, replays=replays, **ball, forward=forward)
     register_forward_proc_func(key=key)(free.forward)
     register_post_forward_proc_func(key=key)(free)
     return key

@@ -11,11 +11,16 @@ from torchdistill.losses.registry import register_mid_level_loss
 
 from ..processes import model_forward
 from ..wrappers import FrozenTeacher
+from .arguments import key_of
 from .output_parts import IODict, output_of
 
 
 class LogitsAndInputGradient(NamedTuple):
-    """A model's logits, ``(N, K)``, and each image's own gradient, ``(N, C, H, W)``."""
+    """A model's logits, ``(N, K)``, and its gradient at each image, ``(N, C, H, W)``.
+
+    It is the gradient of the batch's summed cross-entropy: of an image's own loss in eval mode, and
+    in train mode, through BatchNorm, of the other images' losses too.
+    """
 
     logits: Tensor
     input_gradient: Tensor
@@ -35,7 +40,7 @@ class InputGradientForward:
         supp_dict: dict[str, Any] | None = None,
         **_: Any,
     ) -> LogitsAndInputGradient:
-        """Return logits and the cross-entropy's gradient with respect to the images."""
+        """Return logits and the summed cross-entropy's gradient with respect to the images."""
         if isinstance(model, FrozenTeacher):
             model = model.teacher_model  # the wrapper runs it without gradients
         trained = torch.is_grad_enabled() and any(p.requires_grad for p in model.parameters())
@@ -66,7 +71,7 @@ def input_gradient_forward(forward: str = "forward_batch_only") -> str:
     Source: Chan et al. 2020 (IGAM).
     """
     caller = "input_gradient_forward"
-    key = f"{caller}(forward={forward})"
+    key = key_of(caller, forward=forward)
     register_forward_proc_func(key=key)(InputGradientForward(model_forward(caller, forward)))
     return key
 
@@ -77,7 +82,8 @@ def input_gradient_loss(student: Tensor, teacher: Tensor) -> Tensor:
     .. math:: \frac{1}{N} \sum_n \| g^s_n - g^t_n \|_2^2
 
     Args:
-        student: :math:`g^s = \partial CE(s(x), y) / \partial x`, ``(N, C, H, W)``.
+        student: :math:`g^s_n = \partial \sum_m CE(s(x)_m, y_m) / \partial x_n`, with the outputs
+            :math:`s(x)` on a whole batch; ``(N, C, H, W)``.
         teacher: :math:`g^t`, of the same shape.
 
     Returns:

@@ -18,7 +18,8 @@ from torchdistill.core.training import TrainingBox
 from ..batches import unpack
 from ..rng import preserved_rng
 from ..value_kinds import COUNT, KINDS
-from .pgd import checked_attack, eval_mode, pgd
+from .arguments import checked_attack, key_of
+from .pgd import eval_mode, pgd
 
 logger = logging.getLogger("mixacm")
 
@@ -89,6 +90,8 @@ class OverfittingWatch:
             The number of images, and the fraction that is right ``clean``, also after ``fgsm``
             and also after ``pgd``.
         """
+        # Not by ``evaluate``, which leaves a model in eval mode and has no attack without a random
+        # start, as FGSM is; the three accuracies also share their clean predictions.
         fgsm = {**self.attack, "step_size": self.attack["eps"], "steps": 1, "random_start": False}
         attacks = {"fgsm": fgsm, "pgd": self.attack}
         n, correct = 0, dict.fromkeys(("clean", *attacks), 0)
@@ -133,13 +136,11 @@ def watch_overfitting(
 
     Source: Wong et al. 2020, section 5.4; Andriushchenko & Flammarion 2020.
     """
-    attack = checked_attack(
-        "watch_overfitting", eps=eps, step_size=step_size, steps=steps, norm=norm
-    )
+    caller = "watch_overfitting"
+    attack = checked_attack(caller, eps=eps, step_size=step_size, steps=steps, norm=norm)
     if not KINDS[COUNT](n):
-        raise ValueError(f"watch_overfitting: n must be an integer > 0; found {n!r}")
-    arguments = ", ".join(f"{name}={value}" for name, value in {**attack, "n": n}.items())
-    key = f"watch_overfitting({arguments})"
+        raise ValueError(f"{caller}: n must be an integer > 0; found {n!r}")
+    key = key_of(caller, **attack, n=n)
     watch = OverfittingWatch(attack=attack, n=n, setting=f"{norm}, ε {eps}, step {step_size}")
 
     # The host sets processes on the box's class, from where Python binds functions only.

@@ -2,20 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..value_kinds import COUNT, KINDS
-from .threat_model import (
-    check_norm,
-    parse_number,
-    project,
-    random_perturbation,
-    steepest_direction,
-)
+from .threat_model import project, random_perturbation, steepest_direction
 
 
 def ascend(
@@ -108,26 +100,3 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
-
-
-def checked_attack(
-    caller: str, *, eps: str | float, step_size: str | float, steps: int, norm: str
-) -> dict[str, Any]:
-    """Arguments of an attack as a recipe gives them, parsed, for ``ascend`` and ``pgd``.
-
-    Raises:
-        ValueError: on a wrong one; the message begins with ``caller``.
-    """
-    if not KINDS[COUNT](steps):
-        raise ValueError(f"{caller}: steps must be an integer > 0; found {steps!r}")
-    attack: dict[str, Any] = {"steps": steps}
-    for name, value in (("eps", eps), ("step_size", step_size)):
-        try:
-            attack[name] = parse_number(value)
-        except ValueError as error:
-            raise ValueError(f"{caller}: {name}: {error}") from None
-    try:
-        attack["norm"] = check_norm(norm)
-    except ValueError as error:
-        raise ValueError(f"{caller}: {error}") from None
-    return attack

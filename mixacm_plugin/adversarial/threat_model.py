@@ -37,6 +37,33 @@ def check_norm(norm: str) -> str:
     return norm
 
 
+def parse_eps(eps: str | float, norm: str) -> float:
+    """Read the radius of a ball, in pixels of range [0, 1].
+
+    Raises:
+        ValueError: on another norm, or on what is no such number. A ball of Linf radius 1 holds
+            every image, so that above 1 pixels of range [0, 255] are meant.
+
+    Example:
+        >>> parse_eps("8/255", "Linf") == 8 / 255
+        True
+    """
+    check_norm(norm)
+    try:
+        radius = parse_number(eps)
+    except ValueError as error:
+        raise ValueError(f"eps: {error}") from None
+    if radius > 1 and norm == "Linf":
+        raise ValueError(f"eps is in pixels of [0, 1]; found {eps}, is it {eps}/255?")
+    return radius
+
+
+def reaches_edge(*, eps: float, step_size: float, steps: int) -> bool:
+    """Whether steps from the centre of a ball can lead to its edge."""
+    # Less a margin, since 3 * (11 / 255) is rounded to less than 33 / 255.
+    return steps * step_size >= eps * (1 - 1e-9)
+
+
 def perturbation_size(perturbation: Tensor, norm: str) -> Tensor:
     """Norm of each image's perturbation: ``(N, C, H, W)`` to ``(N,)``.
 

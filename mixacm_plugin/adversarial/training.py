@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torchdistill.core.interfaces.registry import register_forward_proc_func
 
 from ..processes import model_forward
-from .pgd import checked_attack, eval_mode, pgd
+from .arguments import checked_attack, key_of, warn_of_short_reach
+from .pgd import eval_mode, pgd
 
 
 class AdversarialForward:
@@ -63,16 +64,14 @@ def adversarial_forward(
     Source: Madry et al. 2018; MixACM, supplement A.1 (PGD7-AT: steps of 2/255, ε 8/255);
     Wong et al. 2020 (Fast-AT: a step of 10/255, ε 8/255; their attack sees train mode).
     """
-    attack = checked_attack(
-        "adversarial_forward", eps=eps, step_size=step_size, steps=steps, norm=norm
-    )
+    caller = "adversarial_forward"
+    attack = checked_attack(caller, eps=eps, step_size=step_size, steps=steps, norm=norm)
     if not isinstance(random_start, bool):
-        raise ValueError(
-            f"adversarial_forward: random_start must be True or False; found {random_start!r}"
-        )
+        raise ValueError(f"{caller}: random_start must be True or False; found {random_start!r}")
+    if not random_start:
+        warn_of_short_reach(caller, **attack)
     attack["random_start"] = random_start
-    process = AdversarialForward(model_forward("adversarial_forward", forward), **attack)
-    listed = {**attack, "forward": forward}
-    key = f"adversarial_forward({', '.join(f'{k}={v}' for k, v in listed.items())})"
+    process = AdversarialForward(model_forward(caller, forward), **attack)
+    key = key_of(caller, **attack, forward=forward)
     register_forward_proc_func(key=key)(process)
     return key

@@ -198,7 +198,8 @@ def robust_teacher(
     teacher = TEACHERS[name]
     if checkpoint is False:
         return teacher.build()
-    file = _file(teacher, checkpoint, sha256 or teacher.sha256)
+    sha256 = (sha256 or teacher.sha256 or "").lower() or None
+    file = _file(teacher, checkpoint, sha256)
     model = teacher.build()
     load_published(model, file)
     return model
@@ -239,7 +240,7 @@ def _file(teacher: Teacher, checkpoint: str | bool | None, sha256: str | None) -
 def _check_sha256(path: Path, sha256: str | None) -> None:
     if sha256 is not None:
         found = _sha256(path)
-        if not found.startswith(sha256.lower()):
+        if not found.startswith(sha256):
             raise CheckpointError(f"{path} has sha256 {found}, not {sha256}; remove or replace it")
 
 
