@@ -16,7 +16,7 @@ from mixacm_plugin.plots.channel_map_distances import (
     distances,
     mean_channel_maps,
 )
-from mixacm_plugin.plots.channel_maps import compare, draw, parse_source
+from mixacm_plugin.plots.channel_maps import Comparison, compare, draw, parse_source
 from mixacm_plugin.plots.study import draw_all
 from mixacm_plugin.recipe import RecipeError
 from recipes import mixacm, recipe, run, scratch, write
@@ -63,18 +63,28 @@ def test_a_mean_channel_map_is_the_mean_of_the_images_normalised_maps(model, pat
     assert not any(module._forward_hooks for module in model.modules())
 
 
+def test_of_a_module_that_is_called_several_times_the_last_call_counts():
+    shared = nn.Identity()
+    model = nn.Sequential(shared, nn.Threshold(2, 7), shared)  # 7 everywhere
+    maps = mean_channel_maps(model, DATA, [block()], n=2, batch_size=1)
+    torch.testing.assert_close(maps["b"], torch.full((3,), 3**-0.5).double())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"n": 3}, "between 1 and the 2 images"),
         ({"blocks": [block("layer9")]}, "Sequential has no module 'layer9' \\(block b\\)"),
+        ({"blocks": [block("0.spare")]}, "Sequential never calls '0.spare' \\(block b\\)"),
         ({"dataset": TensorDataset(5 * IMAGES, torch.zeros(2))}, "expected \\[0, 1\\]"),
     ],
 )
 def test_what_cant_be_measured_is_refused(arguments, message):
     arguments = {"dataset": DATA, "blocks": [block()], "n": 2, **arguments}
+    model = nn.Sequential(nn.Identity())
+    model[0].spare = nn.Identity()
     with pytest.raises(ValueError, match=message):
-        mean_channel_maps(nn.Sequential(nn.Identity()), **arguments)
+        mean_channel_maps(model, **arguments)
 
 
 def distance(own, other, kind=None):
@@ -82,6 +92,11 @@ def distance(own, other, kind=None):
     (found,) = distances(maps, [block(kind=kind)])
     values = (found.sorted_l2, found.cosine, found.l2)
     return [value if value is None else pytest.approx(value, abs=1e-6) for value in values]
+
+
+def unit(*values):
+    length = sum(value**2 for value in values) ** 0.5
+    return [value / length for value in values]
 
 
 def test_distances_by_hand():
@@ -92,9 +107,20 @@ def test_distances_by_hand():
 
 
 def test_maps_of_unlike_length_are_compared_by_their_curves_or_pooled_as_in_the_recipe():
-    assert distance([0.0, 1.0], [0.0, 0.5, 0.5, 1.0]) == [0, None, None]
-    assert distance([0.5, 1.0], [0.0, 0.5, 0.5, 1.0], "adaptive_max_pool")[1:] == [1, 0]
-    assert distance([0.25, 0.75], [0.0, 0.5, 0.5, 1.0], "adaptive_avg_pool")[1:] == [1, 0]
+    teachers = unit(0, 1, 1, 2)
+    assert distance(unit(0, 1), teachers) == [0, None, None]
+    assert distance(unit(1, 2), teachers, "adaptive_max_pool")[1:] == [1, 0]
+    assert distance(unit(1, 3), teachers, "adaptive_avg_pool")[1:] == [1, 0]
+
+
+@pytest.mark.parametrize("kind", ["adaptive_max_pool", "adaptive_avg_pool"])
+@pytest.mark.parametrize("magnitude", [1, 0.5])
+def test_the_number_of_channels_alone_is_no_distance(kind, magnitude):
+    narrow = [magnitude * value for value in unit(1, 1)]
+    wide = [magnitude * value for value in unit(1, 1, 1, 1)]
+    assert distance(narrow, wide, kind) == distance(wide, narrow, kind) == [0, 1, 0]
+    # Images whose maps disagree have a shorter mean, which is a distance as it is at equal widths.
+    assert distance(narrow, unit(1, 1, 1, 1), kind) == distance(narrow, unit(1, 1))
 
 
 def test_hook_points_are_those_of_the_recipes_acm_loss():
@@ -112,9 +138,19 @@ def test_hook_points_can_be_given():
     assert b.io["student"] == "input"
 
 
+def test_input_and_output_of_the_same_module_are_two_blocks():
+    blocks, _ = blocks_of(recipe(scratch()), ["relu:input", "layer.0:output", "relu:output"])
+    assert [b.name for b in blocks] == ["relu:input", "layer.0", "relu:output"]
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
-    [([], "give them with --blocks"), (["relu"], "MODULE.PATH:output"), (["relu:out"], "relu:out")],
+    [
+        ([], "give them with --blocks"),
+        (["relu"], "MODULE.PATH:output"),
+        (["relu:out"], "relu:out"),
+        (["relu:output", "layer.0:output", "relu:output"], "--blocks relu:output: given twice"),
+    ],
 )
 def test_missing_and_malformed_hook_points_are_refused(given, message):
     with pytest.raises(RecipeError, match=message):
@@ -175,6 +211,20 @@ def test_the_figure_has_a_panel_for_each_block_with_a_curve_for_each_model_and_a
     assert f"{comparison.distances[0].cosine:.3f}" == first[1, 1]
 
 
+@pytest.mark.parametrize(
+    ("own", "heights", "label"),
+    [
+        ([0.5] * 4, [0.5, 0.5], "mean of the normalised map"),
+        ([0.5**0.5] * 2, [1, 1], "mean of the normalised map × √channels"),
+    ],
+)
+def test_curves_of_unlike_width_are_drawn_to_a_common_scale(own, heights, label):
+    maps = {"teacher": {"b": torch.full((4,), 0.5)}, "student": {"b": torch.tensor(own)}}
+    panel = draw(Comparison(maps, distances(maps, [block()]), [block()], "")).axes[0]
+    assert [max(line.get_ydata()) for line in panel.lines] == pytest.approx(heights)
+    assert panel.get_ylabel() == label
+
+
 def test_a_model_with_the_teachers_weights_is_at_no_distance():
     plain = recipe()
     twin = dict(parse_source(text, plain) for text in ("teacher", "twin=teacher.pt"))
@@ -205,8 +255,10 @@ def test_the_command_prints_the_distances_and_writes_the_picture(capsys):
     [
         (["--models", "student"], "expected one named teacher"),
         (["--models", "teacher", "scratch=missing.pt"], "checkpoint not found: missing.pt"),
-        (["--models", "teacher", "--n", "5000"], "between 1 and the 50 images"),
-        (["--models", "teacher", "--blocks", "layer9:output"], "no module 'layer9'"),
+        (["--models", "teacher"], "expected a model besides the teacher"),
+        (["--models", "teacher", "a=teacher.pt", "a=b.pt"], "--models a=b.pt: a is given twice"),
+        (["--models", "teacher", "a=b.pt", "--n", "5000"], "between 1 and the 50 images"),
+        (["--models", "teacher", "a=b.pt", "--blocks", "layer9:output"], "no module 'layer9'"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, capsys):

@@ -9,9 +9,9 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from made_up_results import WEIGHT, done, failed, results, row, sizes
-from mixacm_plugin.plots.kinds import DRAW
+from mixacm_plugin.plots.kinds import DRAW, override
 from mixacm_plugin.plots.study import check_plots, draw_all, stems
-from mixacm_plugin.plots.style import COLOURS, bar_chart
+from mixacm_plugin.plots.style import COLOURS
 from mixacm_plugin.studies.results import summarise
 
 CURVE = {"kind": "curve", "x": WEIGHT, "log": True, "label": "α_acm"}
@@ -71,6 +71,13 @@ def test_pictures_that_are_there_can_be_kept():
     assert svg.read_text() == "kept"
 
 
+def test_a_picture_that_is_kept_stays_where_it_cant_be_drawn_again():
+    draw_all(results(), "study")
+    Path("study/bars.svg").unlink()
+    draw_all(results([row("a", [failed(0)])]), "study", missing_only=True)
+    assert Path("study/bars.png").is_file()
+
+
 def test_plots_of_the_same_kind_get_files_of_their_own():
     names = [stem for stem, _ in stems([{"kind": "bars"}, CURVE, {"kind": "bars"}, CURVE])]
     assert names == ["bars", "curve_weight", "bars_2", "curve_weight_2"]
@@ -105,7 +112,14 @@ def test_the_error_bar_of_a_single_seed_is_its_interval_over_test_images():
     low, high = pgd.errorbar.lines[2][0].get_segments()[0][:, 0]
     # Wilson, 335 of 500, by hand: (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n)
     assert (round(low, 2), round(high, 2)) == (62.76, 70.98)
-    assert "95 % interval" in figure.get_suptitle().replace("\n", " ")
+    assert figure.get_suptitle().replace("\n", " ").endswith("error bars: 95 % interval")
+
+
+def test_a_figures_title_says_so_where_only_some_rows_have_several_seeds():
+    rows = [row("a", [done(0, 490, 335), done(1, 490, 340)]), row("b", [done(0, 490, 335)])]
+    _, figure = draw({"kind": "bars"}, results(rows))
+    bars = "error bars: standard deviation, of a single seed the 95 % interval"
+    assert figure.get_suptitle().replace("\n", " ").endswith(bars)
 
 
 def test_a_figures_title_says_what_it_holds_for():
@@ -143,6 +157,21 @@ def test_settings_written_as_text_are_numbers_too():
     rows.append(row("neither", [done(0, 490, 335)], overrides={"eps": "large"}))
     (axes,), _ = draw({"kind": "curve", "x": "eps"}, results(rows))
     assert [x for x, _ in points(axes)[0]] == [8 / 255, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "value"),
+    [
+        ({"kwargs": {"depth": 10}, "kwargs.depth": 16}, 16),
+        ({"kwargs.depth": 16, "kwargs": {"depth": 10}}, 10),
+        # It replaces all that was there.
+        ({"kwargs.depth": 16, "kwargs": {"width": 2}}, None),
+        ({"kwargs": {"depth": 10}, "kwargs.width": 2}, 10),
+    ],
+)
+def test_the_last_override_of_a_setting_is_what_a_row_has(overrides, value):
+    (line,) = summarise(results([row("a", [], overrides=overrides)])).rows
+    assert override(line, "kwargs.depth") == value
 
 
 @pytest.mark.parametrize(
@@ -211,9 +240,14 @@ def test_depth_by_width_has_a_line_for_each_width():
     ],
 )
 def test_a_plot_with_nothing_to_show_is_left_out_with_a_warning(spec, caplog):
+    Path("study").mkdir()
+    ((stem, _),) = stems([spec])
+    for ending in ("png", "svg"):
+        Path(f"study/{stem}.{ending}").write_text("of other results")
     with caplog.at_level(logging.WARNING, logger="mixacm"):
         files = draw_all(results([row("a", [failed(0)]), row("b", [])], plots=[spec]), "study")
     assert files == []
+    assert not list(Path("study").iterdir())
     assert "no picture" in caplog.text
 
 
@@ -241,10 +275,3 @@ def test_a_plot_with_nothing_to_show_is_left_out_with_a_warning(spec, caplog):
 def test_a_malformed_plot_is_refused_before_the_study_runs(plots, message):
     with pytest.raises(ValueError, match=message):
         check_plots(plots, ["full", "no ACM"])
-
-
-def test_the_quickstarts_chart_has_a_bar_for_every_model_and_measurement():
-    series = {"clean": [(0.9, 0.88, 0.92)] * 2, "PGD-20": [(0.5, 0.4, 0.6)] * 2}
-    figure = bar_chart("chart.png", ["a", "b"], series, title="digits")
-    assert [bar.get_height() for bar in figure.axes[0].patches] == [90, 90, 50, 50]
-    assert Path("chart.png").stat().st_size > 1000

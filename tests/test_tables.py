@@ -51,6 +51,22 @@ def test_a_single_seed_is_just_its_value():
     assert "±" not in markdown(table(content))
 
 
+def test_the_caption_says_so_where_only_some_rows_have_several_seeds():
+    rows = [row("a", [done(0, 490, 335), done(1, 490, 340)]), row("b", [done(0, 490, 335)])]
+    assert table(results(rows)).caption.startswith(
+        "Accuracy in %, mean ± standard deviation over training seeds 0, 1 "
+        "(without ±: of a single seed). clean: n = 500"
+    )
+
+
+def test_a_measurement_that_is_given_two_ways_counts_each_seed_once():
+    runs = [done(0, 490, 335), done(1, 480, 340)]
+    for each in runs:
+        each["accuracies"].append(each["accuracies"][0])
+    clean = cells(results([row("a", runs)]))["a"]["clean"]
+    assert clean.text == "97.0 ± 1.4"  # of 98 and 96; twice each would be ± 1.2
+
+
 def test_the_best_of_each_column_is_bold_and_so_is_what_reads_the_same():
     bold = {name: [h for h, c in line.items() if c.bold] for name, line in cells().items()}
     assert [*bold.values()] == [["PGD-20"], ["clean"], [], []]

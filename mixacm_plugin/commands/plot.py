@@ -56,7 +56,12 @@ def _add_channel_maps(parser: argparse.ArgumentParser) -> None:
 def run_channel_maps(args: argparse.Namespace) -> None:
     """Compare, print the distances and draw."""
     recipe = read_recipe(args.config, args.overrides)
-    sources = dict(parse_source(text, recipe) for text in args.models)
+    sources = {}
+    for text in args.models:
+        name, source = parse_source(text, recipe)
+        if name in sources:
+            raise recipe.error(f"--models {text}", f"{name} is given twice")
+        sources[name] = source
     device = choose_device(args.device)
     comparison = compare(
         recipe, sources, blocks=args.blocks, n=args.n, seed=args.seed, device=device

@@ -1,7 +1,8 @@
 """Mean channel maps of trained models, and how far each is from the teacher's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -38,6 +39,9 @@ class Block:
 class Distance:
     """How far a model's mean channel map of a block is from the teacher's.
 
+    Where channel counts differ, the longer map is resized to the other's and given back its
+    magnitude: fewer numbers of the same size would be a shorter vector.
+
     Args:
         model: its name.
         block: its name.
@@ -62,7 +66,8 @@ def blocks_of(recipe: Recipe, given: Sequence[str] = ()) -> tuple[list[Block], s
         given: ``module.path:output`` or ``module.path:input`` each, for all models.
 
     Raises:
-        RecipeError: on a malformed hook point, or if the recipe has no ACMLoss.
+        RecipeError: on a hook point that is malformed or given twice, or if the recipe has no
+            ACMLoss.
     """
     if given:
         blocks = []
@@ -70,7 +75,11 @@ def blocks_of(recipe: Recipe, given: Sequence[str] = ()) -> tuple[list[Block], s
             path, separator, io = text.rpartition(":")
             if not separator or io not in IO:
                 raise recipe.error(f"--blocks {text}", "expected MODULE.PATH:output or :input")
-            blocks.append(Block(path, dict.fromkeys(SIDES, path), dict.fromkeys(SIDES, io)))
+            if given.count(text) > 1:
+                raise recipe.error(f"--blocks {text}", "given twice")
+            both = {f"{path}:{end}" for end in IO} <= set(given)
+            name = text if both else path
+            blocks.append(Block(name, dict.fromkeys(SIDES, path), dict.fromkeys(SIDES, io)))
         return blocks, "mean"
     config = {"train": recipe.build("train")}
     for path, stage in sections.stages(config):
@@ -121,27 +130,27 @@ def mean_channel_maps(
 
     Raises:
         ValueError: if there are fewer than ``n`` images, one isn't in [0, 1], or the model lacks
-            a block's module.
+            a block's module or never calls it.
 
     Source: MixACM, supplement A.2 and figure 4.
     """
     images_of_seed = drawn(dataset, n, seed)
     modules = dict(model.named_modules())
-    sums: dict[str, Tensor] = {}
+    sums = dict.fromkeys((block.name for block in blocks), 0)
+    of_batch: dict[str, Tensor] = {}
     handles = []
     for block in blocks:
         path, io = block.path[role], block.io[role]
         if path not in modules:
             raise ValueError(f"{type(model).__name__} has no module {path!r} (block {block.name})")
 
-        # Mapped at once: a later in-place ReLU would change the tensor.
+        # Mapped at once: a later in-place ReLU would change the tensor. Of a module that is called
+        # several times the last call counts, as in the host.
         def hook(
             _: nn.Module, args: Any, output: Tensor, name: str = block.name, io: str = io
         ) -> None:
-            maps = normalize_map(
-                channel_map(output if io == "output" else args[0], mapping=mapping)
-            )
-            sums[name] = sums.get(name, 0) + maps.sum(0).double().cpu()
+            activation = output if io == "output" else args[0]
+            of_batch[name] = normalize_map(channel_map(activation, mapping=mapping))
 
         handles.append(modules[path].register_forward_hook(hook))
     try:
@@ -150,6 +159,13 @@ def mean_channel_maps(
             images, _, _ = unpack(batch, torch.device(device))
             check_images(images)
             model(images)
+            for block in blocks:
+                if block.name not in of_batch:
+                    path = block.path[role]
+                    raise ValueError(
+                        f"{type(model).__name__} never calls {path!r} (block {block.name})"
+                    )
+                sums[block.name] += of_batch.pop(block.name).sum(0).double().cpu()
     finally:
         for handle in handles:
             handle.remove()
@@ -173,11 +189,11 @@ def distances(
                 continue
             own, other = maps[model][block.name], maps[teacher][block.name]
             length = min(len(own), len(other))
-            curves = resampled(own.sort()[0], length) - resampled(other.sort()[0], length)
+            curves = resized(own.sort()[0], length) - resized(other.sort()[0], length)
             cosine = l2 = None
-            if len(own) != len(other) and block.kind is not None:
-                own = resize_channels(own[None], length, kind=block.kind)[0]
-                other = resize_channels(other[None], length, kind=block.kind)[0]
+            if block.kind is not None:
+                pool = partial(resize_channels, kind=block.kind)
+                own, other = resized(own, length, pool), resized(other, length, pool)
             if len(own) == len(other):
                 cosine = float(F.cosine_similarity(own, other, dim=0))
                 l2 = float(torch.linalg.vector_norm(own - other))
@@ -186,8 +202,15 @@ def distances(
     return found
 
 
-def resampled(curve: Tensor, length: int) -> Tensor:
-    """Interpolate a curve, ``(C,)``, to another length, its ends kept."""
-    if len(curve) == length:
-        return curve
-    return F.interpolate(curve[None, None], length, mode="linear", align_corners=True)[0, 0]
+def resampled(curves: Tensor, length: int) -> Tensor:
+    """Interpolate curves, ``(N, C)``, to another length, their ends kept."""
+    return F.interpolate(curves[None], length, mode="linear", align_corners=True)[0]
+
+
+def resized(
+    values: Tensor, length: int, resize: Callable[[Tensor, int], Tensor] = resampled
+) -> Tensor:
+    """Resize a map or curve, ``(C,)``, to another length, its magnitude kept."""
+    if len(values) == length:
+        return values
+    return normalize_map(resize(values[None], length))[0] * torch.linalg.vector_norm(values)

@@ -97,7 +97,7 @@ def compare(
 
     Args:
         recipe: names the images and, in its ACMLoss, the hook points.
-        sources: a model's name to where it comes from; ``teacher`` among them.
+        sources: a model's name to where it comes from; ``teacher`` and others.
         blocks: hook points for all models, see ``blocks_of``; by default the recipe's.
         n: number of images; by default 500, or all where there are fewer.
         seed: of their choice.
@@ -108,6 +108,8 @@ def compare(
     """
     if TEACHER not in sources:
         raise recipe.error("--models", f"expected one named {TEACHER}, to compare the others with")
+    if len(sources) == 1:
+        raise recipe.error("--models", "expected a model besides the teacher")
     hooked, mapping = blocks_of(recipe, blocks)
     dataset = evaluation_dataset(recipe)
     n = min(500, len(dataset)) if n is None else n
@@ -145,12 +147,14 @@ def draw(comparison: Comparison, *, title: str = "") -> Figure:
     for index, block in enumerate(blocks):
         panel = axes[2 * (index // 2), index % 2]
         panel.axis("on")
+        # Of vectors of the same magnitude, the one with more entries has the smaller ones.
+        unlike = len({len(maps[block.name]) for maps in comparison.maps.values()}) > 1
         for number, (name, maps) in enumerate(comparison.maps.items()):
             curve = maps[block.name].sort()[0]
             positions = torch.linspace(0, 1, len(curve))
             (handles[name],) = panel.plot(
                 positions,
-                curve,
+                curve * len(curve) ** 0.5 if unlike else curve,
                 color=COLOURS[number % len(COLOURS)],
                 linestyle=LINES[number % len(LINES)][1],
                 linewidth=1.6,
@@ -158,7 +162,8 @@ def draw(comparison: Comparison, *, title: str = "") -> Figure:
             )
         panel.set_title(block.name, fontsize=9)
         panel.set_xlabel("channels, sorted (share)", fontsize=8)
-        panel.set_ylabel("mean of the normalised map", fontsize=8)
+        scale = " × √channels" if unlike else ""
+        panel.set_ylabel(f"mean of the normalised map{scale}", fontsize=8)
         panel.tick_params(labelsize=7)
         panel.spines[["top", "right"]].set_visible(False)
         found = [d for d in comparison.distances if d.block == block.name]

@@ -176,7 +176,7 @@ def _groups(summary: Summary, spec: Mapping[str, Any]) -> dict[str, list[Row]]:
 
 def override(row: Row, path: str) -> Any:
     """A row's override of a key path, also as part of an overridden mapping; else ``None``."""
-    for key, value in row.overrides.items():
+    for key, value in reversed(row.overrides.items()):  # the last replaces what was there
         if path == key or path.startswith(f"{key}."):
             for name in path[len(key) + 1 :].split(".") if path != key else []:
                 value = value.get(name) if isinstance(value, Mapping) else None

@@ -58,7 +58,7 @@ def check_plots(plots: Any, rows: Collection[str]) -> None:
     if not isinstance(plots, list):
         raise ValueError(f"expected a list such as [{{kind: bars}}]; found {plots!r}")
     for index, spec in enumerate(plots):
-        if not isinstance(spec, dict) or spec.get("kind") not in KINDS:
+        if not isinstance(spec, dict) or spec.get("kind") not in list(KINDS):  # or a list itself
             found = spec.get("kind") if isinstance(spec, dict) else spec
             known = ", ".join(KINDS)
             hint = nearest(str(found), KINDS)
@@ -100,7 +100,8 @@ def draw_all(
 ) -> list[Path]:
     """Draw what a study's ``plots`` ask for, each as PNG and SVG.
 
-    A plot that has nothing to show, since its rows failed, is left out with a warning.
+    A plot that has nothing to show, since its rows failed, is left out with a warning; pictures of
+    it from other results are removed.
 
     Args:
         results: content of a study's ``results.json``.
@@ -129,6 +130,8 @@ def draw_all(
                 figure = DRAW[spec["kind"]](summary, spec)
         except NothingToShow as reason:
             logger.warning("no picture %s: %s", stem, reason)
+            for file in [] if missing_only else there:
+                file.unlink(missing_ok=True)
             continue
         files += save(figure, path)
     return files

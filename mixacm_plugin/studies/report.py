@@ -102,7 +102,8 @@ def page(results: Mapping[str, Any], pictures: Sequence[tuple[str, bytes]]) -> s
         results: content of ``results.json``.
         pictures: what each shows, and its SVG.
     """
-    table = lay_out(summarise(results))
+    summary = summarise(results)
+    table = lay_out(summary)
     scale = f", scale {results['scale']}" if results.get("scale") else ""
     parts = [
         f"<h1>{escape(results['title'])}</h1>",
@@ -117,8 +118,8 @@ def page(results: Mapping[str, Any], pictures: Sequence[tuple[str, bytes]]) -> s
         figures = "\n".join(_picture(title, content) for title, content in pictures)
         parts.append(f'<div class="pictures">\n{figures}\n</div>')
     parts += ["<h2>Settings</h2>", _settings(results)]
-    parts += ["<h2>Every run</h2>", _runs(results)]
-    parts += ["<h2>Reproduce a row</h2>", *_commands(results)]
+    parts += ["<h2>Every run</h2>", _runs(results, summary.columns)]
+    parts += ["<h2>Reproduce a row</h2>", *_commands(results, summary.columns)]
     parts += ["<h2>Versions</h2>", _versions(results)]
     body = "\n".join(parts)
     return (
@@ -231,12 +232,11 @@ def _settings(results: Mapping[str, Any]) -> str:
     return _table(("row", "override", "value"), rows, "Settings", text=2)
 
 
-def _runs(results: Mapping[str, Any]) -> str:
-    columns = summarise(results).columns
+def _runs(results: Mapping[str, Any], columns: Sequence[Column]) -> str:
     rows = []
     for row in results["rows"]:
         for run in row["runs"]:
-            found = {(a.attack, a.n, a.seed): a for a in accuracies_of(run)}
+            found = accuracies_of(run)
             accuracies = []
             for column in columns:
                 accuracy = found.get((column.attack, column.n, column.seed))
@@ -258,10 +258,9 @@ def _runs(results: Mapping[str, Any]) -> str:
     return _table(heads, rows, "Every run")
 
 
-def _commands(results: Mapping[str, Any]) -> list[str]:
+def _commands(results: Mapping[str, Any], columns: Sequence[Column]) -> list[str]:
     note = "Train a student, a command for each seed; then measure the one trained last."
     parts = [f'<p class="note">{note}</p>']
-    columns = summarise(results).columns
     for row in results["rows"]:
         commands = [run["command"] for run in row["runs"] if run.get("command")]
         parts.append(f"<h3>{escape(row['name'])}</h3>")

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..attacks import Attack
 from ..evaluation import Accuracy
 from ..recipe import RecipeError
+
+Setting: TypeAlias = tuple[Attack, int, int]  # attack, number of images, seed
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,11 @@ class Summary:
         """Whether a row has more than one, so that ± is a standard deviation."""
         return any(len(row.done) > 1 for row in self.rows)
 
+    @property
+    def mixed_seeds(self) -> bool:
+        """Whether some rows have several and some a single one, which has no deviation."""
+        return self.several_seeds and any(len(row.done) == 1 for row in self.rows)
+
     def caption(self) -> str:
         """What the figures hold for: attacks, norms, ε, images and seeds."""
         if not self.seeds:
@@ -113,6 +120,8 @@ class Summary:
         over = "training seed"
         if self.several_seeds:
             over = "mean ± standard deviation over training seeds"
+        if self.mixed_seeds:
+            numbers += " (without ±: of a single seed)"
         settings = "; ".join(column.setting for column in self.columns)
         return f"Accuracy in %, {over} {numbers}. {settings}."
 
@@ -130,6 +139,8 @@ class Summary:
             f"training seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))}"
         )
         bars = "standard deviation" if self.several_seeds else "95 % interval"
+        if self.mixed_seeds:
+            bars += ", of a single seed the 95 % interval"
         text = "; ".join([*threats, n, seeds, f"error bars: {bars}"])
         return text.replace(" = ", "\xa0=\xa0")  # no line may break there
 
@@ -169,7 +180,7 @@ def summarise(results: Mapping[str, Any]) -> Summary:
         [accuracies_of(run) for run in row["runs"] if run["status"] == "done"]
         for row in results["rows"]
     ]
-    columns = _columns([a for row in measured for run in row for a in run])
+    columns = _columns([setting for row in measured for run in row for setting in run])
     reference = results.get("reference") or {}
     return Summary(
         title=results["title"],
@@ -183,13 +194,11 @@ def summarise(results: Mapping[str, Any]) -> Summary:
     )
 
 
-def accuracies_of(run: Mapping[str, Any]) -> list[Accuracy]:
-    """Return the accuracies of a run, the clean one among them."""
+def accuracies_of(run: Mapping[str, Any]) -> dict[Setting, Accuracy]:
+    """Return the accuracies of a run, the clean one among them, one for each setting."""
     found = []
     for a in run.get("accuracies") or []:
-        attack = a["attack"]
-        # Of no attack the threat model says nothing.
-        attack = Attack("clean") if attack["name"] == "clean" else Attack(**attack)
+        attack = Attack(**a["attack"])
         found.append(Accuracy(a["correct"], a["clean_correct"], a["n"], attack, a["seed"]))
     if found and all(a.attack.name != "clean" for a in found):
         first = found[0]
@@ -197,15 +206,11 @@ def accuracies_of(run: Mapping[str, Any]) -> list[Accuracy]:
             first.clean_correct, first.clean_correct, first.n, Attack("clean"), first.seed
         )
         found.insert(0, clean)
-    return found
+    return {(a.attack, a.n, a.seed): a for a in found}
 
 
-def _setting(accuracy: Accuracy) -> tuple[Attack, int, int]:
-    return accuracy.attack, accuracy.n, accuracy.seed
-
-
-def _columns(accuracies: Sequence[Accuracy]) -> tuple[Column, ...]:
-    settings = list(dict.fromkeys(map(_setting, accuracies)))
+def _columns(measured: Sequence[Setting]) -> tuple[Column, ...]:
+    settings = list(dict.fromkeys(measured))
     names = [_short_name(attack) for attack, _, _ in settings]
     titles = []
     for (attack, n, seed), name in zip(settings, names, strict=True):
@@ -234,13 +239,15 @@ def _details(attack: Attack, n: int, seed: int) -> dict[str, str]:
 
 
 def _row(
-    row: Mapping[str, Any], measured: Sequence[Sequence[Accuracy]], columns: Sequence[Column]
+    row: Mapping[str, Any],
+    measured: Sequence[Mapping[Setting, Accuracy]],
+    columns: Sequence[Column],
 ) -> Row:
     done = [run for run in row["runs"] if run["status"] == "done"]
     values = {}
     for column in columns:
         setting = (column.attack, column.n, column.seed)
-        found = [a for run in measured for a in run if _setting(a) == setting]
+        found = [run[setting] for run in measured if setting in run]
         if found:
             values[column.title] = Value(tuple(a.value for a in found), found[0].interval())
     return Row(
