@@ -1,17 +1,24 @@
 """Attacks with their threat models: none, PGD and AutoAttack."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from typing import Any
 
 import torch
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
 from .adversarial.pgd import pgd
-from .adversarial.threat_model import check_norm, parse_number
+from .adversarial.threat_model import parse_eps, parse_number
 from .value_kinds import COUNT, KINDS
 
-ATTACKS = ("clean", "pgd", "autoattack")
+# attack -> what there is to set
+SETTINGS = {
+    "clean": (),
+    "pgd": ("norm", "eps", "steps", "step_size", "restarts"),
+    "autoattack": ("norm", "eps"),
+}
 logging.getLogger("auto-attack").setLevel(logging.WARNING)
 
 
@@ -24,8 +31,10 @@ class Attack:
         norm: ``Linf`` or ``L2``.
         eps: radius of the ball, in pixels of range [0, 1]; ``8/255`` may be written as such.
         steps: of PGD.
-        step_size: of PGD, written like ``eps``.
+        step_size: of PGD, written like ``eps``; by default a quarter of it.
         restarts: of PGD, from random points; an image counts as robust if it survives them all.
+
+    What an attack doesn't use is left at its default, so that equal attacks are equal.
 
     Raises:
         ValueError: on other values.
@@ -35,25 +44,32 @@ class Attack:
     norm: str = "Linf"
     eps: str | float = "8/255"
     steps: int = 20
-    step_size: str | float = "2/255"
+    step_size: str | float | None = None
     restarts: int = 1
 
     def __post_init__(self) -> None:
-        if self.name not in ATTACKS:
-            raise ValueError(f"attack must be one of {', '.join(ATTACKS)}; found {self.name!r}")
-        check_norm(self.norm)
-        if parse_number(self.eps) > 1 and self.norm == "Linf":
-            raise ValueError(f"eps is in pixels of [0, 1]; found {self.eps}, is it {self.eps}/255?")
+        if self.name not in SETTINGS:
+            raise ValueError(f"attack must be one of {', '.join(SETTINGS)}; found {self.name!r}")
+        parse_eps(self.eps, self.norm)
+        if self.step_size is None:
+            object.__setattr__(self, "step_size", quarter(self.eps))
         parse_number(self.step_size)
         for name in ("steps", "restarts"):
             if not KINDS[COUNT](getattr(self, name)):
                 raise ValueError(f"{name} must be {COUNT}; found {getattr(self, name)!r}")
+        for field in fields(Attack)[1:]:
+            if field.name not in SETTINGS[self.name]:
+                object.__setattr__(self, field.name, field.default)
 
     def __str__(self) -> str:
         if self.name == "pgd":
             restarts = f", {self.restarts} restarts" if self.restarts > 1 else ""
             return f"PGD-{self.steps} (step {self.step_size}{restarts})"
         return {"clean": "none", "autoattack": "AutoAttack (standard)"}[self.name]
+
+    def settings(self) -> dict[str, Any]:
+        """Return the name and what the attack uses, as plain values."""
+        return {name: getattr(self, name) for name in ("name", *SETTINGS[self.name])}
 
     def perturb(
         self, model: nn.Module, images: Tensor, labels: Tensor, seed: int
@@ -84,6 +100,13 @@ class Attack:
             if not standing.any():
                 break
         return adversarial, standing
+
+
+def quarter(eps: str | float) -> str:
+    """Return a quarter of ε as it was written: 2/255 of 8/255, 0.0375 of 0.15."""
+    if isinstance(eps, str) and "/" in eps:
+        return str(Fraction(eps) / 4)
+    return f"{parse_number(eps) / 4:g}"
 
 
 def _autoattack(

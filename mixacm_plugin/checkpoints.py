@@ -4,11 +4,12 @@ import argparse
 import os
 import pickle
 import warnings
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+
+from .files import replacing
 
 
 class CheckpointError(Exception):
@@ -17,14 +18,8 @@ class CheckpointError(Exception):
 
 def save_checkpoint(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
     """Write a checkpoint so that at any moment the file is either the old or the new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         torch.save(content, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The commands ``torchdistill`` and ``mixacm``."""
 
 import argparse
-import importlib.metadata
 import io
 import os
 import sys
@@ -20,6 +19,7 @@ from .commands import (
     teachers,
     train,
 )
+from .plugins import load_plugins
 from .recipe import RecipeError
 
 COMMANDS = {
@@ -36,12 +36,6 @@ COMMANDS = {
 }
 
 
-def load_plugins() -> None:
-    """Import every installed package under the entry-point group ``torchdistill.plugins``."""
-    for plugin in importlib.metadata.entry_points(group="torchdistill.plugins"):
-        plugin.load()
-
-
 def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a pipe may not know ε
         if isinstance(stream, io.TextIOWrapper):
@@ -49,7 +43,7 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     args = parser.parse_args(argv)
     try:
         load_plugins()
-        args.run(args)
+        return args.run(args) or 0
     except RecipeError as error:
         # Not print, which the host replaces in all processes but the first.
         sys.stderr.write(f"{parser.prog}: error: {error}\n")

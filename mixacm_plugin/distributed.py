@@ -29,6 +29,13 @@ def choose_device(name: str | None = None) -> torch.device:
     return device
 
 
+def available_cpus() -> int:
+    """Count the cores that this process may use, which can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def init_process_group(device: torch.device, dist_url: str) -> torch.device:
     """Join the process group that torchrun's environment describes, if there is one.
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from . import checks, sections
-from .adversarial.threat_model import parse_number, perturbation_size
+from .adversarial.threat_model import parse_number, perturbation_size, reaches_edge
 from .attacks import Attack
 from .batches import check_images, drawn, unpack
 from .building import build_model, load_into
@@ -67,6 +67,7 @@ class Accuracy:
         low, high = self.interval()
         return {
             **asdict(self),
+            "attack": self.attack.settings(),
             "accuracy": self.value,
             "clean_accuracy": self.clean,
             "interval_95": [low, high],
@@ -107,8 +108,10 @@ def evaluate(
     """
     images_of_seed = drawn(dataset, n, seed)
     loader = DataLoader(images_of_seed, batch_size=batch_size, num_workers=num_workers)
-    reach = attack.steps * parse_number(attack.step_size)
-    if attack.name == "pgd" and reach < parse_number(attack.eps):
+    eps = parse_number(attack.eps)
+    if attack.name == "pgd" and not reaches_edge(
+        eps=eps, step_size=parse_number(attack.step_size), steps=attack.steps
+    ):
         logger.warning("%s can't reach the edge of its ball, ε = %s", attack, attack.eps)
     model = model.to(device).eval()
     correct = clean_correct = 0

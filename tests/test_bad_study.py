@@ -55,6 +55,12 @@ BAD = {
     "number of images": ({"evaluate": [{"attack": "clean", "n": "many"}]}, "evaluate.0: .*'many'"),
     "base that is no name": ({"base": 3}, "rows.0.base: expected the name of a file; found 3"),
     "scale's row": ({"scales": {"s": {"rows": {"two": 3}}}}, "scales.s.rows.two: expected a map"),
+    "name that is a list": ({"rows": [{"name": ["a", "b"]}]}, "rows.0.name: expected a name"),
+    "kind that is a list": ({"plots": [{"kind": ["bars"]}]}, "plots: 0.kind: expected one of"),
+    "rows of a scale that are no names": (
+        {"scales": {"s": {"rows": {1: {}, "x": {}}}}},
+        "scales.s.rows: the study has no row 1",
+    ),
     "row of a scale": ({"scales": {"s": {"rows": {"three": {}}}}}, "no row 'three'"),
 }
 

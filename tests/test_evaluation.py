@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mixacm_plugin import Accuracy, Attack, RecipeError, evaluate, load_student, read_recipe
 from mixacm_plugin.adversarial.threat_model import perturbation_size
-from mixacm_plugin.commands.evaluate import quarter
 from mixacm_plugin.evaluation import load_model, markdown_table, write_accuracies
 from recipes import Few, OutOfReach, digits, loader_accuracy, mixacm, state, write
 
@@ -246,15 +245,23 @@ def test_a_model_without_a_checkpoint_is_not_evaluated(role, key):
         load_model(read_recipe("recipe.yaml", [f"{path}=null"]), role)
 
 
-@pytest.mark.parametrize(("eps", "warned"), [("8/255", False), ("0.25", True)])
+@pytest.mark.parametrize(("eps", "warned"), [("8/255", False), ("0.05", True)])
 def test_pgd_that_cannot_reach_the_edge_of_its_ball_is_warned_of(eps, warned, model, caplog):
     with caplog.at_level("WARNING", logger="mixacm"):
-        evaluate(model, Few("test", 5), Attack("pgd", eps=eps))
+        evaluate(model, Few("test", 5), Attack("pgd", eps=eps, steps=20, step_size="2/1000"))
     assert ("can't reach the edge" in caplog.text) == warned
 
 
 @pytest.mark.parametrize(
-    ("eps", "step_size"), [("8/255", "2/255"), ("0.15", "0.0375"), ("1", "0.25")]
+    ("eps", "step_size"),
+    [("8/255", "2/255"), ("1/255", "1/1020"), ("0.15", "0.0375"), (0.15, "0.0375"), ("1", "0.25")],
 )
-def test_the_commands_step_is_a_quarter_of_eps(eps, step_size):
-    assert quarter(eps) == step_size
+def test_pgds_step_is_a_quarter_of_eps(eps, step_size):
+    assert Attack("pgd", eps=eps).step_size == step_size
+
+
+def test_an_attack_has_only_settings_that_it_uses():
+    assert Attack("clean", eps="4/255").settings() == {"name": "clean"}
+    autoattack = Attack("autoattack", eps=0.15, steps=3)
+    assert autoattack.settings() == {"name": "autoattack", "norm": "Linf", "eps": 0.15}
+    assert autoattack == Attack(**autoattack.settings())

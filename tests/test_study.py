@@ -1,6 +1,7 @@
 """Studies: resolved into runs, run in processes of their own, cached and resumable."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import recipes
 from mixacm_plugin import RecipeError
 from mixacm_plugin.library import RECIPES
 from mixacm_plugin.studies.execute import execute, is_done, prepare
-from mixacm_plugin.studies.launchers import Cluster, Processes
+from mixacm_plugin.studies.launchers import Processes
 from mixacm_plugin.studies.runner import collect, epochs_done, run_all
 from mixacm_plugin.studies.runs import resolve
 from mixacm_plugin.studies.study import read_study, with_seeds
@@ -98,6 +99,19 @@ def test_a_failing_row_is_reported_and_does_not_stop_the_others():
     assert "train.num_epochs" in results["rows"][0]["runs"][0]["error"]
 
 
+def test_a_study_with_a_failed_run_ends_with_exit_code_1():
+    write_study(rows=[{"name": "bad", "set": {"train.num_epochs": None}}])
+    assert recipes.run("main", "study", "study.yaml", "--device", "cpu") == 1
+
+
+def test_more_images_than_there_are_are_refused_before_training():
+    study = write_study(rows=[{"name": "one"}], evaluate=[{"attack": "clean", "n": 51}])
+    (run,) = resolve(study, Path("cache"))
+    with pytest.raises(RecipeError, match="test: clean: n must be between 1 and the 50 images"):
+        done_here(study, [run])
+    assert not (run.folder / "student.pt").exists()
+
+
 def test_only_missing_measurements_are_made_of_a_trained_run():
     study = write_study(rows=[{"name": "one"}])
     (run,) = resolve(study, Path("cache"))
@@ -110,6 +124,33 @@ def test_only_missing_measurements_are_made_of_a_trained_run():
     assert is_done(run, more)
     assert is_done(run, study)
     assert checkpoint.stat().st_mtime_ns == trained
+
+
+def test_results_carry_the_versions_that_trained_and_measured():
+    study = write_study(rows=[{"name": "one"}])
+    runs = resolve(study, Path("cache"))
+    done_here(study, runs)
+    result = {**runs[0].result, "packages": {"torch": ["1.0"]}}
+    result["accuracies"].popitem()
+    (runs[0].folder / "result.json").write_text(json.dumps(result))
+    done_here(study, runs)  # the measurement that is missing
+    assert collect(study, runs, {})["packages"]["torch"] == f"1.0, {version('torch')}"
+
+
+def test_a_checkpoint_between_stages_is_a_runs_own():
+    Path("staged.yaml").write_text(recipes.two_stages(recipes.scratch()))
+    Path("between.yaml").write_text(
+        "train.model: {dst_ckpt: between.pt}\ntrain.stage2.model.src_ckpt: between.pt\n"
+    )
+    study = write_study(
+        seeds=[0, 1], rows=[{"name": "a", "base": "staged.yaml", "set": "between.yaml"}]
+    )
+    runs = resolve(study, Path("cache"))
+    done_here(study, runs)
+    assert not Path("between.pt").exists()
+    first, second = (torch.load(run.folder / "model.pt") for run in runs)
+    assert recipes.differing(first, second)
+    assert [run.key for run in resolve(study, Path("cache"))] == [run.key for run in runs]
 
 
 def test_results_carry_every_figure_with_its_setting():
@@ -132,7 +173,7 @@ def test_results_carry_every_figure_with_its_setting():
         "norm": "Linf",
         "eps": 0.1,
         "steps": 2,
-        "step_size": "2/255",
+        "step_size": "0.025",
         "restarts": 1,
     }
     assert pgd["n"] == 20
@@ -231,11 +272,3 @@ def test_the_command_lists_runs_and_writes_results(capsys):
     assert "| one" in capsys.readouterr().out
     results = json.loads(Path("runs/studies/study/results.json").read_text())
     assert results["rows"][0]["runs"][0]["status"] == "done"
-
-
-def test_runs_go_through_submitit(tmp_path):
-    study = write_study(rows=[{"name": "one"}])
-    runs = resolve(study, tmp_path / "cache")
-    launcher = Cluster(tmp_path / "submitit", "local", {"timeout_min": 5})
-    assert run_all(study, runs, launcher, device="cpu") == {}
-    assert is_done(runs[0], study)

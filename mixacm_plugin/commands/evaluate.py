@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from ..adversarial.threat_model import NORMS
-from ..attacks import ATTACKS, Attack
+from ..attacks import SETTINGS, Attack
 from ..distributed import choose_device
 from ..evaluation import (
     evaluate,
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which of the recipe's (default: student)",
     )
     parser.add_argument("--ckpt", metavar="FILE", help="default: the recipe's dst_ckpt or src_ckpt")
-    parser.add_argument("--attack", choices=ATTACKS, required=True)
+    parser.add_argument("--attack", choices=tuple(SETTINGS), required=True)
     parser.add_argument("--norm", choices=NORMS, default="Linf", help="default: Linf")
     parser.add_argument(
         "--eps", type=number, default="8/255", help="radius in pixels of [0, 1] (default: 8/255)"
@@ -54,9 +54,8 @@ def run(args: argparse.Namespace) -> None:
     device = choose_device(args.device)
     recipe = read_recipe(args.config, args.overrides)
     model = load_model(recipe, args.model, args.ckpt)
-    step_size = quarter(args.eps) if args.step_size is None else args.step_size
     try:
-        attack = Attack(args.attack, args.norm, args.eps, args.steps, step_size, args.restarts)
+        attack = Attack(args.attack, args.norm, args.eps, args.steps, args.step_size, args.restarts)
     except ValueError as error:
         raise RecipeError("", "--eps", str(error)) from error
     try:
@@ -79,9 +78,3 @@ def run(args: argparse.Namespace) -> None:
             write_accuracies(args.json, rows)
         except OSError as error:
             raise RecipeError("", "--json", str(error)) from error
-
-
-def quarter(eps: str) -> str:
-    """Return a quarter of ε as it was written: 2/255 of 8/255, 0.0375 of 0.15."""
-    number, *fraction = eps.split("/")
-    return "/".join([f"{float(number) / 4:g}", *fraction])

@@ -1,7 +1,6 @@
 """``mixacm study``."""
 
 import argparse
-import json
 import logging
 import signal
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..distributed import choose_device
+from ..files import write_json
 from ..plots.study import draw_all
 from ..recipe import RecipeError
 from ..studies.costs import relative_costs
@@ -40,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overrides(parser, "override a value in all rows that have it; may be repeated")
     parser.add_argument("--out", metavar="DIR", help="default: runs/studies/NAME[-SCALE]")
     parser.add_argument("--cache", default="runs/studies/cache", metavar="DIR", help="for all runs")
-    parser.add_argument("--jobs", type=positive, default=1, help="runs at a time (default: 1)")
+    parser.add_argument(
+        "--jobs", type=positive, help="runs at a time (default: 1, of a Slurm cluster all)"
+    )
     parser.add_argument(
         "--launcher",
         choices=("processes", "slurm", "submitit-local"),
@@ -61,8 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Run a study, or list its runs."""
+def run(args: argparse.Namespace) -> int:
+    """Run a study, or list its runs; 1 if a run failed."""
     set_up_log(None)
     study = read_study(args.study, args.scale)
     if args.seeds:
@@ -74,14 +76,16 @@ def run(args: argparse.Namespace) -> None:
         for state, each in zip(states, runs, strict=True):
             print(f"{state}  {each.key}  {each.row.name}, seed {each.seed}")
         print(f"{len(runs)} runs, {states.count('cached')} cached")
-        return
+        return 0
     out = Path(args.out or f"runs/studies/{'-'.join(filter(None, (study.name, study.scale)))}")
     out.mkdir(parents=True, exist_ok=True)
     if args.launcher == "processes":
-        launcher = Processes(args.jobs)
+        launcher = Processes(args.jobs or 1)
     else:
         cluster = args.launcher.removeprefix("submitit-")
-        launcher = Cluster(out / "submitit", cluster, dict(_parameter(p) for p in args.cluster))
+        jobs = args.jobs or (len(runs) if cluster == "slurm" else 1)
+        parameters = dict(map(_parameter, args.cluster))
+        launcher = Cluster(out / "submitit", cluster, parameters, jobs)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are ended too
     with tqdm(disable=not sys.stderr.isatty(), bar_format="{desc}", leave=False) as bar:
         errors = run_all(
@@ -91,10 +95,11 @@ def run(args: argparse.Namespace) -> None:
     if args.launcher == "processes":  # a cluster's machines may be unlike this one
         costs = relative_costs(study, runs, choose_device(args.device))
     results = collect(study, runs, errors, costs)
-    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    write_json(out / "results.json", results)
     write_tables(results, out)
     draw_all(results, out)
     logger.info("\n%s\nwritten to %s", (out / "table.md").read_text(encoding="utf-8"), out)
+    return 1 if errors else 0
 
 
 def _parameter(text: str) -> tuple[str, str | int]:

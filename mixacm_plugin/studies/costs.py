@@ -4,16 +4,18 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from statistics import median
 from types import MethodType
 
 import torch
+from filelock import FileLock
 
 from .. import sections
 from ..batches import unpack
 from ..boxes import skip_stage
+from ..files import write_json
 from ..training import Training
-from .execute import write_json
 from .runs import Run
 from .study import Study
 
@@ -42,17 +44,21 @@ def relative_costs(study: Study, runs: Sequence[Run], device: torch.device) -> d
     costs = {study.rows[0].name: 1.0} if first.result else {}
     for name, run in by_row.items():
         if run.result and first.result and name not in costs:
-            file = run.folder / "costs.json"
-            cached = json.loads(file.read_text()) if file.exists() else {}
-            if first.key not in cached:
+            key, file = f"{first.key} on {device.type}", run.folder / "costs.json"
+            if key not in _read(file):
                 try:
-                    cached[first.key] = _ratio(run, first, device)
+                    ratio = _ratio(run, first, device)
                 except Exception as error:  # the row's accuracies are there all the same
                     logger.warning(f"the cost of {name!r} can't be measured: {error}")
                     continue
-                write_json(file, cached)
-            costs[name] = cached[first.key]
+                with FileLock(run.folder / "lock"):  # another study may add its own
+                    write_json(file, {**_read(file), key: ratio})
+            costs[name] = _read(file)[key]
     return costs
+
+
+def _read(file: Path) -> dict[str, float]:
+    return json.loads(file.read_text()) if file.exists() else {}
 
 
 def _ratio(run: Run, first: Run, device: torch.device) -> float:

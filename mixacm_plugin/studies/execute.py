@@ -5,23 +5,27 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock
 from torchdistill.common.module_util import count_params
 
 from ..attacks import Attack
+from ..batches import drawn
 from ..checkpoints import CheckpointError, load_checkpoint
 from ..distributed import choose_device
 from ..evaluation import evaluate, evaluation_dataset, load_model
+from ..files import replacing, write_json
 from ..metrics import read_lines
+from ..plugins import load_plugins
 from ..recipe import RecipeError, read_recipe
 from ..training import Training
 from .runs import Run
 from .study import Study
+
+PACKAGES = ("mixacm-plugin", "torch", "torchvision", "torchdistill", "pyautoattack")
 
 
 def is_done(run: Run, study: Study) -> bool:
@@ -36,13 +40,13 @@ def prepare(run: Run, study: Study, device: str | None) -> Path:
     Returns:
         The task's file.
     """
-    run.folder.mkdir(parents=True, exist_ok=True)
-    (run.folder / "recipe.yaml").write_text(run.recipe.text(), encoding="utf-8")
+    with replacing(run.folder / "recipe.yaml") as temporary:
+        temporary.write_text(run.recipe.text(), encoding="utf-8")
     task = {
         "seed": run.seed,
         "device": device,
         "measurements": [
-            {"attack": asdict(m.attack), "n": m.n, "key": m.key} for m in study.measurements
+            {"attack": m.attack.settings(), "n": m.n, "key": m.key} for m in study.measurements
         ],
     }
     digest = hashlib.sha256(json.dumps(task).encode()).hexdigest()[:8]
@@ -63,6 +67,7 @@ def execute(task: str | os.PathLike[str]) -> None:
     Raises:
         RecipeError: if the recipe can't be run.
     """
+    load_plugins()  # a job of a cluster doesn't begin with a command
     folder = Path(task).parent
     with FileLock(folder / "lock"):
         _execute(folder, json.loads(Path(task).read_text()))
@@ -72,20 +77,33 @@ def _execute(folder: Path, task: Mapping[str, Any]) -> None:
     recipe = read_recipe(folder / "recipe.yaml")
     device = choose_device(task["device"])
     result_file = folder / "result.json"
+    dataset = evaluation_dataset(recipe)
+    for spec in task["measurements"]:  # before hours of training
+        try:
+            drawn(dataset, spec["n"], 0)
+        except ValueError as error:
+            raise recipe.error("test", f"{spec['attack']['name']}: {error}") from error
     if not result_file.exists():
         training = Training(recipe, device, task["seed"])
         if _can_resume(training.last_ckpt):
             training.resume(str(training.last_ckpt))
         training.run()
-        write_json(result_file, _training_result(training))
+        write_json(result_file, _with_versions(_training_result(training)))
     result = json.loads(result_file.read_text())
-    model, dataset = load_model(recipe), evaluation_dataset(recipe)
+    model = load_model(recipe)
     for spec in task["measurements"]:
         if spec["key"] not in result["accuracies"]:
             attack = Attack(**spec["attack"])
             accuracy = evaluate(model, dataset, attack, n=spec["n"], device=device)
             result["accuracies"][spec["key"]] = accuracy.to_json()
-            write_json(result_file, result)
+            write_json(result_file, _with_versions(result))
+
+
+def _with_versions(result: dict[str, Any]) -> dict[str, Any]:
+    """Note the installed packages beside those of earlier training and measurements."""
+    earlier = result.get("packages", {})
+    packages = {n: sorted({*earlier.get(n, ()), version(n)}) for n in PACKAGES}
+    return {**result, "packages": packages}
 
 
 def _can_resume(checkpoint: Path) -> bool:
@@ -106,16 +124,8 @@ def _training_result(training: Training) -> dict[str, Any]:
     }
 
 
-def write_json(file: Path, content: Any) -> None:
-    """Write a file so that at any moment it is either the old or the new one."""
-    temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(temporary, file)
-
-
 def main(task: str) -> int:
     """Execute a run in a process of its own; the last line printed says what went wrong."""
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     try:
         execute(task)
     except RecipeError as error:

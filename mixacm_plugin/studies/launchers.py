@@ -1,11 +1,13 @@
 """Where the runs of a study run: in processes on this machine, or as jobs of a cluster."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from ..distributed import available_cpus
 from ..recipe import RecipeError
 from .execute import execute
 from .runs import Run
@@ -21,11 +23,13 @@ class Processes:
     def __init__(self, jobs: int = 1) -> None:
         self.jobs = jobs
         self.running: dict[Path, subprocess.Popen[bytes]] = {}
+        self.logged: dict[Path, int] = {}  # bytes, by earlier attempts
 
     def submit(self, run: Run, task: Path) -> None:
         """Start a run, by a task from ``prepare``."""
-        threads = str(max(1, (os.cpu_count() or 1) // self.jobs))
+        threads = str(max(1, available_cpus() // self.jobs))
         with (run.folder / "log.txt").open("ab") as log:
+            self.logged[run.folder] = log.tell()
             self.running[run.folder] = subprocess.Popen(
                 [sys.executable, "-m", "mixacm_plugin.studies.execute", str(task)],
                 stdout=log,
@@ -38,9 +42,13 @@ class Processes:
         return self.running[run.folder].poll() is not None
 
     def error(self, run: Run) -> str:
-        """Last line that a failed run printed."""
-        log = (run.folder / "log.txt").read_text(errors="replace").strip().splitlines()
-        return log[-1] if log else f"exit code {self.running[run.folder].returncode}"
+        """Last line that a failed run printed, or the signal that killed it."""
+        code = self.running[run.folder].returncode
+        if code < 0:  # such as SIGKILL, where memory runs out
+            return f"killed by {signal.Signals(-code).name}"
+        log = (run.folder / "log.txt").read_bytes()[self.logged[run.folder] :]
+        lines = log.decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"exit code {code}"
 
     def stop(self) -> None:
         """End what is still running."""
@@ -55,20 +63,27 @@ class Cluster:
         folder: for submitit's files.
         cluster: ``slurm``, or ``local`` for submitit's own processes on this machine.
         parameters: of submitit's executor, such as ``slurm_partition``.
+        jobs: how many at a time.
 
     Raises:
-        RecipeError: if submitit isn't installed.
+        RecipeError: if submitit isn't installed, or has no such cluster or parameter.
     """
 
-    def __init__(self, folder: Path, cluster: str, parameters: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, cluster: str, parameters: dict[str, Any], jobs: int) -> None:
         try:
             import submitit
         except ImportError:
             message = "needs submitit; pip install 'mixacm-plugin[cluster]'"
             raise RecipeError("", "--launcher", message) from None
-        self.jobs = 10**6  # the cluster queues
-        self.executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
-        self.executor.update_parameters(**{"timeout_min": 24 * 60, **parameters})
+        self.jobs = jobs
+        try:
+            self.executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+        except RuntimeError as error:  # no such scheduler on this machine
+            raise RecipeError("", "--launcher", str(error)) from error
+        try:
+            self.executor.update_parameters(**{"timeout_min": 24 * 60, **parameters})
+        except (NameError, TypeError, ValueError) as error:
+            raise RecipeError("", "--cluster", str(error).strip().splitlines()[0]) from error
         self.running: dict[Path, Any] = {}
 
     def submit(self, run: Run, task: Path) -> None:

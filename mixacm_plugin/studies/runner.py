@@ -2,15 +2,12 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
-from .execute import is_done, prepare
+from .execute import PACKAGES, is_done, prepare
 from .launchers import Launcher
 from .runs import Run
 from .study import Measurement, Study
-
-PACKAGES = ("mixacm-plugin", "torch", "torchvision", "torchdistill", "pyautoattack")
 
 
 def run_all(
@@ -110,10 +107,19 @@ def collect(
         "study": study.name,
         "title": study.title,
         "scale": study.scale,
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": _versions([run.result for run in runs]),
         "reference": study.reference,
         "plots": study.plots,
         "rows": rows,
+    }
+
+
+def _versions(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the versions of packages that trained and measured, not those of now."""
+    used = [result.get("packages", {}) for result in results]
+    return {
+        name: ", ".join(sorted({v for packages in used for v in packages.get(name, ())}))
+        for name in PACKAGES
     }
 
 

@@ -1,10 +1,12 @@
 """Runs: a study's rows and seeds as resolved recipes, each with a folder that caches it."""
 
+import functools
 import hashlib
 import json
 import logging
 import os
 import shlex
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -64,20 +66,20 @@ def resolve(study: Study, cache: Path, overrides: list[str] | None = None) -> li
         RecipeError: if a row's recipe can't be read, or an override doesn't fit it, or any row.
     """
     runs: list[Run] = []
+    digest = functools.cache(_file_digest)  # the rows share their teacher
     unknown: dict[str, list[RecipeError]] = {override: [] for override in overrides or ()}
     for row in study.rows:
         sets = row.sets
         try:
-            read_recipe(row.base, sets)
+            recipe = read_recipe(row.base, sets)
             for override, problems in unknown.items():
                 try:
-                    read_recipe(row.base, [*sets, override])
+                    recipe = read_recipe(row.base, [*sets, override])
                     sets.append(override)
                 except UnknownKeyError as problem:
                     problems.append(problem)
                     if len(problems) == len(study.rows):
                         raise
-            recipe = read_recipe(row.base, sets)
             models = recipe.build("models")
             check_kinds(recipe, {"models": models}, "", RECIPE_KINDS)
         except RecipeError as problem:
@@ -86,27 +88,49 @@ def resolve(study: Study, cache: Path, overrides: list[str] | None = None) -> li
         if missing:
             logger.info(f"{row.name}: without {', '.join(missing)}, which it has no key for")
         student = sections.model_sections({"models": models})["student"]
-        neutral = read_recipe(row.base, [*sets, f"{student}.dst_ckpt=student.pt"])
+        own = _own_checkpoints(recipe, student)
+        neutral = read_recipe(row.base, [*sets, *(f"{path}={name}" for path, name in own.items())])
         teacher = sections.get(models, "teacher_model.src_ckpt")
-        files = [_file_digest(teacher), *map(_file_digest, _inputs(neutral))]
+        files = [digest(teacher), *map(digest, _inputs(neutral, own))]
         for seed in study.seeds:
             key = _digest(neutral.text(), str(seed), *files, version("mixacm-plugin"))
             folder = cache / key
-            checkpoint = (folder / "student.pt").as_posix()
-            resolved = read_recipe(
-                row.base, [*sets, f"{student}.dst_ckpt={json.dumps(checkpoint)}"]
-            )
+            moved = [
+                f"{path}={json.dumps((folder / name).as_posix())}" for path, name in own.items()
+            ]
+            resolved = read_recipe(row.base, [*sets, *moved])
             runs.append(Run(row, seed, resolved, key, folder, sets))
     return runs
 
 
-def _inputs(recipe: Recipe) -> list[str]:
+def _own_checkpoints(recipe: Recipe, student: str) -> dict[str, str]:
+    """Key paths of the checkpoints that a run writes, and reads in a later stage, by name.
+
+    In a run's own folder, another row or seed can't overwrite them.
+    """
+    checkpoints = {
+        path: node.value
+        for path, node in walk(recipe.root)
+        if path.endswith((".dst_ckpt", ".src_ckpt")) and node.tag == "tag:yaml.org,2002:str"
+    }
+    names = {f"{student}.dst_ckpt": "student.pt"}
+    files = {checkpoints.get(f"{student}.dst_ckpt"): "student.pt"}
+    for path, file in checkpoints.items():
+        if path.startswith("train.") and path.endswith(".dst_ckpt"):
+            name = path.removeprefix("train.").removesuffix(".dst_ckpt").replace(".", "_")
+            names[path] = files.setdefault(file, f"{name}.pt")
+    reads = {path for path in checkpoints if path.startswith("train.")} - set(names)
+    return {**names, **{p: files[checkpoints[p]] for p in reads if checkpoints[p] in files}}
+
+
+def _inputs(recipe: Recipe, own: Collection[str]) -> list[str]:
     """Files that a recipe names, without those that training writes."""
     named = {
         node.value
         for path, node in walk(recipe.root)
         if isinstance(node, yaml.ScalarNode)
         and (path.endswith("src_ckpt") or not path.endswith("_ckpt"))
+        and path not in own
     }
     return sorted(filter(os.path.isfile, named))
 

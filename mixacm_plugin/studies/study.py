@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class Measurement:
     @property
     def key(self) -> str:
         """Identify the measurement in a run's results."""
-        return json.dumps({**asdict(self.attack), "n": self.n}, sort_keys=True)
+        return json.dumps({**self.attack.settings(), "n": self.n}, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,12 @@ class Row:
     @property
     def overrides(self) -> dict[str, Any]:
         """Key paths and their values, without those in override files."""
-        inline = [change for change in self.changes if isinstance(change, dict)]
-        return {key: value for change in inline for key, value in change.items()}
+        overrides: dict[str, Any] = {}
+        for change in self.changes:
+            for key, value in change.items() if isinstance(change, dict) else ():
+                overrides.pop(key, None)  # the last one counts, at its own place
+                overrides[key] = value
+        return overrides
 
     @property
     def override_files(self) -> list[str]:
@@ -156,13 +160,14 @@ def read_study(path: str | os.PathLike[str], scale: str | None = None) -> Study:
         _check_keys(row, ROW_KEYS, f"rows.{index}", error)
     for name, row in by_row.items():
         _check_keys(row, ROW_KEYS, f"scales.{scale}.rows.{name}", error)
-    unknown = set(by_row) - {row.get("name") for row in merged["rows"]}
-    if unknown:
-        raise error(f"scales.{scale}.rows", f"the study has no row {sorted(unknown)[0]!r}")
-    rows = []
     for index, row in enumerate(merged["rows"]):
         if not isinstance(row.get("name"), str):
             raise error(f"rows.{index}.name", f"expected a name; found {row.get('name')!r}")
+    unknown = [name for name in by_row if name not in [row["name"] for row in merged["rows"]]]
+    if unknown:
+        raise error(f"scales.{scale}.rows", f"the study has no row {unknown[0]!r}")
+    rows = []
+    for index, row in enumerate(merged["rows"]):
         if row["name"] in [r.name for r in rows]:
             raise error(f"rows.{index}.name", f"{row['name']!r} is given twice")
         row = {**row, **(by_row.get(row["name"]) or {})}
