@@ -3,21 +3,26 @@
 import json
 import logging
 import multiprocessing
-import os
+import signal
+import threading
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 
 import torch
+from matplotlib.figure import Figure
+from tqdm import tqdm
 
 from .attacks import Attack
+from .distributed import available_cpus
 from .evaluation import Accuracy, evaluate, evaluation_dataset, load_model, write_accuracies
 from .library import recipe_file
-from .plots.style import bar_chart
+from .plots.style import horizontal_bars, save
 from .recipe import read_recipe
+from .studies.results import Value
 from .training import Training
 
 logger = logging.getLogger("mixacm")
@@ -43,11 +48,16 @@ class Measured:
     """One trained model, measured."""
 
     name: str
-    seed: int
+    seed: int | None  # of its training; the teacher comes trained
     accuracies: dict[str, Accuracy]
 
+    @property
+    def label(self) -> str:
+        """The name, with the seed where there is one."""
+        return self.name if self.seed is None else f"{self.name}, seed {self.seed}"
 
-def measure(name: str, seed: int, out: Path, device: torch.device) -> Measured:
+
+def measure(name: str, seed: int | None, out: Path, device: torch.device) -> Measured:
     """Train one student, or take the teacher, and measure it."""
     if device.type == "cpu":
         torch.set_num_threads(1)  # the processes share the cores
@@ -71,51 +81,59 @@ def measure(name: str, seed: int, out: Path, device: torch.device) -> Measured:
 
 
 def quickstart(out: Path, *, seeds: Sequence[int], device: torch.device) -> list[Measured]:
-    """Train and measure everything; write ``table.md``, ``results.json`` and ``chart.png``.
+    """Train and measure everything; write ``table.md``, ``results.json`` and the chart.
 
     Args:
         out: folder to write to.
         seeds: of the students' training; more than one gives means and standard deviations.
         device: where to train and attack.
     """
-    jobs = [(TEACHER, seeds[0]), *product(reversed(STUDENTS), seeds)]
-    workers = (os.cpu_count() or 1) if device.type == "cpu" else 1
+    jobs = [(TEACHER, None), *product(reversed(STUDENTS), seeds)]
+    workers = min(available_cpus() if device.type == "cpu" else 1, len(jobs))
     rows = []
     logger.info(
         "training %d students and attacking %d models in %d processes, about a minute each",
         len(jobs) - 1,
         len(jobs),
-        min(workers, len(jobs)),
+        workers,
     )
-    # A process each, since the host keeps a box's settings on the class.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
-        futures = [pool.submit(measure, name, seed, out, device) for name, seed in jobs]
-        for future in futures:
-            row = future.result()
-            rows.append(row)
-            logger.info(
-                "%s: %s",
-                row.name if row.name == TEACHER else f"{row.name}, seed {row.seed}",
-                ", ".join(f"{t} {100 * a.value:.1f} %" for t, a in row.accuracies.items()),
-            )
+    # Not threads, since the host keeps a box's pre- and post-processes on its class. A process may
+    # train one model after another: each box sets all of them, each training seeds all generators.
+    context, others = multiprocessing.get_context("spawn"), multiprocessing.active_children()
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
+        try:
+            futures = [pool.submit(measure, name, seed, out, device) for name, seed in jobs]
+            for future in as_completed(futures):
+                row = future.result()
+                rows.append(row)
+                figures = (f"{t} {100 * a.value:.1f} %" for t, a in row.accuracies.items())
+                logger.info("%s: %s", row.label, ", ".join(figures))
+        except BaseException:
+            # Leaving the pool waits for what it runs. Its terminate_workers needs Python 3.14.
+            for worker in set(multiprocessing.active_children()).difference(others):
+                worker.terminate()
+            raise
     order = [*STUDENTS.values(), TEACHER]
     rows.sort(key=lambda row: (order.index(row.name), row.seed))
     table = results_table(rows)
     out.mkdir(parents=True, exist_ok=True)
     (out / "table.md").write_text(table + "\n", encoding="utf-8")
     write_accuracies(
-        out / "results.json",
-        [(f"{row.name}, seed {row.seed}", a) for row in rows for a in row.accuracies.values()],
+        out / "results.json", [(row.label, a) for row in rows for a in row.accuracies.values()]
     )
-    _draw(out / "chart.png", rows)
-    logger.info("\n%s\n\n%s", table, f"written: {out}/table.md, results.json and chart.png")
+    save(chart(rows), out / "chart")
+    logger.info("\n%s\n\n%s", table, f"written: {out}/table.md, results.json, chart.png and .svg")
     return rows
+
+
+def _begin_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the first ends the others
+    tqdm.set_lock(threading.RLock())  # of its own semaphore Python would warn that it is left over
 
 
 def results_table(rows: Sequence[Measured]) -> str:
     """Lay out the rows, a line a model, averaged over seeds where there are several."""
-    seeds = sorted({row.seed for row in rows})
+    seeds = _seeds(rows)
     first = rows[0].accuracies
     heads = [
         title if accuracy.attack.name == "clean" else f"{accuracy.attack}, n={accuracy.n}"
@@ -123,10 +141,7 @@ def results_table(rows: Sequence[Measured]) -> str:
     ]
     lines = [f"| model | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for name in dict.fromkeys(row.name for row in rows):
-        cells = []
-        for title in first:
-            values = [row.accuracies[title] for row in rows if row.name == name]
-            cells.append(_cell(values, many=len(seeds) > 1))
+        cells = [_cell(_value(rows, name, title), many=len(seeds) > 1) for title in first]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     note = (
         f"Accuracy in %, {rows[0].accuracies['PGD-20'].attack.norm}, ε = {EPS} of the pixel range "
@@ -139,13 +154,37 @@ def results_table(rows: Sequence[Measured]) -> str:
     return "\n".join([*lines, "", note, "", _effect(rows)])
 
 
-def _cell(values: Sequence[Accuracy], *, many: bool) -> str:
-    accuracies = [100 * a.value for a in values]
-    if many:
-        spread = f" ± {stdev(accuracies):.1f}" if len(values) > 1 else ""
-        return f"{mean(accuracies):.1f}{spread}"
-    low, high = values[0].interval()
-    return f"{100 * values[0].value:.1f} ± {50 * (high - low):.1f}"
+def chart(rows: Sequence[Measured]) -> Figure:
+    """Draw the rows' accuracies, a group of bars a model."""
+    names = list(dict.fromkeys(row.name for row in rows))
+    many = len(_seeds(rows)) > 1
+    series = {
+        title: [_bar(_value(rows, name, title), many=many) for name in names]
+        for title in rows[0].accuracies
+    }
+    return horizontal_bars(names, series, title=f"Handwritten digits, Linf, ε = {EPS}")
+
+
+def _seeds(rows: Sequence[Measured]) -> list[int]:
+    return sorted({row.seed for row in rows if row.seed is not None})
+
+
+def _value(rows: Sequence[Measured], name: str, title: str) -> Value:
+    found = [row.accuracies[title] for row in rows if row.name == name]
+    return Value(tuple(a.value for a in found), found[0].interval())
+
+
+def _bar(value: Value, *, many: bool) -> tuple[float, float, float]:
+    if many and value.std is None:  # the teacher's interval is nothing to set beside deviations
+        return (value.mean,) * 3
+    return value.error_bar
+
+
+def _cell(value: Value, *, many: bool) -> str:
+    if many and value.std is None:
+        return f"{100 * value.mean:.1f}"
+    _, low, high = value.error_bar
+    return f"{100 * value.mean:.1f} ± {50 * (high - low):.1f}"
 
 
 def _effect(rows: Sequence[Measured]) -> str:
@@ -160,21 +199,3 @@ def _effect(rows: Sequence[Measured]) -> str:
         gains = [with_acm[seed] - without[seed] for seed in with_acm]
         parts.append(f"{title} {mean(gains):+.1f} ± {stdev(gains):.1f}")
     return f"Effect of ACM (MixACM minus KD + mixup, per seed, in points): {', '.join(parts)}."
-
-
-def _draw(path: Path, rows: Sequence[Measured]) -> None:
-    names = list(dict.fromkeys(row.name for row in rows))
-    one_seed = len({row.seed for row in rows}) == 1
-    series = {}
-    for title in rows[0].accuracies:
-        values = []
-        for name in names:
-            accuracies = [row.accuracies[title] for row in rows if row.name == name]
-            centre = mean(a.value for a in accuracies)
-            if one_seed:
-                values.append((centre, *accuracies[0].interval()))
-            else:
-                spread = stdev(a.value for a in accuracies) if len(accuracies) > 1 else 0.0
-                values.append((centre, centre - spread, centre + spread))
-        series[title] = values
-    bar_chart(path, names, series, title=f"Handwritten digits, Linf, ε = {EPS}")

@@ -63,49 +63,6 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     return files
 
 
-def bar_chart(
-    path: str | Path,
-    rows: Sequence[str],
-    series: Mapping[str, Sequence[tuple[float, float, float]]],
-    *,
-    title: str,
-) -> Figure:
-    """Draw grouped bars of accuracies with error bars.
-
-    Args:
-        path: file to write; its ending decides the format.
-        rows: name of each group.
-        series: name to, for each group, the value and the ends of its error bar, as fractions.
-        title: says what the figures hold for.
-    """
-    figure = Figure(figsize=(1.5 + 1.5 * len(rows), 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    width = 0.8 / len(series)
-    for index, (name, values) in enumerate(series.items()):
-        bars = axes.bar(
-            _offsets(len(rows), index, len(series)),
-            [100 * value for value, _, _ in values],
-            width * 0.94,
-            yerr=_errors(values),
-            capsize=2.5,
-            ecolor="#888888",
-            color=COLOURS[index],
-            label=name,
-        )
-        axes.bar_label(bars, fmt="%.0f", padding=1, fontsize=8)
-    axes.set_xticks(range(len(rows)), rows)
-    axes.set_ylabel("accuracy (%)")
-    axes.set_ylim(0, 106)
-    axes.set_yticks(range(0, 101, 20))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(title, fontsize=10)
-    axes.legend(frameon=False, ncols=len(series), loc="upper center", bbox_to_anchor=(0.5, -0.1))
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    return figure
-
-
 def horizontal_bars(
     rows: Sequence[str],
     series: Mapping[str, Sequence[tuple[float, float, float]]],
@@ -117,7 +74,8 @@ def horizontal_bars(
 
     Args:
         rows: name of each group.
-        series: as ``bar_chart`` has it; ``MISSING`` where a row has no figure.
+        series: name to, for each group, the value and the ends of its error bar, as fractions;
+            ``MISSING`` where a row has no figure.
         title: says what the figures hold for.
         lines: a series' name to the accuracy, a fraction, at which to draw a dotted line.
     """
