@@ -119,10 +119,13 @@ def cost(summary: Summary, spec: Mapping[str, Any]) -> Figure:
         axes.minorticks_off()
         left, right = axes.get_xlim()
         axes.set_xlim(left, right * (right / left) ** 0.1)  # room for names
+        middle = (left * right) ** 0.5
         for row, x in [entry for entries in placed.values() for entry in entries]:
             if row.name in spec.get("names", ()) and axes.get_title() in row.values:
                 y = 100 * row.values[axes.get_title()].mean
-                axes.annotate(row.name, (x, y), (4, 4), textcoords="offset points", fontsize=7)
+                # Most rows cost little more than the first: there is room on their left.
+                side = {"ha": "right", "xytext": (-4, 4)} if x < middle else {"xytext": (4, 4)}
+                axes.annotate(row.name, (x, y), textcoords="offset points", fontsize=7, **side)
     return figure
 
 
