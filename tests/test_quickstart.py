@@ -84,7 +84,13 @@ def test_a_failing_student_stops_the_others():
 @pytest.mark.skipif(sys.platform == "win32", reason="needs process groups")
 def test_ctrl_c_ends_all_processes_at_once():
     command = [sys.executable, "-m", "mixacm_plugin", "quickstart", "--device", "cpu"]
-    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        # A shell's background jobs ignore SIGINT, and with them these tests.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         try:
             wait_until(lambda: list(Path().rglob("metrics.jsonl")))  # a student is trained
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does
