@@ -3,6 +3,7 @@
 import os
 
 import torch.distributed as dist
+from torchdistill.common.main_util import is_dist_avail_and_initialized
 
 from .value_kinds import COUNT, KINDS
 
@@ -75,7 +76,7 @@ def _shared(caller: str, global_batch: int, at_most: int) -> tuple[int, int]:
 
 
 def _processes() -> int:
-    if dist.is_available() and dist.is_initialized():
+    if is_dist_avail_and_initialized():
         return dist.get_world_size()
     # As the host does, believe torchrun's environment only where it is whole.
     size = os.environ.get("WORLD_SIZE", "1") if "RANK" in os.environ else "1"

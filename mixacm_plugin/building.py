@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torchdistill.common.constant import SELF_MODULE_PATH
+from torchdistill.common.main_util import is_dist_avail_and_initialized
 from torchdistill.core.distillation import get_distillation_box
 from torchdistill.core.training import get_training_box
 from torchdistill.models.official import get_image_classification_model
@@ -39,9 +39,7 @@ def build_model(recipe: Recipe, config: Mapping[str, Any], path: str) -> nn.Modu
     checks.check_model_key(recipe, config, path)
     section = sections.get(config, path)
     try:
-        model = get_image_classification_model(
-            section, dist.is_available() and dist.is_initialized()
-        )
+        model = get_image_classification_model(section, is_dist_avail_and_initialized())
         if model is None:
             model = get_model(section["key"], section.get("repo_or_dir"), **section["kwargs"])
     except Exception as error:

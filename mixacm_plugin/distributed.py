@@ -3,10 +3,15 @@
 import os
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
-from torchdistill.common.main_util import setup_for_distributed
+from torchdistill.common.main_util import (
+    get_rank,
+    is_dist_avail_and_initialized,
+    setup_for_distributed,
+)
 
 from .recipe import RecipeError
 
@@ -63,9 +68,15 @@ def init_process_group(device: torch.device, dist_url: str) -> torch.device:
     return device
 
 
+def seed_of_process(seed: int) -> int:
+    """Return this process's own seed: as random for another seed as for another process."""
+    # Not seed + rank, which would be what the next seed has in the process before.
+    return int(np.random.SeedSequence([seed, get_rank()]).generate_state(1)[0])
+
+
 def gather(value: Any) -> list[Any]:
     """Collect a picklable value of every process, by rank; its own where there is one process."""
-    if not (dist.is_available() and dist.is_initialized()):
+    if not is_dist_avail_and_initialized():
         return [value]
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
@@ -77,14 +88,14 @@ def share_buffers(model: nn.Module) -> None:
 
     Statistics of BatchNorm differ between processes after a step; DDP shares them before the next.
     """
-    if dist.is_available() and dist.is_initialized():
+    if is_dist_avail_and_initialized():
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)
 
 
 def sum_over_processes(*values: float, device: torch.device) -> list[float]:
     """Sum each value over all processes; the values themselves where there is one process."""
-    if not (dist.is_available() and dist.is_initialized()):
+    if not is_dist_avail_and_initialized():
         return list(values)
     totals = torch.tensor(values, dtype=torch.float64, device=device)
     dist.all_reduce(totals)

@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torchdistill.common.main_util import get_rank, is_main_process, set_seed
+from torchdistill.common import main_util
 from torchdistill.core.distillation import DistillationBox
 from tqdm import tqdm
 
@@ -31,7 +30,7 @@ from .building import (
     check_stage_checkpoints,
 )
 from .checkpoints import CheckpointError, load_checkpoint, save_checkpoint
-from .distributed import gather, share_buffers, sum_over_processes
+from .distributed import gather, seed_of_process, share_buffers, sum_over_processes
 from .known_keys import check_keys
 from .metrics import EpochMetrics, clean_accuracy, cut_lines, record_terms
 from .recipe import Recipe
@@ -72,7 +71,7 @@ class Training:
         self.seed, self.start_epoch = seed, start_epoch
         self.best_val_accuracy = 0.0
         self.last_saved: int | None = None
-        set_seed(self.seed)
+        main_util.set_seed(self.seed)
         for warning in check_keys(self.recipe):  # before any dataset is built
             logger.warning(warning)
         self.config = self.recipe.build()
@@ -81,7 +80,7 @@ class Training:
             raise self.recipe.error(
                 "train", "--start_epoch can't enter a later stage; use --resume with a checkpoint"
             )
-        self.distributed = dist.is_available() and dist.is_initialized()
+        self.distributed = main_util.is_dist_avail_and_initialized()
         self.models = build_models(self.recipe, self.config)
         check_stage_checkpoints(self.recipe, self.config, self.models)
         with preserved_rng():  # what is tested after training is tried before it
@@ -93,13 +92,13 @@ class Training:
             self.models,
             self.device,
             distributed=self.distributed,
-            lr_factor=dist.get_world_size() if self.distributed and adjust_lr else 1,
+            lr_factor=main_util.get_world_size() if adjust_lr else 1,
             seed=self.seed,
         )
         if self.distributed:  # the same weights everywhere, but not the same mixup and crops
-            seed = torch.initial_seed() if self.seed is None else self.seed
-            # Not seed + rank, which would be what the next seed has in the process before.
-            set_seed(int(np.random.SeedSequence([seed, get_rank()]).generate_state(1)[0]))
+            main_util.set_seed(
+                seed_of_process(torch.initial_seed() if self.seed is None else self.seed)
+            )
         if self.start_epoch:
             logger.warning(
                 "--start_epoch only sets the first epoch's number; the optimiser and its schedule "
@@ -135,13 +134,13 @@ class Training:
             self.box.current_epoch = self.start_epoch
             load_box_state(self.box, self.models, checkpoint)
             states = checkpoint["rng"]  # one for each process
-            if len(states) != len(gather(None)):
+            if len(states) != main_util.get_world_size():
                 logger.warning(
                     "%s is of %d processes: mixup and crops go on as they wouldn't have there",
                     path,
                     len(states),
                 )
-            set_rng_state(states[get_rank() % len(states)])
+            set_rng_state(states[main_util.get_rank() % len(states)])
         except CheckpointError as error:
             raise self.recipe.error("--resume", str(error)) from error
         except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
@@ -170,7 +169,7 @@ class Training:
         Raises:
             RecipeError: if a loss or a weight stops being finite, or a later stage is wrong.
         """
-        if is_main_process():
+        if main_util.is_main_process():
             self._keep_earlier_metrics()
         if self.start_epoch >= self.box.num_epochs:
             logger.warning("nothing to train: the checkpoint is of the last epoch")
@@ -210,7 +209,7 @@ class Training:
         bar = tqdm(
             box.train_data_loader,
             desc=f"epoch {epoch + 1}/{box.num_epochs}",
-            disable=not (sys.stderr.isatty() and is_main_process()),
+            disable=not (sys.stderr.isatty() and main_util.is_main_process()),
             leave=False,
         )
         with record_terms(box.criterion) as terms:
@@ -281,7 +280,7 @@ class Training:
 
     def _save(self, metrics: EpochMetrics) -> None:
         states = gather(rng_state())
-        if not is_main_process():
+        if not main_util.is_main_process():
             return
         content = {
             **box_state(self.box, self.models),

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torchdistill.common.main_util import is_main_process
+from torchdistill.common.main_util import is_dist_avail_and_initialized, is_main_process
 from torchdistill.common.module_util import freeze_module_params
 from torchdistill.models.registry import register_auxiliary_model_wrapper
 from torchdistill.models.wrapper import AuxiliaryModelWrapper
@@ -45,7 +45,7 @@ class FrozenTeacher(AuxiliaryModelWrapper):
         self.learnable_transforms = nn.ModuleList(modules).to(device)
         self.transforms_ckpt = transforms_ckpt
         for parameter in self.learnable_transforms.parameters():
-            if dist.is_available() and dist.is_initialized():
+            if is_dist_avail_and_initialized():
                 dist.broadcast(parameter.data, 0)  # as DDP does; gradients alone aren't enough
             # The host doesn't put this wrapper into DDP, so its gradients are averaged here.
             parameter.register_post_accumulate_grad_hook(_average_gradient)
@@ -83,6 +83,6 @@ class FrozenTeacher(AuxiliaryModelWrapper):
 
 
 def _average_gradient(parameter: nn.Parameter) -> None:
-    if dist.is_available() and dist.is_initialized() and parameter.grad is not None:
+    if is_dist_avail_and_initialized() and parameter.grad is not None:
         dist.all_reduce(parameter.grad)
         parameter.grad /= dist.get_world_size()

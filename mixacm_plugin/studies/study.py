@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -55,12 +55,7 @@ class Row:
     @property
     def overrides(self) -> dict[str, Any]:
         """Key paths and their values, without those in override files."""
-        overrides: dict[str, Any] = {}
-        for change in self.changes:
-            for key, value in change.items() if isinstance(change, dict) else ():
-                overrides.pop(key, None)  # the last one counts, at its own place
-                overrides[key] = value
-        return overrides
+        return _last_of_each(change for change in self.changes if isinstance(change, dict))
 
     @property
     def override_files(self) -> list[str]:
@@ -70,13 +65,8 @@ class Row:
     @property
     def sets(self) -> list[str]:
         """What ``--set`` takes, in order."""
-        sets: dict[str, str] = {}
-        for change in self.changes:
-            given = {change: change} if isinstance(change, str) else _texts(change)
-            for key, text in given.items():
-                sets.pop(key, None)  # the last one counts, at its own place
-                sets[key] = text
-        return list(sets.values())
+        texts = ({c: c} if isinstance(c, str) else _texts(c) for c in self.changes)
+        return list(_last_of_each(texts).values())
 
 
 @dataclass(frozen=True)
@@ -158,11 +148,10 @@ def read_study(path: str | os.PathLike[str], scale: str | None = None) -> Study:
     _check_reference(reference, error)
     for index, row in enumerate(merged["rows"]):
         _check_keys(row, ROW_KEYS, f"rows.{index}", error)
-    for name, row in by_row.items():
-        _check_keys(row, ROW_KEYS, f"scales.{scale}.rows.{name}", error)
-    for index, row in enumerate(merged["rows"]):
         if not isinstance(row.get("name"), str):
             raise error(f"rows.{index}.name", f"expected a name; found {row.get('name')!r}")
+    for name, row in by_row.items():
+        _check_keys(row, ROW_KEYS, f"scales.{scale}.rows.{name}", error)
     unknown = [name for name in by_row if name not in [row["name"] for row in merged["rows"]]]
     if unknown:
         raise error(f"scales.{scale}.rows", f"the study has no row {unknown[0]!r}")
@@ -269,6 +258,16 @@ def _changes(spec: Any, study: str, where: str, error: Any) -> list[str | dict[s
         _file(part, study, "override file", where, error) if isinstance(part, str) else part
         for part in parts
     ]
+
+
+def _last_of_each(changes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Merge changes: of a key the last value counts, at its own place."""
+    merged: dict[str, Any] = {}
+    for change in changes:
+        for key, value in change.items():
+            merged.pop(key, None)
+            merged[key] = value
+    return merged
 
 
 def _texts(overrides: Mapping[str, Any]) -> dict[str, str]:
