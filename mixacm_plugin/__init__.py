@@ -35,7 +35,7 @@ from .models import dm_wide_resnet, hendrycks_wide_resnet, normalize_inside, nor
 from .models.published import load_published
 from .models.teachers import robust_teacher
 from .preflight.random_images import RandomImages
-from .processes import forward_bf16, keep_teacher_in_eval
+from .processes import forward_bf16, forward_channels_last, keep_teacher_in_eval
 from .recipe import Recipe, RecipeError, read_recipe
 from .schedulers import warmup_cosine
 from .training import Training
@@ -71,6 +71,7 @@ __all__ = [
     "dm_wide_resnet",
     "evaluate",
     "forward_bf16",
+    "forward_channels_last",
     "free_adversarial_forward",
     "hendrycks_wide_resnet",
     "hold_out",

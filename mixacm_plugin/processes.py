@@ -28,6 +28,21 @@ def keep_teacher_in_eval(self: DistillationBox, epoch: int | None = None, **kwar
 
 
 @register_forward_proc_func
+def forward_channels_last(
+    model: nn.Module,
+    sample_batch: Tensor,
+    targets: Tensor | None = None,
+    supp_dict: dict[str, Any] | None = None,
+    **_: Any,
+) -> Any:
+    """Run the model on channels-last images ``(N, C, H, W)``; its output is otherwise the same.
+
+    Faster for convolutions on CPUs.
+    """
+    return model(sample_batch.contiguous(memory_format=torch.channels_last))
+
+
+@register_forward_proc_func
 def forward_bf16(
     model: nn.Module,
     sample_batch: Tensor,
@@ -37,11 +52,11 @@ def forward_bf16(
 ) -> Tensor:
     """Run the model under bfloat16 autocast on channels-last images; float32 logits ``(N, K)``.
 
-    Faster where the hardware has bfloat16: recent GPUs, and CPUs with AVX512-BF16 or AMX.
+    Faster where the hardware has bfloat16: recent GPUs, and CPUs with AVX512-BF16 or AMX. On
+    others it is emulated, and slower than float32 by ``forward_channels_last``.
     """
-    images = sample_batch.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(images.device.type, torch.bfloat16):
-        logits = model(images)
+    with torch.autocast(sample_batch.device.type, torch.bfloat16):
+        logits = forward_channels_last(model, sample_batch)
     return logits.float()
 
 
