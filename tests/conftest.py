@@ -36,3 +36,9 @@ def assert_refused(capsys, recwarn):
         assert not list(Path().rglob("student.pt"))
 
     return assertion
+
+
+@pytest.fixture
+def processes_that_find_the_tests_data(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")

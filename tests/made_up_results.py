@@ -44,6 +44,10 @@ def failed(seed: int, error: str = "recipe.yaml: train: the loss became nan") ->
     return {**run, **empty, "status": "failed", "error": error}
 
 
+def not_run(seed: int) -> dict[str, Any]:
+    return {**failed(seed), "status": "not run", "error": None}
+
+
 def row(name: str, runs: list[dict], **more: Any) -> dict[str, Any]:
     defaults = {"overrides": {}, "reference": None, "parameters": 77_000, "size_ratio": 1.0}
     defaults["relative_cost"] = 1.0 if runs and runs[0]["status"] == "done" else None

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from made_up_results import WEIGHT, done, failed, results, row, sizes
+from made_up_results import WEIGHT, done, failed, not_run, results, row, sizes
 from mixacm_plugin.plots.kinds import DRAW, override
 from mixacm_plugin.plots.study import check_plots, draw_all, stems
 from mixacm_plugin.plots.style import COLOURS
@@ -275,3 +275,9 @@ def test_a_plot_with_nothing_to_show_is_left_out_with_a_warning(spec, caplog):
 def test_a_malformed_plot_is_refused_before_the_study_runs(plots, message):
     with pytest.raises(ValueError, match=message):
         check_plots(plots, ["full", "no ACM"])
+
+
+def test_a_row_that_was_not_run_has_no_bar():
+    content = results([row("a", [done(0, 490, 335)]), row("b", [not_run(0)])])
+    ((axes,), _) = draw({"kind": "bars"}, content)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a"]

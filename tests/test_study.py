@@ -22,10 +22,7 @@ from studies import LR, REFERENCE, WEIGHT, done_here, write_study
 STUDIES = sorted((RECIPES / "studies").glob("*.yaml"))
 
 
-@pytest.fixture(autouse=True)
-def _processes_find_the_tests_data(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+pytestmark = pytest.mark.usefixtures("processes_that_find_the_tests_data")
 
 
 def test_a_killed_study_goes_on_where_it_was_and_ends_as_if_it_had_not_been_killed():
@@ -99,11 +96,6 @@ def test_a_failing_row_is_reported_and_does_not_stop_the_others():
     assert "train.num_epochs" in results["rows"][0]["runs"][0]["error"]
 
 
-def test_a_study_with_a_failed_run_ends_with_exit_code_1():
-    write_study(rows=[{"name": "bad", "set": {"train.num_epochs": None}}])
-    assert recipes.run("main", "study", "study.yaml", "--device", "cpu") == 1
-
-
 def test_more_images_than_there_are_are_refused_before_training():
     study = write_study(rows=[{"name": "one"}], evaluate=[{"attack": "clean", "n": 51}])
     (run,) = resolve(study, Path("cache"))
@@ -148,9 +140,33 @@ def test_a_checkpoint_between_stages_is_a_runs_own():
     runs = resolve(study, Path("cache"))
     done_here(study, runs)
     assert not Path("between.pt").exists()
-    first, second = (torch.load(run.folder / "model.pt") for run in runs)
+    first, second = (torch.load(run.folder / "stage_model.pt") for run in runs)
     assert recipes.differing(first, second)
     assert [run.key for run in resolve(study, Path("cache"))] == [run.key for run in runs]
+
+
+def test_a_students_checkpoint_between_stages_is_not_the_one_of_its_epochs():
+    Path("staged.yaml").write_text(recipes.two_stages(recipes.mixacm()))
+    Path("between.yaml").write_text(
+        "train.student: {dst_ckpt: between.pt}\ntrain.stage2.student.src_ckpt: between.pt\n"
+    )
+    study = write_study(rows=[{"name": "a", "base": "staged.yaml", "set": "between.yaml"}])
+    (run,) = resolve(study, Path("cache"))
+    config = run.recipe.build()
+    between = config["train"]["student"]["dst_ckpt"]
+    assert between == config["train"]["stage2"]["student"]["src_ckpt"]
+    assert between != config["models"]["student_model"]["dst_ckpt"]
+
+
+def test_a_file_below_the_home_folder_belongs_to_a_runs_content(monkeypatch):
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    Path("init.yaml").write_text("models.student_model.src_ckpt: ~/init.pt\n")
+    study = write_study(rows=[{"name": "a", "set": "init.yaml"}])
+    keys = set()
+    for content in (b"one", b"two"):
+        Path("init.pt").write_bytes(content)
+        keys.update(run.key for run in resolve(study, Path("cache")))
+    assert len(keys) == 2
 
 
 def test_results_carry_every_figure_with_its_setting():
@@ -208,6 +224,18 @@ def test_an_override_that_does_not_fit_names_the_row():
         resolve(study, Path("cache"))
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"models": None}, "models: missing from the recipe"),
+        ({"models.teacher_model.src_ckpt": ["a.pt"]}, "src_ckpt: expected a path or URL"),
+    ],
+)
+def test_a_row_without_models_or_with_a_wrong_checkpoint_is_refused(changes, words):
+    with pytest.raises(RecipeError, match=f"row 'a': .*{words}"):
+        resolve(write_study(rows=[{"name": "a", "set": changes}]), Path("cache"))
+
+
 def test_an_override_for_all_rows_is_for_those_that_have_its_key():
     rows = [{"name": "taught"}, {"name": "alone", "base": "alone.yaml"}]
     Path("alone.yaml").write_text(recipes.scratch())
@@ -259,16 +287,3 @@ def test_every_shipped_study_resolves_at_every_scale(path):
     for scale in (None, *(yaml.safe_load(path.read_text()).get("scales") or {})):
         study = with_seeds(read_study(path, scale), [0])
         assert len(resolve(study, Path("cache"))) == len(study.rows)
-
-
-def test_the_command_lists_runs_and_writes_results(capsys):
-    study = write_study(rows=[{"name": "one"}])
-    (run,) = resolve(study, Path("runs/studies/cache"))
-    assert recipes.run("main", "study", "study.yaml", "--list") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines == [f"to run  {run.key}  one, seed 0", "1 runs, 0 cached"]
-    done_here(study, [run])
-    assert recipes.run("main", "study", "study.yaml", "--device", "cpu") == 0
-    assert "| one" in capsys.readouterr().out
-    results = json.loads(Path("runs/studies/study/results.json").read_text())
-    assert results["rows"][0]["runs"][0]["status"] == "done"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from made_up_results import LABEL, accuracy, done, failed, results, row, write
+from made_up_results import LABEL, accuracy, done, failed, not_run, results, row, write
 from mixacm_plugin.recipe import RecipeError
 from mixacm_plugin.studies.results import read_results, summarise
 from mixacm_plugin.studies.tables import comma_separated, latex, lay_out, markdown, write_tables
@@ -163,6 +163,20 @@ def test_a_study_without_a_finished_run_still_has_a_table():
     laid_out = table(results([row("a", [failed(0)]), row("b", [])], reference=None))
     assert [line[0].text for line in laid_out.rows] == ["a (1 of 1 seeds failed)", "b (not run)"]
     assert laid_out.caption == "No run finished."
+
+
+def test_seeds_that_were_not_run_are_counted_beside_those_that_failed():
+    rows = [
+        row("a", [done(0, 490, 335), not_run(1)]),
+        row("b", [failed(0), done(1, 490, 335), not_run(2)]),
+        row("c", [not_run(0), not_run(1)]),
+    ]
+    names = [line[0].text for line in table(results(rows, reference=None)).rows]
+    assert names == [
+        "a (1 of 2 seeds not run)",
+        "b (1 of 3 seeds failed, 1 of 3 seeds not run)",
+        "c (not run)",
+    ]
 
 
 def test_the_spreadsheet_holds_full_figures_and_says_which():

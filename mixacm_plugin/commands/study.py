@@ -19,7 +19,7 @@ from ..studies.execute import is_done
 from ..studies.launchers import Cluster, Processes
 from ..studies.runner import collect, epochs_done, run_all
 from ..studies.runs import Run, resolve
-from ..studies.study import read_study, with_seeds
+from ..studies.study import read_study, rows_like, with_seeds
 from ..studies.tables import write_tables
 from .common import add_device, add_overrides, check_seeds, natural, positive, set_up_log
 
@@ -36,6 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", help="one of the study's scales, e.g. digits")
     parser.add_argument(
         "--seeds", type=natural, nargs="+", metavar="SEED", help="instead of its own"
+    )
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        default=["*"],
+        metavar="ROW",
+        help="run only these, named or by patterns such as 'KD*'; tables keep what is cached of "
+        "the others",
     )
     add_overrides(parser, "override a value in all rows that have it; may be repeated")
     parser.add_argument("--out", metavar="DIR", help="default: runs/studies/NAME[-SCALE]")
@@ -70,12 +78,14 @@ def run(args: argparse.Namespace) -> int:
     if args.seeds:
         check_seeds(args.seeds)
         study = with_seeds(study, args.seeds)
+    rows = rows_like(study, args.rows)
     runs = resolve(study, Path(args.cache), args.overrides)
+    wanted = [each for each in runs if each.row in rows]
     if args.list:
-        states = ["cached" if is_done(each, study) else "to run" for each in runs]
-        for state, each in zip(states, runs, strict=True):
+        states = ["cached" if is_done(each, study) else "to run" for each in wanted]
+        for state, each in zip(states, wanted, strict=True):
             print(f"{state}  {each.key}  {each.row.name}, seed {each.seed}")
-        print(f"{len(runs)} runs, {states.count('cached')} cached")
+        print(f"{len(wanted)} runs, {states.count('cached')} cached")
         return 0
     out = Path(args.out or f"runs/studies/{'-'.join(filter(None, (study.name, study.scale)))}")
     out.mkdir(parents=True, exist_ok=True)
@@ -83,13 +93,13 @@ def run(args: argparse.Namespace) -> int:
         launcher = Processes(args.jobs or 1)
     else:
         cluster = args.launcher.removeprefix("submitit-")
-        jobs = args.jobs or (len(runs) if cluster == "slurm" else 1)
+        jobs = args.jobs or (len(wanted) if cluster == "slurm" else 1)
         parameters = dict(map(_parameter, args.cluster))
         launcher = Cluster(out / "submitit", cluster, parameters, jobs)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are ended too
     with tqdm(disable=not sys.stderr.isatty(), bar_format="{desc}", leave=False) as bar:
         errors = run_all(
-            study, runs, launcher, device=args.device, report=logger.info, watch=_watch(bar)
+            study, wanted, launcher, device=args.device, report=logger.info, watch=_watch(bar)
         )
     costs = {}
     if args.launcher == "processes":  # a cluster's machines may be unlike this one

@@ -15,9 +15,9 @@ from .style import MISSING, NothingToShow, Point, horizontal_bars, line_panels
 
 
 def bars(summary: Summary, spec: Mapping[str, Any]) -> Figure:
-    """Bars of all rows; of the row ``reference`` a dotted line instead (figure 7b)."""
+    """Bars of all rows that were run; of the row ``reference`` a dotted line (figure 7b)."""
     reference = _reference(summary, spec)
-    rows = [row for row in summary.rows if row is not reference]
+    rows = [row for row in summary.rows if row is not reference and (row.done or row.failed)]
     if not any(row.values for row in rows):
         raise NothingToShow("no row finished")
     series = {

@@ -77,14 +77,18 @@ class Row:
     relative_cost: float | None  # of a training step, the first row's being 1
     done: tuple[int, ...]  # seeds
     failed: Mapping[int, str]  # seed to error
+    not_run: tuple[int, ...]  # seeds
     values: Mapping[str, Value]  # by the column's title; empty where no seed finished
 
     @property
     def state(self) -> str:
         """Empty where all is well, else what is missing."""
-        if self.failed:
-            return f"{len(self.failed)} of {len(self.failed) + len(self.done)} seeds failed"
-        return "" if self.done else "not run"
+        if not self.done and not self.failed:
+            return "not run"
+        total = len(self.done) + len(self.failed) + len(self.not_run)
+        missing = {"failed": len(self.failed), "not run": len(self.not_run)}
+        counts = [f"{count} of {total} seeds {what}" for what, count in missing.items() if count]
+        return ", ".join(counts)
 
 
 @dataclass(frozen=True)
@@ -263,5 +267,6 @@ def _row(
             for run in row["runs"]
             if run["status"] == "failed"
         },
+        not_run=tuple(run["seed"] for run in row["runs"] if run["status"] == "not run"),
         values=values,
     )

@@ -130,8 +130,8 @@ def _collect_run(
     done = all(measurement.key in accuracies for measurement in measurements)
     return {
         "seed": run.seed,
-        "status": "done" if done else "failed",
-        "error": None if done else error or "not run",
+        "status": "done" if done else "failed" if error else "not run",
+        "error": None if done else error,
         "train_seconds": result.get("train_seconds"),
         "recipe_hash": run.key,
         "checkpoint": (run.folder / "student.pt").as_posix(),

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def read_study(path: str | os.PathLike[str], scale: str | None = None) -> Study:
         if not isinstance(scales, Mapping):
             raise error("scales", f"expected a mapping; found {scales!r}")
         if scale not in scales:
-            has = ", ".join(scales) or "none"
+            has = ", ".join(map(str, scales)) or "none"
             raise error("scales", f"no scale {scale!r}; there are: {has}.{nearest(scale, scales)}")
         scaled = scales[scale]
         _check_keys(scaled, SCALE_KEYS, f"scales.{scale}", error)
@@ -275,6 +276,23 @@ def _texts(overrides: Mapping[str, Any]) -> dict[str, str]:
         return yaml.safe_dump(value, default_flow_style=True, width=10**6).split("\n...")[0].strip()
 
     return {key: f"{key}={flow(value)}" for key, value in overrides.items()}
+
+
+def rows_like(study: Study, patterns: Iterable[str]) -> list[Row]:
+    """Rows that match any of the patterns, such as ``KD`` or ``KD*``, in the study's order.
+
+    Raises:
+        RecipeError: if a pattern matches none.
+    """
+    names = [row.name for row in study.rows]
+    found: set[str] = set()
+    for pattern in patterns:
+        matching = [name for name in names if fnmatchcase(name, pattern)]
+        if not matching:
+            message = f"no row {pattern!r}; there are: {', '.join(names)}.{nearest(pattern, names)}"
+            raise RecipeError(study.path, "--rows", message)
+        found.update(matching)
+    return [row for row in study.rows if row.name in found]
 
 
 def with_seeds(study: Study, seeds: list[int]) -> Study:
