@@ -49,16 +49,17 @@ def plain_free_training(model, images, labels, *, replays, eps, step_size, norm,
     for _ in range(epochs):
         for x, y in zip(images.split(8), labels.split(8), strict=True):
             for _ in range(replays):
-                delta = noise[: len(x)].detach().clone().requires_grad_()
+                attacked = (x + noise[: len(x)]).clamp(0, 1).requires_grad_()
                 optimizer.zero_grad()
-                F.cross_entropy(model((x + delta).clamp(0, 1)), y).backward()
+                F.cross_entropy(model(attacked), y).backward()
                 optimizer.step()
-                for i, gradient in enumerate(delta.grad):
+                for i, gradient in enumerate(attacked.grad):
                     if norm == "Linf":
                         noise[i] = (noise[i] + step_size * gradient.sign()).clamp(-eps, eps)
                     else:
                         noise[i] += step_size * gradient / max(gradient.norm(), 1e-12)
                         noise[i] *= min(1, eps / noise[i].norm())
+                    noise[i] = (x[i] + noise[i]).clamp(0, 1) - x[i]
 
 
 @pytest.mark.parametrize("norm", EPS)
@@ -107,6 +108,19 @@ def test_the_perturbation_is_kept_in_the_ball_and_images_in_the_pixels_range(nor
             assert 0 < size.max() <= EPS[norm] + 1e-9
             assert attacked.min() >= 0 and attacked.max() <= 1
     assert perturbation_size(free.perturbation, norm).max() <= EPS[norm] + 1e-9
+
+
+@pytest.mark.parametrize("norm", EPS)
+def test_black_and_white_pixels_are_perturbed_too_and_again_after_a_step_out_of_the_range(norm):
+    images = torch.rand(8, 3, 8, 8).round().double()
+    model = conv_net().double()
+    box, free = free_box(model, images, torch.arange(8), replays=6, eps=EPS[norm], norm=norm)
+    seen = recorded_inputs(model)
+    train_epoch(box)
+    moved = [attacked != images for attacked in seen[1:]]
+    assert moved[0].any() and not moved[0].all()  # some of the first steps lead out of it
+    assert any((later & ~moved[0]).any() for later in moved)
+    assert torch.equal(images + free.perturbation, (images + free.perturbation).clamp(0, 1))
 
 
 def test_the_perturbation_goes_on_with_the_next_batch_and_starts_anew_with_other_images():

@@ -71,15 +71,15 @@ class FreeAdversarialTraining:
             or len(kept) < len(sample_batch)
         ):
             self.perturbation = kept = torch.zeros_like(sample_batch)
-        perturbation = kept[: len(sample_batch)].clone().requires_grad_()
-        perturbation.register_hook(self._ascend)
-        images = (sample_batch + perturbation).clamp(0, 1)
+        images = (sample_batch + kept[: len(sample_batch)]).clamp(0, 1).requires_grad_()
+        images.register_hook(self._ascend)  # behind the clamp, which holds gradients back
         return self.run_model(model, images, targets, supp_dict)
 
     def _ascend(self, gradient: Tensor) -> None:
-        kept = self.perturbation[: len(gradient)]
+        images, kept = self.batch[0], self.perturbation[: len(gradient)]
         moved = kept + self.step_size * steepest_direction(gradient, norm=self.norm)
-        kept.copy_(project(moved, eps=self.eps, norm=self.norm))
+        moved = project(moved, eps=self.eps, norm=self.norm)
+        kept.copy_((images + moved).clamp(0, 1) - images)
 
     def __call__(self, box: TrainingBox | DistillationBox, loss: Tensor, **kwargs: Any) -> None:
         """Do the host's default step, then repeat both processes on the same batch."""
@@ -143,7 +143,8 @@ def free_adversarial_forward(
         RecipeError: by the first step, if a recipe names it in one of the two places only, or
             gives its optimiser a ``grad_accum_step`` above 1: replays would see the same weights.
 
-    Source: Shafahi et al. 2019, algorithm 1.
+    Source: Shafahi et al. 2019, algorithm 1. Like Wong et al.'s code (2020) and unlike theirs, it
+    clips the kept perturbation so that the image it was made for stays in [0, 1].
     """
     caller = "free_adversarial_forward"
     if not KINDS[COUNT](replays):
