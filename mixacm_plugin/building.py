@@ -15,11 +15,11 @@ from torchdistill.models.official import get_image_classification_model
 from torchdistill.models.registry import get_model
 
 from . import checks, sections
-from .adversarial.pgd import eval_mode
 from .batches import check_images, first_batch, unpack
 from .boxes import Box, distribute, skip_stage, student_of
 from .checkpoints import CheckpointError, load_checkpoint, load_weights
 from .losses import ACMLoss, PairError
+from .modes import eval_mode
 from .module_paths import check_module_paths
 from .recipe import Recipe
 from .rng import preserved_rng
@@ -89,11 +89,10 @@ def check_stage_checkpoints(
     Raises:
         RecipeError: if one is missing, unreadable or of another architecture.
     """
-    for path, stage in sections.stages(config):
+    for number, (path, stage) in enumerate(sections.stages(config)):
         for role, section in sections.stage_sections(config).items():
             source = sections.get(stage, f"{section}.src_ckpt")
-            written = sections.get(config, f"train.{section}.dst_ckpt")  # by the stage before
-            if source is None or source == written:
+            if source is None or (number and source == _written_between(config, section)):
                 continue
             where, part = f"{path}.{section}.src_ckpt", stage[section]
             if sections.is_redesigned(part) or part.get("auxiliary_model_wrapper"):
@@ -101,6 +100,11 @@ def check_stage_checkpoints(
                     load_checkpoint(source)
             else:
                 load_into(recipe, copy.deepcopy(models[role]), where, source)
+
+
+def _written_between(config: Mapping[str, Any], section: str) -> str | None:
+    """Checkpoint of a role that the host writes at the end of a stage."""
+    return sections.get(config, f"train.{section}.dst_ckpt")
 
 
 def build_box(
@@ -156,7 +160,13 @@ def check_later_stages(
     later = len(list(sections.stages(config))) - 1
     if later == 0:
         return
-    config = {**config, "train": recipe.build("train")}  # the host changes it
+    # The host changes it, and its wrappers of datasets change those.
+    datasets = {name: copy.copy(dataset) for name, dataset in config["datasets"].items()}
+    config = {**config, "train": recipe.build("train"), "datasets": datasets}
+    for _, stage in sections.stages(config):
+        for section in sections.stage_sections(config).values():
+            if sections.get(stage, f"{section}.src_ckpt") == _written_between(config, section):
+                stage[section].pop("src_ckpt", None)  # what lies there is of an earlier run
     models = copy.deepcopy(dict(models))
     with preserved_rng():
         box = build_box(recipe, config, models, device)

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from .adversarial.pgd import eval_mode
 from .batches import unpack
 from .distributed import sum_over_processes
+from .files import replacing
+from .modes import eval_mode
 
 
 @dataclass
@@ -75,9 +76,9 @@ def cut_lines(file: Path, epoch: int) -> None:
     Raises:
         OSError, ValueError, LookupError, TypeError: if it can't be written or isn't such a file.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
     old = [line for line in read_lines(file) if line["epoch"] < epoch] if epoch else []
-    file.write_text("".join(json.dumps(line) + "\n" for line in old), encoding="utf-8")
+    with replacing(file) as temporary:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in old), encoding="utf-8")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import torch
 from hostile import Code
 from mixacm_plugin import dm_wide_resnet
 from recipes import mixacm, two_stages, write
+from runs import saved, trained
 
 WIDER, DEEPER = dm_wide_resnet(10, 2), dm_wide_resnet(16, 1)
 UNREADABLE = "can't read checkpoint teacher.pt"
@@ -54,3 +55,21 @@ def test_a_stages_own_checkpoint_is_checked_too(content, stage, assert_refused):
     student = f"{{forward_proc: forward_batch_only, src_ckpt: own.pt, {hooks}}}"
     assert_refused(f"{where}.src_ckpt", "own.pt", "--set", f"{where}={student}")
     assert not Path("executed").exists()
+
+
+def test_what_an_earlier_run_left_between_stages_is_neither_run_nor_in_the_way():
+    Path("changes.yaml").write_text(
+        "train.student: {dst_ckpt: between.pt}\ntrain.stage2.student.src_ckpt: between.pt\n"
+    )
+    torch.save({"model": Code()}, "between.pt")
+    trained(two_stages(mixacm()), "changes.yaml")
+    assert not Path("executed").exists()
+    assert saved()["epoch"] == 3
+
+
+def test_a_checkpoint_that_no_earlier_stage_writes_has_to_be_there(assert_refused):
+    write()
+    Path("changes.yaml").write_text(
+        "train.student.dst_ckpt: own.pt\ntrain.student.src_ckpt: own.pt\n"
+    )
+    assert_refused("train.student.src_ckpt", "not found: own.pt", "--set", "changes.yaml")

@@ -118,3 +118,17 @@ def test_a_line_of_metrics_that_a_kill_cut_off_does_not_stop_resuming():
     training.resume("out/student.pt")
     training.run()
     assert [line["epoch"] for line in metrics()] == [0]
+
+
+def test_a_kill_while_a_resumed_run_begins_leaves_its_history(monkeypatch):
+    trained()
+    before, resumed = metrics(), Training(recipe(), CPU)
+    resumed.resume("out/student.pt")
+
+    def kill(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", kill)
+    with pytest.raises(KeyboardInterrupt):
+        resumed.run()
+    assert metrics() == before

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from torchdistill.common.main_util import load_ckpt
+from torchdistill.datasets.registry import register_dataset_wrapper
 from torchdistill.losses.registry import register_mid_level_loss
 
 from mixacm_plugin import RecipeError, Training, dm_wide_resnet
@@ -109,6 +110,46 @@ def test_the_teacher_is_kept_in_eval_mode_unless_told_otherwise(keep_train_mode,
     changed = differing(before, state(training.models["teacher"]))
     assert bool(changed) == keep_train_mode
     assert all("running" in name or "num_batches" in name for name in changed)
+
+
+class Transformed(Dataset):
+    """Digits with a transform of their own, as the datasets of torchvision have."""
+
+    def __init__(self, split, n):
+        self.digits, self.transform = Few(split, n), torch.Tensor.clone
+
+    def __len__(self):
+        return len(self.digits)
+
+    def __getitem__(self, index):
+        image, label = self.digits[index]
+        return (self.transform(image) if self.transform else image), label
+
+
+@register_dataset_wrapper
+class TakesTransform(Dataset):
+    """Takes the transform away from its dataset, as the host's SSKDDatasetWrapper does."""
+
+    def __init__(self, dataset):
+        self.dataset, self.transform = dataset, dataset.transform
+        dataset.transform = None
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, index):
+        image, label = self.dataset[index]
+        return self.transform(image), label, {}
+
+
+def test_stages_are_tried_on_datasets_that_stay_as_they_are():
+    loader = "  train_data_loader:\n"
+    wrapper = f"{loader}    dataset_wrapper: {{key: TakesTransform, kwargs: {{}}}}\n"
+    text = two_stages(mixacm().replace(loader, wrapper, 1))
+    few = "!import_call {key: test_training.Transformed, init: {kwargs: {split: train, n: 32}}}"
+    second = "train.stage2.train_data_loader.dataset_wrapper=null"
+    trained(text, f"datasets.few/train={few}", second)
+    assert len(metrics()) == 4
 
 
 @pytest.mark.parametrize("kind", [None, "affine"])

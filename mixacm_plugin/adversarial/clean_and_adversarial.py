@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchdistill.core.interfaces.registry import register_forward_proc_func
 
+from ..modes import eval_mode
 from ..processes import model_forward
 from .arguments import checked_attack, key_of, warn_of_short_reach
-from .pgd import ascend, eval_mode
+from .pgd import ascend
 from .threat_model import random_perturbation
 
 AWAY_FROM = ("labels", "clean", "teacher")

@@ -94,7 +94,8 @@ def input_gradient_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
     Source: after Chan et al. 2020 (IGAM), of which it is the ℓ2 term alone, without the
     discriminator. Their code differs: it takes the gradient of the true class's probability
-    rather than of the cross-entropy, and of pixels in [0, 255], so their weight doesn't fit here.
+    rather than of the cross-entropy, and of pixels in [0, 255], and sums over the batch, so that
+    their weight doesn't fit here.
 
     Example:
         >>> import torch

@@ -16,10 +16,11 @@ from torchdistill.core.interfaces.registry import register_post_epoch_proc_func
 from torchdistill.core.training import TrainingBox
 
 from ..batches import unpack
+from ..modes import eval_mode
 from ..rng import preserved_rng
 from ..value_kinds import COUNT, KINDS
 from .arguments import checked_attack, key_of
-from .pgd import eval_mode, pgd
+from .pgd import pgd
 
 logger = logging.getLogger("mixacm")
 

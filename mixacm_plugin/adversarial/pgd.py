@@ -1,11 +1,10 @@
 """PGD: projected gradient ascent on any objective, and the cross-entropy's for short."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .threat_model import project, random_perturbation, steepest_direction
 
@@ -88,15 +87,3 @@ def pgd(
         norm=norm,
         start=random_perturbation(images, eps=eps, norm=norm) if random_start else None,
     )
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode for a while, then each of its modules back as it was."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

@@ -6,9 +6,10 @@ from typing import Any
 from torch import Tensor, nn
 from torchdistill.core.interfaces.registry import register_forward_proc_func
 
+from ..modes import eval_mode
 from ..processes import model_forward
 from .arguments import checked_attack, key_of, warn_of_short_reach
-from .pgd import eval_mode, pgd
+from .pgd import pgd
 
 
 class AdversarialForward:
