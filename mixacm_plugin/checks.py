@@ -46,6 +46,7 @@ STAGE_KEYS: dict[str, tuple[str, Collection[str]]] = {
     "post_forward_process": ("post-forward process", processes.POST_FORWARD_PROC_FUNC_DICT),
     "post_epoch_process": ("post-epoch process", processes.POST_EPOCH_PROC_FUNC_DICT),
 }
+WITH_TEACHER = ("keep_teacher_in_eval", "default_pre_epoch_process_with_teacher")
 LOADER_KEYS: dict[str, tuple[str, Collection[str]]] = {
     "collate_fn": ("collate function", datasets.COLLATE_FUNC_DICT),
     "batch_sampler.key": ("batch sampler", datasets.BATCH_SAMPLER_DICT),
@@ -68,8 +69,7 @@ def check_config(recipe: Recipe, config: Config) -> None:
     require(recipe, config, *RECIPE_KINDS, "test.test_data_loader")
     require(recipe, config, "train.stage1" if "stage1" in config["train"] else "train.num_epochs")
     check_loader(recipe, config, "test.test_data_loader")
-    if get(config, "models.student_model") is None and get(config, "models.model") is None:
-        raise recipe.error("models", "expected student_model (or model, without a teacher)")
+    check_models(recipe, config)
     for path in model_sections(config).values():
         check_model_key(recipe, config, path)
     student = model_sections(config)["student"]
@@ -84,6 +84,12 @@ def check_config(recipe: Recipe, config: Config) -> None:
             require(recipe, config, f"{path}.optimizer.key", f"{path}.train_data_loader")
             require(recipe, config, f"{path}.val_data_loader")
         _check_keys(recipe, stage, path, STAGE_KEYS)
+        process = stage.get("pre_epoch_process")
+        if process in WITH_TEACHER and "teacher" not in model_sections(config):
+            raise recipe.error(
+                f"{path}.pre_epoch_process",
+                f"{process} needs a teacher; the recipe has no models.teacher_model",
+            )
         for loader in ("train_data_loader", "val_data_loader"):
             if stage.get(loader) is not None:
                 check_loader(recipe, config, f"{path}.{loader}")
@@ -114,12 +120,21 @@ def require(recipe: Recipe, config: Config, *paths: str) -> None:
             raise recipe.error(path, f"missing from {parent or 'the recipe'}{has}")
 
 
+def check_models(recipe: Recipe, config: Config) -> None:
+    """Raise ``RecipeError`` unless there is a student and each model's part can be read."""
+    check_kinds(recipe, config, "", {"models": MAPPING})
+    require(recipe, config, "models")
+    if get(config, "models.student_model") is None and get(config, "models.model") is None:
+        raise recipe.error("models", "expected student_model (or model, without a teacher)")
+    for path in model_sections(config).values():
+        require(recipe, config, path)
+        expect(recipe, path, get(config, path), MAPPING)
+        check_kinds(recipe, get(config, path), path, MODEL_KINDS)
+
+
 def check_model_key(recipe: Recipe, config: Config, path: str) -> None:
     """Raise ``RecipeError`` unless the model at ``path`` names one that can be built."""
-    require(recipe, config, path)
     section = get(config, path)
-    expect(recipe, path, section, MAPPING)
-    check_kinds(recipe, section, path, MODEL_KINDS)
     require(recipe, config, f"{path}.key", f"{path}.kwargs")
     if section.get("repo_or_dir") is None:
         # torchvision's models, and what else its namespace holds: only the callables in lower case
@@ -245,6 +260,8 @@ def _check_optimizer(recipe: Recipe, config: Config, stage: Config, path: str) -
                 optimizer, stage["scheduler"]["key"], **stage["scheduler"]["kwargs"]
             )
             optimizer.step()
-            scheduler.step(*[0.0] * isinstance(scheduler, ReduceLROnPlateau))
+            by_epoch = not stage["scheduler"].get("scheduling_step", 0)
+            for _ in range(stage["num_epochs"] if by_epoch else 1):
+                scheduler.step(*[0.0] * isinstance(scheduler, ReduceLROnPlateau))
     except Exception as error:
         raise recipe.error(where, f"{type(error).__name__}: {error}") from error

@@ -1,6 +1,5 @@
 """Evaluation: clean accuracy, PGD and AutoAttack, with all that a quoted figure needs."""
 
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -19,9 +18,10 @@ from .adversarial.threat_model import parse_number, perturbation_size, reaches_e
 from .attacks import Attack
 from .batches import check_images, drawn, unpack
 from .building import build_model, load_into
+from .files import write_json
 from .recipe import Recipe, read_recipe
 from .rng import preserved_rng
-from .value_kinds import NAME, RECIPE_KINDS, check_kinds, expect
+from .value_kinds import NAME, expect
 from .weights import checkpoint_of
 
 logger = logging.getLogger("mixacm")
@@ -155,7 +155,7 @@ def load_model(recipe: Recipe, role: str = "student", checkpoint: str | None = N
         RecipeError: if there is no such model, or its checkpoint can't be loaded.
     """
     config = {"models": recipe.build("models")}
-    check_kinds(recipe, config, "", RECIPE_KINDS)
+    checks.check_models(recipe, config)
     roles = sections.model_sections(config)
     if role not in roles:
         raise recipe.error("models", f"no {role} in this recipe")
@@ -199,10 +199,7 @@ def markdown_table(rows: Sequence[tuple[str, Accuracy]]) -> str:
 
 def write_accuracies(path: str | Path, rows: Sequence[tuple[str, Accuracy]]) -> None:
     """Write named accuracies with their settings to a file."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = [{"model": name, **accuracy.to_json()} for name, accuracy in rows]
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    write_json(path, [{"model": name, **accuracy.to_json()} for name, accuracy in rows])
 
 
 def load_student(recipe: str | os.PathLike[str], checkpoint: str | None = None) -> nn.Module:

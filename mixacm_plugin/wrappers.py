@@ -29,6 +29,7 @@ class FrozenTeacher(AuxiliaryModelWrapper):
             under the host's own script; ``torchdistill`` keeps them in the student's checkpoint,
             under the key ``transforms``.
         device: the transforms' device, given by the host; NCCL can't share what is on a CPU.
+        device_ids, distributed: given by the host, not used.
     """
 
     def __init__(
@@ -37,7 +38,8 @@ class FrozenTeacher(AuxiliaryModelWrapper):
         modules: Iterable[nn.Module] = (),
         transforms_ckpt: str | None = None,
         device: torch.device | None = None,
-        **_: Any,
+        device_ids: Any = None,
+        distributed: bool = False,
     ) -> None:
         super().__init__()
         freeze_module_params(teacher_model)

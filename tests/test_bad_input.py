@@ -173,6 +173,16 @@ TABLE = [
     ("train.optimizer.kwargs={lr: -1}", "train.optimizer.kwargs", "Invalid learning rate: -1"),
     ("train.optimizer.kwargs={lrr: 1}", "train.optimizer.kwargs", "'lrr'"),
     ("train.scheduler.kwargs={}", "train.scheduler.kwargs", "'T_max'"),
+    (
+        "train.scheduler={key: OneCycleLR, kwargs: {max_lr: 0.1, total_steps: 1}}",
+        "train.scheduler.kwargs",
+        "Tried to step 2 times",
+    ),
+    (
+        edit(LINE, f"{LINE}\n  pre_epoch_process: keep_teacher_in_eval", scratch()),
+        "train.pre_epoch_process",
+        "keep_teacher_in_eval needs a teacher; the recipe has no models.teacher_model",
+    ),
     ("train.scheduler.kwargs={T_max: many}", "train.scheduler.kwargs", "'str'"),
     (f"{KD}.kwargs={{}}", f"{KD}.kwargs", "'temperature'"),
     ("train.num_epochs=0", "train.num_epochs", "0"),

@@ -61,6 +61,7 @@ BAD = {
         {"scales": {"s": {"rows": {1: {}, "x": {}}}}},
         "scales.s.rows: the study has no row 1",
     ),
+    "scale that is no name": ({"scales": {2024: {}}}, "no scale 's'; there are: 2024"),
     "row of a scale": ({"scales": {"s": {"rows": {"three": {}}}}}, "no row 'three'"),
 }
 

@@ -130,6 +130,9 @@ def test_hook_points_are_those_of_the_recipes_acm_loss():
         ("last", "relu", "output", "adaptive_avg_pool"),
     ]
     assert mapping == "mean"
+    wrong = "train.criterion.kwargs.sub_terms.acm.criterion.kwargs.pairs.last.student"
+    with pytest.raises(RecipeError, match=rf"{wrong}: expected {{path: ..., io: "):
+        blocks_of(recipe(None, f"{wrong}={{path: relu}}"))
 
 
 def test_hook_points_can_be_given():

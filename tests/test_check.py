@@ -165,6 +165,13 @@ GOOD = [
 ]
 
 
+def test_each_stages_schedule_is_measured_by_its_own_batches():
+    by_step = "{{key: CosineAnnealingLR, kwargs: {{T_max: {}}}, scheduling_step: 1}}".format
+    overrides = [f"train.stage{n}.scheduler={by_step(4 * n)}" for n in (1, 2)]
+    overrides.append("train.stage2.train_data_loader.kwargs={batch_size: 8}")
+    assert inspect(two_stages(mixacm()), *overrides).warnings == []
+
+
 @pytest.mark.parametrize(("change", "words"), WARNINGS, ids=[words for _, words in WARNINGS])
 def test_a_trap_is_warned_of(change, words):
     found = inspect(change) if "\n" in change else inspect(None, change)

@@ -1,6 +1,9 @@
 """Costs: the time of a row's training step, relative to the first row's."""
 
+from functools import partial
 from pathlib import Path
+
+from filelock import FileLock
 
 import recipes
 from mixacm_plugin.studies import costs
@@ -60,8 +63,19 @@ def test_measuring_costs_leaves_the_checkpoints_between_stages_alone(monkeypatch
     study = write_study(rows=[{"name": "one"}, {"name": "two", "base": "staged.yaml"}])
     runs = resolve(study, Path("cache"))
     done_here(study, runs)
-    between = runs[1].folder / "model.pt"
+    between = runs[1].folder / "stage_model.pt"
     before = between.read_bytes()
     assert set(relative_costs(study, runs, recipes.CPU)) == {"one", "two"}
     assert between.read_bytes() == before
     assert [run.key for run in resolve(study, Path("cache"))] == [run.key for run in runs]
+
+
+def test_a_run_that_is_being_measured_does_not_hold_up_its_cost(monkeypatch):
+    monkeypatch.setattr(costs, "SECONDS", 0.0)
+    study = write_study(rows=[{"name": "one"}, {"name": "two", "set": {LR: 0.3}}])
+    runs = resolve(study, Path("cache"))
+    done_here(study, runs)
+    monkeypatch.setattr(costs, "FileLock", partial(FileLock, timeout=0))
+    with FileLock(runs[1].folder / "lock"):
+        found = relative_costs(study, runs, recipes.CPU)
+    assert set(found) == {"one", "two"}

@@ -245,6 +245,13 @@ def test_a_model_without_a_checkpoint_is_not_evaluated(role, key):
         load_model(read_recipe("recipe.yaml", [f"{path}=null"]), role)
 
 
+@pytest.mark.parametrize("models", ["null", "{}"])
+def test_a_recipe_without_models_is_refused(models):
+    write()
+    with pytest.raises(RecipeError, match=r"recipe\.yaml: models: "):
+        load_model(read_recipe("recipe.yaml", [f"models={models}"]))
+
+
 @pytest.mark.parametrize(("eps", "warned"), [("8/255", False), ("0.05", True)])
 def test_pgd_that_cannot_reach_the_edge_of_its_ball_is_warned_of(eps, warned, model, caplog):
     with caplog.at_level("WARNING", logger="mixacm"):

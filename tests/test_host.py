@@ -233,3 +233,8 @@ def test_schedulers_step_once_an_epoch(key, kwargs, rates):
     )
     run = train(set_up(write(text.replace("num_epochs: 2", "num_epochs: 3"))))
     assert run.rates == pytest.approx(rates)
+
+
+def test_frozen_teacher_refuses_an_argument_that_it_does_not_have():
+    with pytest.raises(TypeError, match="transform_ckpt"):
+        FrozenTeacher(dm_wide_resnet(10, 1, 10), transform_ckpt="out/transforms.pt")

@@ -96,3 +96,21 @@ def test_a_cluster_that_cannot_be_used_is_one_line(arguments, words, capsys, mon
     error = capsys.readouterr().err
     assert error.startswith(f"mixacm: error: {words}")
     assert error.count("\n") == 1
+
+
+def test_only_jobs_that_still_run_are_cancelled():
+    class Job:
+        def __init__(self, done):
+            self.ended, self.cancelled = done, False
+
+        def done(self):
+            return self.ended
+
+        def cancel(self, check):
+            assert not check  # Slurm's scancel fails for a job that has just ended
+            self.cancelled = True
+
+    launcher = Cluster(Path("submitit"), "local", {}, jobs=2)
+    launcher.running = {Path("a"): Job(done=True), Path("b"): Job(done=False)}
+    launcher.stop()
+    assert [job.cancelled for job in launcher.running.values()] == [False, True]

@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from mixacm_plugin import RandomImages
-from mixacm_plugin.preflight.stand_ins import use_batch_size, use_random_images
+from mixacm_plugin.preflight.stand_ins import use_batch_size, use_random_images, use_random_weights
 from recipes import mixacm, recipe
 
 SHAPE = (3, 8, 8)
@@ -36,3 +36,17 @@ def test_loaders_lose_their_workers_and_get_another_batch_size_but_aliases_keep_
     assert built["train"]["train_data_loader"]["kwargs"] == {"batch_size": 3, "drop_last": True}
     assert built["test"]["test_data_loader"]["kwargs"] == {"batch_size": 3}
     assert built["train"]["scheduler"]["kwargs"] == {"T_max": 16}
+
+
+def test_random_weights_leave_out_downloads_too():
+    inner = "{model: resnet20, model_kwargs: {pretrained: True}}"
+    changed = recipe(
+        None,
+        "models.teacher_model.kwargs={weights: IMAGENET1K_V1, pretrained: True}",
+        f"models.student_model.kwargs={inner}",
+    )
+    use_random_weights(changed)
+    teacher, student = changed.build("models").values()
+    assert teacher["kwargs"] == {"weights": None, "pretrained": False}
+    assert "src_ckpt" not in teacher
+    assert student["kwargs"]["model_kwargs"] == {"pretrained": False}

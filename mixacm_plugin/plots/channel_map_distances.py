@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from .. import sections
 from ..batches import check_images, drawn, unpack
 from ..channel_maps import channel_map, normalize_map
-from ..losses import IO, SIDES
+from ..losses import IO, SIDES, ACMLoss, PairError
 from ..recipe import Recipe
 from ..transforms import resize_channels
 
@@ -83,19 +83,25 @@ def blocks_of(recipe: Recipe, given: Sequence[str] = ()) -> tuple[list[Block], s
         return blocks, "mean"
     config = {"train": recipe.build("train")}
     for path, stage in sections.stages(config):
-        for _, term in sections.terms(stage, path):
+        for where, term in sections.terms(stage, path):
             if sections.get(term, "criterion.key") == "ACMLoss":
-                kwargs = term["criterion"]["kwargs"]
+                where = f"{where}.criterion.kwargs"
+                try:
+                    loss = ACMLoss(**sections.get(term, "criterion.kwargs") or {})
+                except PairError as error:
+                    raise recipe.error(f"{where}.{error.where}", error.message) from error
+                except TypeError as error:
+                    raise recipe.error(where, str(error)) from error
                 blocks = [
                     Block(
                         name,
                         {side: pair[side]["path"] for side in SIDES},
                         {side: pair[side]["io"] for side in SIDES},
-                        ((pair.get("transform") or kwargs.get("transform")) or {}).get("kind"),
+                        (pair["transform"] or {}).get("kind"),
                     )
-                    for name, pair in kwargs["pairs"].items()
+                    for name, pair in loss.pairs.items()
                 ]
-                return blocks, kwargs.get("mapping", "mean")
+                return blocks, loss.mapping
     raise recipe.error("train", "no ACMLoss names hook points here; give them with --blocks")
 
 

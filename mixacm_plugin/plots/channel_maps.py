@@ -122,7 +122,7 @@ def compare(
             maps[name] = mean_channel_maps(
                 model, dataset, hooked, role=role, mapping=mapping, n=n, seed=seed, device=device
             )
-        except ValueError as error:
+        except (ValueError, TypeError, RuntimeError) as error:
             raise recipe.error(f"--models {name}", str(error)) from error
     caption = (
         f"Normalised channel maps ({mapping}), mean over n = {n} test images, seed {seed}. "

@@ -39,6 +39,7 @@ class Stage:
         epochs: number of them.
         batch_size: images in the first step.
         images_per_epoch: training images; ``None`` where random ones took their place.
+        steps_per_epoch: batches of them, likewise.
         images_per_second: of training steps with their data, after the first.
         pairs: both sides of each pair of ``ACMLoss``.
         terms: of the loss, and ``total``.
@@ -48,6 +49,7 @@ class Stage:
     epochs: int
     batch_size: int
     images_per_epoch: int | None
+    steps_per_epoch: int | None
     images_per_second: float = 0.0
     pairs: list[PairEnd] = field(default_factory=list)
     terms: list[Term] = field(default_factory=list)
@@ -127,9 +129,10 @@ def inspect_recipe(
             if number:
                 skip_stage(training.box)  # it was tried when the training was set up
             found.stages.append(_inspect_stage(training, path, stage, found.warnings, seconds))
-            if input_shape is not None:
-                found.stages[-1].images_per_epoch = None
-    steps = None if input_shape is not None else len(training.box.train_data_loader)
+    if input_shape is not None:
+        for stage in found.stages:
+            stage.images_per_epoch = stage.steps_per_epoch = None
+    steps = [stage.steps_per_epoch for stage in found.stages]
     found.warnings += recipe_warnings(training.config, steps, random_weights=random_weights)
     if training.distilled and not any(stage.pairs for stage in found.stages):
         found.suggestion = _suggest(training, found.warnings)
@@ -151,7 +154,8 @@ def _inspect_stage(
         _put_teacher_in_eval(training, path, stage, warnings)
     images, targets, extra = unpack(next(iter(box.train_data_loader)), device)
     sampler = getattr(box.train_data_loader, "sampler", ())
-    result = Stage(path, stage["num_epochs"], len(images), len(sampler))
+    steps = len(box.train_data_loader)
+    result = Stage(path, stage["num_epochs"], len(images), len(sampler), steps)
     try:
         check_images(images)
     except ValueError as error:

@@ -20,6 +20,11 @@ WORKERS = (
     *("num_workers", "prefetch_factor", "persistent_workers", "pin_memory"),
     *("multiprocessing_context", "timeout", "worker_init_fn"),
 )
+MODEL_KWARGS = re.compile(r"models\.\w+\.kwargs(\.model_kwargs)?(\.<<(\.\d+)?)?")
+NO_WEIGHTS = {
+    "pretrained": yaml.ScalarNode(BOOL_TAG, "false"),
+    "weights": yaml.ScalarNode("tag:yaml.org,2002:null", "null"),
+}
 IMAGES = 10_000
 
 
@@ -69,9 +74,11 @@ def use_batch_size(recipe: Recipe, batch_size: int) -> None:
 
 
 def use_random_weights(recipe: Recipe) -> None:
-    """Leave out every checkpoint that would be loaded, also those of ``robust_teacher``."""
+    """Leave out every checkpoint that would be loaded or downloaded, but those of torch.hub."""
 
     def drop_source(path: str, name: str, node: yaml.Node) -> yaml.Node | None:
+        if MODEL_KWARGS.fullmatch(path) and name in NO_WEIGHTS:
+            return NO_WEIGHTS[name]
         inside = path.startswith(("models.", "train."))
         return None if inside and name == "src_ckpt" else node
 

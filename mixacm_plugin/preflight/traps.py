@@ -1,7 +1,7 @@
 """What a recipe may well be meant to do, but most likely isn't: the host's traps, in words."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -18,21 +18,24 @@ SCHEDULE_LENGTHS = ("T_max", "epochs", "total_steps")
 
 
 def recipe_warnings(
-    config: Mapping[str, Any], steps_per_epoch: int | None, *, random_weights: bool = False
+    config: Mapping[str, Any],
+    steps_per_epoch: Sequence[int | None],
+    *,
+    random_weights: bool = False,
 ) -> Iterator[str]:
     """Yield what is likely to be wrong with a built recipe.
 
     Args:
         config: the built recipe, already accepted by ``checks.check_config``.
-        steps_per_epoch: batches in an epoch; ``None`` if unknown.
+        steps_per_epoch: batches in an epoch of each stage; ``None`` if unknown.
         random_weights: whether checkpoints were left out on purpose.
     """
     if not random_weights:
         yield from _random_teacher(config)
-    for path, stage in sections.stages(config):
+    for (path, stage), steps in zip(sections.stages(config), steps_per_epoch, strict=True):
         for where, term in sections.terms(stage, path):
             yield from _kd_weights(where, term)
-        yield from _schedule(path, stage, steps_per_epoch)
+        yield from _schedule(path, stage, steps)
         yield from _mixup_order(path, stage)
 
 

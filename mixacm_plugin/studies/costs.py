@@ -51,7 +51,7 @@ def relative_costs(study: Study, runs: Sequence[Run], device: torch.device) -> d
                 except Exception as error:  # the row's accuracies are there all the same
                     logger.warning(f"the cost of {name!r} can't be measured: {error}")
                     continue
-                with FileLock(run.folder / "lock"):  # another study may add its own
+                with FileLock(run.folder / "costs.lock"):  # another study may add its own
                     write_json(file, {**_read(file), key: ratio})
             costs[name] = _read(file)[key]
     return costs

@@ -101,7 +101,8 @@ class Cluster:
     def stop(self) -> None:
         """Cancel what is still queued or running."""
         for job in self.running.values():
-            job.cancel()
+            if not job.done():
+                job.cancel(check=False)  # one may end just now, and the others go on otherwise
 
 
 Launcher = Processes | Cluster

@@ -15,9 +15,9 @@ from typing import Any
 import yaml
 
 from .. import sections
+from ..checks import check_models
 from ..nodes import walk
 from ..recipe import Recipe, RecipeError, UnknownKeyError, read_recipe
-from ..value_kinds import RECIPE_KINDS, check_kinds
 from .study import Row, Study
 
 logger = logging.getLogger("mixacm")
@@ -81,7 +81,7 @@ def resolve(study: Study, cache: Path, overrides: list[str] | None = None) -> li
                     if len(problems) == len(study.rows):
                         raise
             models = recipe.build("models")
-            check_kinds(recipe, {"models": models}, "", RECIPE_KINDS)
+            check_models(recipe, {"models": models})
         except RecipeError as problem:
             raise RecipeError(study.path, f"row {row.name!r}", str(problem)) from problem
         missing = [override for override in unknown if override not in sets]
@@ -118,7 +118,7 @@ def _own_checkpoints(recipe: Recipe, student: str) -> dict[str, str]:
     for path, file in checkpoints.items():
         if path.startswith("train.") and path.endswith(".dst_ckpt"):
             name = path.removeprefix("train.").removesuffix(".dst_ckpt").replace(".", "_")
-            names[path] = files.setdefault(file, f"{name}.pt")
+            names[path] = files.setdefault(file, f"stage_{name}.pt")
     reads = {path for path in checkpoints if path.startswith("train.")} - set(names)
     return {**names, **{p: files[checkpoints[p]] for p in reads if checkpoints[p] in files}}
 
@@ -132,7 +132,7 @@ def _inputs(recipe: Recipe, own: Collection[str]) -> list[str]:
         and (path.endswith("src_ckpt") or not path.endswith("_ckpt"))
         and path not in own
     }
-    return sorted(filter(os.path.isfile, named))
+    return sorted(name for name in named if os.path.isfile(os.path.expanduser(name)))
 
 
 def _digest(*parts: str) -> str:
