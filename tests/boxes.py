@@ -1,10 +1,16 @@
-"""The host's TrainingBox around a tiny model and a few images of a test's own."""
+"""The host's boxes: of a recipe, and around a tiny model and a few images of a test's own."""
+
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import SequentialSampler, TensorDataset
+from torchdistill.common.yaml_util import load_yaml_file
+from torchdistill.core.distillation import DistillationBox, get_distillation_box
 from torchdistill.core.training import TrainingBox, get_training_box
 
+from mixacm_plugin import Recipe
+from mixacm_plugin.building import build_models
 from recipes import CPU
 
 CROSS_ENTROPY = {
@@ -18,6 +24,17 @@ CROSS_ENTROPY = {
     },
     "weight": 1.0,
 }
+
+
+def host_box(made: Recipe) -> tuple[dict[str, nn.Module], TrainingBox | DistillationBox]:
+    """Models with weights, and the box that the host's script builds of the same YAML."""
+    models = build_models(made, made.build())
+    Path("whole.yaml").write_text(made.text())
+    config = load_yaml_file("whole.yaml")
+    args = (config["datasets"], config["train"], CPU, None, False, 1)
+    if "teacher" in models:
+        return models, get_distillation_box(models["teacher"], models["student"], *args)
+    return models, get_training_box(models["student"], *args)
 
 
 def conv_net() -> nn.Sequential:
@@ -60,7 +77,7 @@ def training_box(
     return get_training_box(model, datasets, train, CPU, None, False, 1)
 
 
-def train_epoch(box: TrainingBox) -> list[float]:
+def train_epoch(box: TrainingBox | DistillationBox) -> list[float]:
     """Train an epoch as the host's script does, and return the loss of each step."""
     losses = []
     box.pre_epoch_process(epoch=0)

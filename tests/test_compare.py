@@ -7,6 +7,7 @@ import pytest
 import torch
 from torchvision.transforms.functional import to_pil_image, to_tensor
 
+from boxes import host_box, train_epoch
 from mixacm_plugin import Digits, RandomImages, Training, dm_wide_resnet, read_recipe, sections
 from mixacm_plugin.data import FourRotations
 from mixacm_plugin.evaluation import load_model
@@ -26,8 +27,8 @@ class FewDigits(Digits):
         self.images, self.targets = self.images[:BATCH], self.targets[:BATCH]
 
 
-def few_digits(name):
-    """A method on its base, with few images, unmixed, and few epochs at a low rate."""
+def few_digits(name, epochs=EPOCHS, *, mixed=False):
+    """A method on its base, with few images, mixed if it is so shipped, at a low rate."""
     text = Path(recipe_file(name)).read_text()
     base, student = "quickstart/mixacm", "models.student_model"
     if re.search(r"^train\.model\b", text, re.MULTILINE):  # without a teacher
@@ -37,10 +38,10 @@ def few_digits(name):
         call = f"!import_call {{key: test_compare.FewDigits, init: {{args: [{split}]}}}}"
         sets.append(f"datasets.digits/{split}={call}")
     for path, stage in sections.stages({"train": read_recipe(base, sets).build("train")}):
-        sets.append(f"{path}.num_epochs={EPOCHS}")
+        sets.append(f"{path}.num_epochs={epochs}")
         if stage["optimizer"]["key"] == "SGD":
             sets.append(f"{path}.optimizer.kwargs.lr=0.01")
-        if "collate_fn" in stage.get("train_data_loader", {}):
+        if not mixed and "collate_fn" in stage.get("train_data_loader", {}):
             sets.append(f"{path}.train_data_loader.collate_fn.init.kwargs.alpha=0.0")
     return read_recipe(base, sets)
 
@@ -66,6 +67,18 @@ def test_a_method_learns_leaves_the_teacher_alone_and_saves_the_plain_student(na
     plain.load_state_dict(checkpoint["model"], strict=True)
     assert not differing(trained, state(plain))
     assert not differing(trained, state(load_model(recipe)))
+
+
+@pytest.mark.parametrize("name", override_names())
+def test_a_method_takes_two_steps_a_stage_as_it_is_shipped_under_the_host(name):
+    models, box = host_box(few_digits(name, epochs=2, mixed=True))
+    before = {role: state(model) for role, model in models.items()}
+    for _ in range(box.num_epochs):
+        train_epoch(box)
+    after = {role: state(model) for role, model in models.items()}
+    assert differing(before["student"], after["student"]) == list(after["student"])
+    if "teacher" in models:
+        assert not differing(before["teacher"], after["teacher"])
 
 
 def test_tensors_are_rotated_as_the_host_rotates_pictures():
