@@ -39,7 +39,7 @@ def test_a_teacher_with_a_stages_checkpoint_is_trained_with_and_evaluated():
     text = two_stages(mixacm()).replace("    src_ckpt: teacher.pt\n", "", 1)
     text = text.replace("requires_grad: False", "requires_grad: False\n      src_ckpt: teacher.pt")
     built = recipe(text)
-    assert not any(RANDOM in warning for warning in recipe_warnings(built.build(), None))
+    assert not any(RANDOM in warning for warning in recipe_warnings(built.build(), [None] * 2))
     found = load_model(built, "teacher").state_dict()
     assert differing(found, torch.load("teacher.pt")) == []
 
@@ -47,7 +47,7 @@ def test_a_teacher_with_a_stages_checkpoint_is_trained_with_and_evaluated():
 def test_a_teacher_with_random_weights_is_warned_of_and_not_evaluated(capsys):
     text = mixacm().replace("    src_ckpt: teacher.pt\n", "", 1)
     built = recipe(text)
-    assert any(RANDOM in warning for warning in recipe_warnings(built.build(), None))
+    assert any(RANDOM in warning for warning in recipe_warnings(built.build(), [None]))
     with pytest.raises(RecipeError, match="no checkpoint for the teacher"):
         load_model(built, "teacher")
 
