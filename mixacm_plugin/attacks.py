@@ -71,6 +71,13 @@ class Attack:
         """Return the name and what the attack uses, as plain values."""
         return {name: getattr(self, name) for name in ("name", *SETTINGS[self.name])}
 
+    def check_classes(self, model: nn.Module, images: Tensor) -> None:
+        """Raise ``ValueError`` if a model has too few classes for the attack."""
+        if self.name == "autoattack" and (classes := _classes(model, images)) < 4:
+            raise ValueError(
+                f"AutoAttack's standard version needs at least 4 classes; found {classes}"
+            )
+
     def perturb(
         self, model: nn.Module, images: Tensor, labels: Tensor, seed: int
     ) -> tuple[Tensor, Tensor]:
@@ -81,6 +88,7 @@ class Attack:
         """
         eps = parse_number(self.eps)
         if self.name == "autoattack":
+            self.check_classes(model, images)
             return _autoattack(model, images, labels, norm=self.norm, eps=eps, seed=seed)
         adversarial = images.clone()
         standing = torch.ones(len(images), dtype=torch.bool, device=images.device)
@@ -109,18 +117,20 @@ def quarter(eps: str | float) -> str:
     return f"{parse_number(eps) / 4:g}"
 
 
+def _classes(model: nn.Module, images: Tensor) -> int:
+    with torch.no_grad():
+        return model(images[:1]).shape[1]
+
+
 def _autoattack(
     model: nn.Module, images: Tensor, labels: Tensor, *, norm: str, eps: float, seed: int
 ) -> tuple[Tensor, Tensor]:
-    with torch.no_grad():
-        classes = model(images[:1]).shape[1]
-    if classes < 4:
-        raise ValueError(f"AutoAttack's standard version needs at least 4 classes; found {classes}")
+    others = _classes(model, images) - 1
     attack = AutoAttack(
         model, norm=norm, eps=eps, seed=seed, version="standard", device=images.device
     )
     # The standard version attacks towards nine other classes; there may be fewer.
-    attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = min(9, classes - 1)
+    attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = min(9, others)
     adversarial, predicted = attack.run_standard_evaluation(images, labels, batch_size=len(images))
     # Its own verdict: a second look in another batch can flip points on the decision boundary.
     return adversarial, predicted == labels

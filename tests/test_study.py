@@ -1,6 +1,7 @@
 """Studies: resolved into runs, run in processes of their own, cached and resumable."""
 
 import json
+import re
 from importlib.metadata import version
 from pathlib import Path
 
@@ -100,6 +101,18 @@ def test_more_images_than_there_are_are_refused_before_training():
     study = write_study(rows=[{"name": "one"}], evaluate=[{"attack": "clean", "n": 51}])
     (run,) = resolve(study, Path("cache"))
     with pytest.raises(RecipeError, match="test: clean: n must be between 1 and the 50 images"):
+        done_here(study, [run])
+    assert not (run.folder / "student.pt").exists()
+
+
+def test_too_few_classes_for_autoattack_are_refused_before_training():
+    study = write_study(rows=[{"name": "one"}], evaluate=[{"attack": "autoattack", "n": 5}])
+    recipe = recipes.scratch().replace("num_classes: 10", "num_classes: 3")
+    recipes.write(
+        re.sub(r"recipes.Few(.*)n: \d+", r"mixacm_plugin.Digits\1classes: [0, 1, 2]", recipe)
+    )
+    (run,) = resolve(study, Path("cache"))
+    with pytest.raises(RecipeError, match=r"test: AutoAttack's .* 4 classes; found 3"):
         done_here(study, [run])
     assert not (run.folder / "student.pt").exists()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from torch.utils.data import Dataset
 from torchdistill.common.module_util import count_params
 
 from ..attacks import Attack
@@ -19,8 +20,10 @@ from ..distributed import choose_device
 from ..evaluation import evaluate, evaluation_dataset, load_model
 from ..files import replacing, write_json
 from ..metrics import read_lines
+from ..modes import eval_mode
 from ..plugins import load_plugins
 from ..recipe import RecipeError, read_recipe
+from ..rng import preserved_rng
 from ..training import Training
 from .runs import Run
 from .study import Study
@@ -85,6 +88,7 @@ def _execute(folder: Path, task: Mapping[str, Any]) -> None:
             raise recipe.error("test", f"{spec['attack']['name']}: {error}") from error
     if not result_file.exists():
         training = Training(recipe, device, task["seed"])
+        _check_classes(training, dataset, task)
         if _can_resume(training.last_ckpt):
             training.resume(str(training.last_ckpt))
         training.run()
@@ -97,6 +101,17 @@ def _execute(folder: Path, task: Mapping[str, Any]) -> None:
             accuracy = evaluate(model, dataset, attack, n=spec["n"], device=device)
             result["accuracies"][spec["key"]] = accuracy.to_json()
             write_json(result_file, _with_versions(result))
+
+
+def _check_classes(training: Training, dataset: Dataset, task: Mapping[str, Any]) -> None:
+    model = training.models["student"]
+    with preserved_rng(), eval_mode(model):
+        image = dataset[0][0].unsqueeze(0).to(training.device)
+        for spec in task["measurements"]:
+            try:
+                Attack(**spec["attack"]).check_classes(model, image)
+            except ValueError as error:
+                raise training.recipe.error("test", str(error)) from error
 
 
 def _with_versions(result: dict[str, Any]) -> dict[str, Any]:
