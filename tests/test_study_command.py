@@ -32,7 +32,7 @@ def test_the_command_lists_runs_and_writes_results(capsys):
 
 def test_some_rows_can_be_run_now_and_the_others_later(capsys):
     rows = [
-        {"name": name, "set": {LR: lr}} for name, lr in (("a", 0.01), ("b", 0.02), ("ab", 0.03))
+        {"name": name, "set": {LR: lr}} for name, lr in (("a [x]", 0.01), ("b", 0.02), ("ab", 0.03))
     ]
     first, *others = resolve(write_study(rows=rows), Path("runs/studies/cache"))
 
@@ -41,7 +41,7 @@ def test_some_rows_can_be_run_now_and_the_others_later(capsys):
         results = json.loads(Path("runs/studies/study/results.json").read_text())
         return [row["runs"][0]["status"] for row in results["rows"]]
 
-    assert states("--rows", "a") == ["done", "not run", "not run"]
+    assert states("--rows", "a [x]") == ["done", "not run", "not run"]
     assert "| b (not run)" in capsys.readouterr().out
     assert not any(run.folder.exists() for run in others)
     trained = (first.folder / "student.pt").stat().st_mtime_ns

@@ -162,7 +162,7 @@ def _groups(summary: Summary, spec: Mapping[str, Any]) -> dict[str, list[Row]]:
             str(name): [
                 row
                 for row in summary.rows
-                if (fnmatchcase(row.name, rows) if isinstance(rows, str) else row.name in rows)
+                if (name_matches(row.name, rows) if isinstance(rows, str) else row.name in rows)
             ]
             for name, rows in group.items()
         }
@@ -175,6 +175,11 @@ def _groups(summary: Summary, spec: Mapping[str, Any]) -> dict[str, list[Row]]:
                 row
             )
     return {f"{label} {value}": rows for value, rows in groups.items()}
+
+
+def name_matches(name: str, pattern: str) -> bool:
+    """Whether a row's name is the pattern, or like it: ``* MixACM``."""
+    return name == pattern or fnmatchcase(name, pattern)
 
 
 def override(row: Row, path: str) -> Any:

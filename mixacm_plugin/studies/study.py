@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import yaml
 
 from ..attacks import Attack
 from ..library import how_to_use, override_names, recipe_file, recipe_names, study_names
+from ..plots.kinds import name_matches
 from ..plots.study import check_plots
 from ..recipe import RecipeError, check_nodes, nearest
 from ..value_kinds import COUNT, KINDS, NATURAL, NUMBER
@@ -287,7 +287,7 @@ def rows_like(study: Study, patterns: Iterable[str]) -> list[Row]:
     names = [row.name for row in study.rows]
     found: set[str] = set()
     for pattern in patterns:
-        matching = [name for name in names if fnmatchcase(name, pattern)]
+        matching = [name for name in names if name_matches(name, pattern)]
         if not matching:
             message = f"no row {pattern!r}; there are: {', '.join(names)}.{nearest(pattern, names)}"
             raise RecipeError(study.path, "--rows", message)
