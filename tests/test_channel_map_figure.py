@@ -176,12 +176,8 @@ def test_missing_and_malformed_hook_points_are_refused(given, message):
 def test_a_model_is_named_by_its_role_checkpoint_or_recipe(text, name, file, role, weights):
     Path("other.yaml").write_text(scratch())
     found, source = parse_source(text, recipe())
-    assert (found, source.recipe.path, source.role, source.checkpoint) == (
-        name,
-        file,
-        role,
-        weights,
-    )
+    assert (found, source.recipe.path) == (name, file)
+    assert (source.role, source.checkpoint) == (role, weights)
 
 
 @pytest.mark.parametrize("text", ["scratch", "=a.pt", "scratch="])
