@@ -153,6 +153,17 @@ def test_epochs_count_through_stages_and_from_a_checkpoint(log):
     assert epochs == [*"1234", *"12", *"34"]
 
 
+@pytest.mark.parametrize("step_size, warned", [(0.01, False), (0.009, True)])
+def test_a_watch_whose_steps_cannot_reach_the_edge_is_warned_of(step_size, warned, caplog):
+    watch_overfitting(eps=0.1, step_size=step_size, steps=10)
+    lines = [record.message for record in caplog.records]
+    said = (
+        "watch_overfitting: 10 steps of 0.009 from near the image can't reach the edge of the "
+        "ball, ε = 0.1"
+    )
+    assert lines == [said] * warned
+
+
 def test_each_configuration_has_a_key_of_its_own():
     changes = [{}, {"eps": 0.2}, {"step_size": 0.2}, {"norm": "L2"}, {"steps": 1}, {"n": 1}]
     keys = {watch_overfitting(**{**WATCH, **change}) for change in changes}

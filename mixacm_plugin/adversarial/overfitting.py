@@ -19,7 +19,7 @@ from ..batches import unpack
 from ..modes import eval_mode
 from ..rng import preserved_rng
 from ..value_kinds import COUNT, KINDS
-from .arguments import checked_attack, key_of
+from .arguments import checked_attack, key_of, warn_of_short_reach
 from .pgd import pgd
 
 logger = logging.getLogger("mixacm")
@@ -141,6 +141,7 @@ def watch_overfitting(
     attack = checked_attack(caller, eps=eps, step_size=step_size, steps=steps, norm=norm)
     if not KINDS[COUNT](n):
         raise ValueError(f"{caller}: n must be an integer > 0; found {n!r}")
+    warn_of_short_reach(caller, **attack)
     key = key_of(caller, **attack, n=n)
     watch = OverfittingWatch(attack=attack, n=n, setting=f"{norm}, ε {eps}, step {step_size}")
 
