@@ -27,7 +27,7 @@ class FewDigits(Digits):
         self.images, self.targets = self.images[:BATCH], self.targets[:BATCH]
 
 
-def few_digits(name, epochs=EPOCHS, *, mixed=False):
+def few_digits(name, *, mixed=False):
     """A method on its base, with few images, mixed if it is so shipped, at a low rate."""
     text = Path(recipe_file(name)).read_text()
     base, student = "quickstart/mixacm", "models.student_model"
@@ -38,7 +38,7 @@ def few_digits(name, epochs=EPOCHS, *, mixed=False):
         call = f"!import_call {{key: test_compare.FewDigits, init: {{args: [{split}]}}}}"
         sets.append(f"datasets.digits/{split}={call}")
     for path, stage in sections.stages({"train": read_recipe(base, sets).build("train")}):
-        sets.append(f"{path}.num_epochs={epochs}")
+        sets.append(f"{path}.num_epochs={EPOCHS}")
         if stage["optimizer"]["key"] == "SGD":
             sets.append(f"{path}.optimizer.kwargs.lr=0.01")
         if not mixed and "collate_fn" in stage.get("train_data_loader", {}):
@@ -69,12 +69,15 @@ def test_a_method_learns_leaves_the_teacher_alone_and_saves_the_plain_student(na
     assert not differing(trained, state(load_model(recipe)))
 
 
+@pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("name", override_names())
-def test_a_method_takes_two_steps_a_stage_as_it_is_shipped_under_the_host(name):
-    models, box = host_box(few_digits(name, epochs=2, mixed=True))
+def test_a_method_trains_in_every_stage_under_the_host(name, mixed):
+    models, box = host_box(few_digits(name, mixed=mixed))
     before = {role: state(model) for role, model in models.items()}
-    for _ in range(box.num_epochs):
-        train_epoch(box)
+    losses = [loss for _ in range(box.num_epochs) for loss in train_epoch(box)]
+    for stage in range(0, len(losses), EPOCHS):
+        first, *_, last = losses[stage:][:EPOCHS]
+        assert mixed or last < first  # mixup has other images in every step
     after = {role: state(model) for role, model in models.items()}
     assert differing(before["student"], after["student"]) == list(after["student"])
     if "teacher" in models:
