@@ -11,6 +11,7 @@ from torch import nn
 
 from mixacm_plugin import Digits, pgd
 from mixacm_plugin.adversarial.threat_model import perturbation_size
+from recipes import soft
 
 # norm -> foolbox's attack, and a radius at which some of the digits fool the model below
 NORMS = {"Linf": (foolbox.attacks.LinfPGD, 0.1), "L2": (foolbox.attacks.L2PGD, 1.0)}
@@ -92,10 +93,6 @@ def test_pgd_starts_at_another_point_every_time(norm, trained, digits):
         pgd(trained, images, labels, eps=0.2, step_size=0.1, steps=0, norm=norm) for _ in range(2)
     )
     assert not torch.equal(first, second)
-
-
-def soft(labels):
-    return 0.7 * F.one_hot(labels, 10) + 0.3 * F.one_hot((labels + 1) % 10, 10)
 
 
 @every_norm

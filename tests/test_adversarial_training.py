@@ -29,17 +29,13 @@ from mixacm_plugin import (
 from mixacm_plugin.adversarial.threat_model import random_perturbation
 from mixacm_plugin.distributed import init_process_group
 from processes import run_processes
-from recipes import CPU, differing, recipe, scratch, state
+from recipes import CPU, differing, recipe, scratch, soft, state
 
 
 @pytest.fixture(scope="module")
 def digits():
     data = recipes.digits("test")
     return data.images, torch.tensor(data.targets)
-
-
-def soft(labels):
-    return 0.7 * F.one_hot(labels, 10) + 0.3 * F.one_hot((labels + 1) % 10, 10)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from mixacm_plugin import (
 from mixacm_plugin.adversarial.pgd import ascend
 from mixacm_plugin.adversarial.threat_model import perturbation_size
 from mixacm_plugin.checkpoints import load_weights
+from recipes import soft
 
 ATTACK = {"eps": "8/255", "step_size": "2/255", "steps": 10}
 # norm -> an ε, and a step to reach it in ten
@@ -54,10 +55,6 @@ def student():
 def batch():
     digits = Digits("test")
     return digits.images[:32], torch.tensor(digits.targets[:32])
-
-
-def soft(labels):
-    return 0.7 * F.one_hot(labels, 10) + 0.3 * F.one_hot((labels + 1) % 10, 10)
 
 
 class Step:
