@@ -73,10 +73,8 @@ class Attack:
 
     def check_classes(self, model: nn.Module, images: Tensor) -> None:
         """Raise ``ValueError`` if a model has too few classes for the attack."""
-        if self.name == "autoattack" and (classes := _classes(model, images)) < 4:
-            raise ValueError(
-                f"AutoAttack's standard version needs at least 4 classes; found {classes}"
-            )
+        if self.name == "autoattack":
+            _checked_classes(model, images)
 
     def perturb(
         self, model: nn.Module, images: Tensor, labels: Tensor, seed: int
@@ -88,7 +86,6 @@ class Attack:
         """
         eps = parse_number(self.eps)
         if self.name == "autoattack":
-            self.check_classes(model, images)
             return _autoattack(model, images, labels, norm=self.norm, eps=eps, seed=seed)
         adversarial = images.clone()
         standing = torch.ones(len(images), dtype=torch.bool, device=images.device)
@@ -117,15 +114,18 @@ def quarter(eps: str | float) -> str:
     return f"{parse_number(eps) / 4:g}"
 
 
-def _classes(model: nn.Module, images: Tensor) -> int:
+def _checked_classes(model: nn.Module, images: Tensor) -> int:
     with torch.no_grad():
-        return model(images[:1]).shape[1]
+        classes = model(images[:1]).shape[1]
+    if classes < 4:
+        raise ValueError(f"AutoAttack's standard version needs at least 4 classes; found {classes}")
+    return classes
 
 
 def _autoattack(
     model: nn.Module, images: Tensor, labels: Tensor, *, norm: str, eps: float, seed: int
 ) -> tuple[Tensor, Tensor]:
-    others = _classes(model, images) - 1
+    others = _checked_classes(model, images) - 1
     attack = AutoAttack(
         model, norm=norm, eps=eps, seed=seed, version="standard", device=images.device
     )
