@@ -1,11 +1,15 @@
-"""Studies with one thing wrong: refused when the file is read, with the key path."""
+"""Studies with one thing wrong: refused when the file is read, or before training, in one line."""
+
+import re
+from pathlib import Path
 
 import pytest
 
 import recipes
 from mixacm_plugin import RecipeError
+from mixacm_plugin.studies.runs import resolve
 from mixacm_plugin.studies.study import read_study
-from studies import REFERENCE, write_study
+from studies import REFERENCE, done_here, write_study
 
 BAD = {
     "no rows": ({"rows": []}, "rows"),
@@ -86,3 +90,23 @@ def test_a_key_given_twice_is_refused_and_not_half_of_it_dropped():
         file.write("seeds: [7]\n")
     with pytest.raises(RecipeError, match="'seeds' is given twice"):
         read_study("study.yaml")
+
+
+def test_more_images_than_there_are_are_refused_before_training():
+    study = write_study(rows=[{"name": "one"}], evaluate=[{"attack": "clean", "n": 51}])
+    (run,) = resolve(study, Path("cache"))
+    with pytest.raises(RecipeError, match="test: clean: n must be between 1 and the 50 images"):
+        done_here(study, [run])
+    assert not (run.folder / "student.pt").exists()
+
+
+def test_too_few_classes_for_autoattack_are_refused_before_training():
+    study = write_study(rows=[{"name": "one"}], evaluate=[{"attack": "autoattack", "n": 5}])
+    recipe = recipes.scratch().replace("num_classes: 10", "num_classes: 3")
+    recipes.write(
+        re.sub(r"recipes.Few(.*)n: \d+", r"mixacm_plugin.Digits\1classes: [0, 1, 2]", recipe)
+    )
+    (run,) = resolve(study, Path("cache"))
+    with pytest.raises(RecipeError, match=r"test: AutoAttack's .* 4 classes; found 3"):
+        done_here(study, [run])
+    assert not (run.folder / "student.pt").exists()

@@ -1,7 +1,6 @@
 """Studies: resolved into runs, run in processes of their own, cached and resumable."""
 
 import json
-import re
 from importlib.metadata import version
 from pathlib import Path
 
@@ -95,26 +94,6 @@ def test_a_failing_row_is_reported_and_does_not_stop_the_others():
     results = collect(study, runs, errors)
     assert [row["runs"][0]["status"] for row in results["rows"]] == ["failed", "done"]
     assert "train.num_epochs" in results["rows"][0]["runs"][0]["error"]
-
-
-def test_more_images_than_there_are_are_refused_before_training():
-    study = write_study(rows=[{"name": "one"}], evaluate=[{"attack": "clean", "n": 51}])
-    (run,) = resolve(study, Path("cache"))
-    with pytest.raises(RecipeError, match="test: clean: n must be between 1 and the 50 images"):
-        done_here(study, [run])
-    assert not (run.folder / "student.pt").exists()
-
-
-def test_too_few_classes_for_autoattack_are_refused_before_training():
-    study = write_study(rows=[{"name": "one"}], evaluate=[{"attack": "autoattack", "n": 5}])
-    recipe = recipes.scratch().replace("num_classes: 10", "num_classes: 3")
-    recipes.write(
-        re.sub(r"recipes.Few(.*)n: \d+", r"mixacm_plugin.Digits\1classes: [0, 1, 2]", recipe)
-    )
-    (run,) = resolve(study, Path("cache"))
-    with pytest.raises(RecipeError, match=r"test: AutoAttack's .* 4 classes; found 3"):
-        done_here(study, [run])
-    assert not (run.folder / "student.pt").exists()
 
 
 def test_only_missing_measurements_are_made_of_a_trained_run():
