@@ -1,54 +1,84 @@
 """Robustness transfer by knowledge distillation: MixACM for torchdistill.
 
-Importing the package registers its parts with torchdistill, so that a recipe can name them.
+Importing the package registers its parts with torchdistill, so that a recipe can name them. What
+reads, trains and measures recipes is imported when it is first used.
 """
 
+import importlib
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-from .adversarial.clean_and_adversarial import (
+from .common.errors import RecipeError, UserError
+from .common.files import recipe_file
+from .parts.acm.channel_maps import channel_map, normalize_map
+from .parts.acm.frozen_teacher import FrozenTeacher
+from .parts.acm.loss import ACMLoss, acm_loss
+from .parts.acm.transforms import affine, resize_channels
+from .parts.adversarial.clean_and_adversarial import (
     CleanAndAdversarial,
     clean_and_adversarial_forward,
     shared_forward,
 )
-from .adversarial.free_training import free_adversarial_forward
-from .adversarial.input_gradients import (
+from .parts.adversarial.free_training import free_adversarial_forward
+from .parts.adversarial.input_gradients import (
     InputGradientLoss,
     LogitsAndInputGradient,
     input_gradient_forward,
     input_gradient_loss,
 )
-from .adversarial.losses import ARDLoss, RSLADLoss, TRADESLoss, ard_loss, rslad_loss, trades_loss
-from .adversarial.output_parts import OutputPart
-from .adversarial.overfitting import watch_overfitting
-from .adversarial.pgd import pgd
-from .adversarial.training import adversarial_forward
-from .attacks import Attack
-from .batch_size import accumulation_steps, local_batch_size
-from .channel_maps import channel_map, normalize_map
-from .data import Digits, hold_out
-from .evaluation import Accuracy, evaluate, load_student
-from .hook_points import hook_points, hook_snippet
-from .library import recipe_file
-from .losses import ACMLoss, acm_loss
-from .mixup import mixup_collate
-from .models import dm_wide_resnet, hendrycks_wide_resnet, normalize_inside, normalized
-from .models.published import load_published
-from .models.teachers import robust_teacher
-from .preflight.random_images import RandomImages
-from .processes import forward_bf16, forward_channels_last, keep_teacher_in_eval
-from .recipe import Recipe, RecipeError, read_recipe
-from .schedulers import warmup_cosine
-from .training import Training
-from .transforms import affine, resize_channels
-from .wrappers import FrozenTeacher
+from .parts.adversarial.losses import (
+    ARDLoss,
+    RSLADLoss,
+    TRADESLoss,
+    ard_loss,
+    rslad_loss,
+    trades_loss,
+)
+from .parts.adversarial.output_parts import OutputPart
+from .parts.adversarial.overfitting import watch_overfitting
+from .parts.adversarial.pgd import pgd
+from .parts.adversarial.pgd_training import adversarial_forward
+from .parts.batch_size import accumulation_steps, local_batch_size
+from .parts.data import Digits, RandomImages, hold_out
+from .parts.mixup import mixup_collate
+from .parts.models import dm_wide_resnet, hendrycks_wide_resnet, normalize_inside, normalized
+from .parts.models.hook_points import hook_points, hook_snippet
+from .parts.models.published import load_published
+from .parts.models.teachers import robust_teacher
+from .parts.processes import forward_bf16, forward_channels_last, keep_teacher_in_eval
+from .parts.schedulers import warmup_cosine
+
+if TYPE_CHECKING:
+    from .evaluation.accuracy import Accuracy, evaluate
+    from .evaluation.attacks import PGD, Attack, AutoAttack, Clean
+    from .loading.models import load_student
+    from .reading.read import read_recipe
+    from .reading.recipe import Recipe
+    from .training.loop import Training
 
 __version__ = version("mixacm-plugin")
 
+_USED_LATER = {
+    "PGD": "evaluation.attacks",
+    "Accuracy": "evaluation.accuracy",
+    "Attack": "evaluation.attacks",
+    "AutoAttack": "evaluation.attacks",
+    "Clean": "evaluation.attacks",
+    "Recipe": "reading.recipe",
+    "Training": "training.loop",
+    "evaluate": "evaluation.accuracy",
+    "load_student": "loading.models",
+    "read_recipe": "reading.read",
+}
+
 __all__ = [
+    "PGD",
     "ACMLoss",
     "ARDLoss",
     "Accuracy",
     "Attack",
+    "AutoAttack",
+    "Clean",
     "CleanAndAdversarial",
     "Digits",
     "FrozenTeacher",
@@ -61,6 +91,7 @@ __all__ = [
     "RecipeError",
     "TRADESLoss",
     "Training",
+    "UserError",
     "accumulation_steps",
     "acm_loss",
     "adversarial_forward",
@@ -98,3 +129,9 @@ __all__ = [
     "warmup_cosine",
     "watch_overfitting",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _USED_LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_USED_LATER[name]}", __name__), name)

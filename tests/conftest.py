@@ -30,7 +30,9 @@ def assert_refused(capsys, recwarn):
         error = capsys.readouterr().err
         assert error.startswith(f"torchdistill: error: recipe.yaml: {where}")
         assert words in error
-        assert error.count("\n") == 1
+        # A line a mistake, of which some recipes have more than the one that is looked for.
+        lines = error.splitlines()
+        assert all(line.startswith("torchdistill: error: recipe.yaml: ") for line in lines)
         assert not recwarn.list  # they would be further lines
         assert "\x1b" not in error
         assert not list(Path().rglob("student.pt"))
@@ -40,5 +42,5 @@ def assert_refused(capsys, recwarn):
 
 @pytest.fixture
 def processes_that_find_the_tests_data(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "helpers"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -3,9 +3,10 @@
 import argparse
 from collections.abc import Iterable, Sequence
 
-from ..distributed import choose_device
+from ..common.distributed import choose_device
+from ..common.errors import UserError
 from ..preflight.inspection import Inspection, Stage, inspect_recipe
-from ..recipe import RecipeError, read_recipe
+from ..reading.read import read_recipe
 from .common import add_device, add_recipe, positive, set_up_log
 
 EPILOG = """\
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
     set_up_log(None)
     path = args.recipe or args.config
     if path is None or (args.recipe and args.config):
-        raise RecipeError("", "mixacm check", "expected one recipe, as RECIPE or --config RECIPE")
+        raise UserError("mixacm check: expected one recipe, as RECIPE or --config RECIPE")
     found = inspect_recipe(
         read_recipe(path, args.overrides),
         choose_device(args.device),

@@ -3,23 +3,26 @@
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from torchdistill.common.constant import LOGGING_FORMAT
 from torchdistill.common.main_util import is_main_process
 
-from ..adversarial.threat_model import parse_number
-from ..recipe import RecipeError
+from ..common.errors import UserError
 
 
-def number(text: str) -> str:
-    """Argument type of ε and step sizes; kept as it was written."""
-    try:
-        parse_number(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return text
+def argument_type(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Make an argument type of a function that raises ``ValueError`` with words for a person."""
+
+    def parse(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parse
 
 
 def natural(text: str) -> int:
@@ -30,10 +33,10 @@ def natural(text: str) -> int:
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
-    """Raise ``RecipeError`` if a seed is given twice: its run would be counted as two."""
+    """Raise ``UserError`` if a seed is given twice: its run would be counted as two."""
     for seed in seeds:
         if seeds.count(seed) > 1:
-            raise RecipeError("", "--seeds", f"{seed} is given twice")
+            raise UserError(f"--seeds: {seed} is given twice")
 
 
 def positive(text: str) -> int:
@@ -87,6 +90,6 @@ def set_up_log(run_log: str | None) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = logging.FileHandler(path, mode="w")
         except OSError as error:
-            raise RecipeError("", "--run_log", str(error)) from error
+            raise UserError(f"--run_log: {error}") from error
         file.setFormatter(logging.Formatter(LOGGING_FORMAT))
         root.addHandler(file)

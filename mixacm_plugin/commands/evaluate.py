@@ -2,19 +2,19 @@
 
 import argparse
 import sys
+from dataclasses import fields
+from typing import Any
 
-from ..adversarial.threat_model import NORMS
-from ..attacks import SETTINGS, Attack
-from ..distributed import choose_device
-from ..evaluation import (
-    evaluate,
-    evaluation_dataset,
-    load_model,
-    markdown_table,
-    write_accuracies,
-)
-from ..recipe import RecipeError, read_recipe
-from .common import add_device, add_recipe, natural, number, positive, set_up_log
+from ..common.distributed import choose_device
+from ..common.errors import UserError
+from ..common.images import drawn
+from ..evaluation.accuracy import evaluate
+from ..evaluation.attacks import ATTACKS, attack_of
+from ..loading.datasets import evaluation_dataset
+from ..loading.models import load_model
+from ..reading.read import read_recipe
+from ..reporting.accuracies import markdown_table, write_accuracies
+from .common import add_device, add_recipe, argument_type, natural, positive, set_up_log
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,14 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which of the recipe's (default: student)",
     )
     parser.add_argument("--ckpt", metavar="FILE", help="default: the recipe's dst_ckpt or src_ckpt")
-    parser.add_argument("--attack", choices=tuple(SETTINGS), required=True)
-    parser.add_argument("--norm", choices=NORMS, default="Linf", help="default: Linf")
-    parser.add_argument(
-        "--eps", type=number, default="8/255", help="radius in pixels of [0, 1] (default: 8/255)"
-    )
-    parser.add_argument("--steps", type=positive, default=20, help="of PGD (default: 20)")
-    parser.add_argument("--step-size", type=number, help="of PGD (default: a quarter of ε)")
-    parser.add_argument("--restarts", type=positive, default=1, help="of PGD (default: 1)")
+    parser.add_argument("--attack", choices=tuple(ATTACKS), required=True)
+    for name, (setting, attacks) in _settings().items():
+        default = "" if setting.default is None else f", default: {setting.default}"
+        parser.add_argument(
+            _flag(name),
+            type=argument_type(setting.metadata["read"]),
+            help=f"{setting.metadata['help']} (of {', '.join(attacks)}{default})",
+        )
     parser.add_argument("--n", type=positive, help="number of test images (default: all)")
     parser.add_argument(
         "--batch-size", type=positive, default=250, help="images attacked at once (default: 250)"
@@ -48,20 +48,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
 
 
+def _settings() -> dict[str, tuple[Any, list[str]]]:
+    """Every setting of an attack, with the attacks that have it."""
+    found: dict[str, tuple[Any, list[str]]] = {}
+    for name, attack in ATTACKS.items():
+        for setting in fields(attack):
+            found.setdefault(setting.name, (setting, []))[1].append(name)
+    return found
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def run(args: argparse.Namespace) -> None:
     """Evaluate and print the table."""
     set_up_log(None)
     device = choose_device(args.device)
+    given = {name: getattr(args, name) for name in _settings() if getattr(args, name) is not None}
+    try:
+        attack = attack_of({"name": args.attack, **given})
+    except ValueError as error:
+        raise UserError(f"--attack {args.attack}: {error}") from error
     recipe = read_recipe(args.config, args.overrides)
     model = load_model(recipe, args.model, args.ckpt)
+    dataset = evaluation_dataset(recipe)
     try:
-        attack = Attack(args.attack, args.norm, args.eps, args.steps, args.step_size, args.restarts)
+        drawn(dataset, args.n, args.seed)
     except ValueError as error:
-        raise RecipeError("", "--eps", str(error)) from error
+        raise UserError(f"--n: {error}") from error
     try:
         accuracy = evaluate(
             model,
-            evaluation_dataset(recipe),
+            dataset,
             attack,
             n=args.n,
             seed=args.seed,
@@ -70,11 +89,8 @@ def run(args: argparse.Namespace) -> None:
             progress=sys.stderr.isatty(),
         )
     except (ValueError, TypeError, RuntimeError) as error:
-        raise recipe.error("--n" if "n must" in str(error) else "test", str(error)) from error
+        raise recipe.error("test", str(error)) from error
     rows = [(args.model, accuracy)]
     print(markdown_table(rows))
     if args.json:
-        try:
-            write_accuracies(args.json, rows)
-        except OSError as error:
-            raise RecipeError("", "--json", str(error)) from error
+        write_accuracies(args.json, rows)

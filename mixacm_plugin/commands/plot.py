@@ -3,11 +3,12 @@
 import argparse
 from pathlib import Path
 
-from ..distributed import choose_device
-from ..plots.channel_maps import compare, draw, parse_source
-from ..plots.style import save
-from ..plots.training import draw_training, read_metrics, run_names, write_events
-from ..recipe import read_recipe
+from ..common.distributed import choose_device
+from ..evaluation.channel_map_comparison import compare, parse_source
+from ..reading.read import read_recipe
+from ..reporting.plots.channel_maps import draw, markdown
+from ..reporting.plots.style import save
+from ..reporting.plots.training import draw_training, read_runs, write_events
 from .common import add_device, add_recipe, natural, positive
 
 CHANNEL_MAPS = """\
@@ -66,7 +67,7 @@ def run_channel_maps(args: argparse.Namespace) -> None:
     comparison = compare(
         recipe, sources, blocks=args.blocks, n=args.n, seed=args.seed, device=device
     )
-    table = comparison.markdown()
+    table = markdown(comparison)
     print(table)
     files = save(draw(comparison, title=comparison.caption), Path(args.out) / "channel_maps")
     files.append(files[0].with_suffix(".md"))
@@ -80,7 +81,10 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         "Writes training.png and training.svg."
     )
     parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="folder of a student's dst_ckpt, or metrics.jsonl"
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="folder of a student's dst_ckpt, or metrics.jsonl; of a study, all of its runs",
     )
     parser.add_argument("--out", default=".", metavar="DIR", help="where to write (default: here)")
     parser.add_argument(
@@ -91,7 +95,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 
 def run_training(args: argparse.Namespace) -> None:
     """Read the runs and draw them."""
-    runs = dict(zip(run_names(args.runs), map(read_metrics, args.runs), strict=True))
+    runs = read_runs(args.runs)
     if args.tensorboard:
         write_events(runs, args.tensorboard)
     _say(save(draw_training(runs), Path(args.out) / "training"))

@@ -2,8 +2,8 @@
 
 import argparse
 
-from ..library import copy_recipe, override_names, recipe_names, recipe_title, study_names
-from ..recipe import RecipeError
+from ..common.errors import UserError
+from ..reading.library import copy_recipe, override_names, recipe_names, recipe_title, study_names
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
         try:
             print(copy_recipe(args.name, args.folder))
         except OSError as error:
-            raise RecipeError("", "mixacm recipes copy", str(error)) from error
+            raise UserError(f"mixacm recipes copy: {error}") from error
         return
     kinds = {
         "Recipes, for torchdistill --config": recipe_names(),

@@ -2,7 +2,7 @@
 
 import argparse
 
-from ..studies.report import write_report
+from ..reporting.report import write_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

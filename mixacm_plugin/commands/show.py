@@ -2,7 +2,7 @@
 
 import argparse
 
-from ..recipe import read_recipe
+from ..reading.read import read_recipe
 from .common import add_recipe
 
 

@@ -5,22 +5,22 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from ..distributed import choose_device
-from ..files import write_json
-from ..plots.study import draw_all
-from ..recipe import RecipeError
+from ..common.distributed import choose_device
+from ..common.errors import UserError
+from ..reporting.markup import write_tables
+from ..reporting.plots.study import draw_all, read_plots
 from ..studies.costs import relative_costs
 from ..studies.execute import is_done
-from ..studies.launchers import Cluster, Processes
+from ..studies.launchers import Cluster, Launcher, Processes
+from ..studies.results import write_results
 from ..studies.runner import collect, epochs_done, run_all
 from ..studies.runs import Run, resolve
-from ..studies.study import read_study, rows_like, with_seeds
-from ..studies.tables import write_tables
+from ..studies.study import Study, read_study, rows_like, with_seeds
 from .common import add_device, add_overrides, check_seeds, natural, positive, set_up_log
 
 logger = logging.getLogger("mixacm")
@@ -74,48 +74,72 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run a study, or list its runs; 1 if a run failed."""
     set_up_log(None)
-    study = read_study(args.study, args.scale)
-    if args.seeds:
-        check_seeds(args.seeds)
-        study = with_seeds(study, args.seeds)
+    study = open_study(args.study, args.scale, args.seeds)
     rows = rows_like(study, args.rows)
     runs = resolve(study, Path(args.cache), args.overrides)
     wanted = [each for each in runs if each.row in rows]
     if args.list:
         states = ["cached" if is_done(each, study) else "to run" for each in wanted]
         for state, each in zip(states, wanted, strict=True):
-            print(f"{state}  {each.key}  {each.row.name}, seed {each.seed}")
+            print(f"{state}  {each.key}  {each.label}")
         print(f"{len(wanted)} runs, {states.count('cached')} cached")
         return 0
     out = Path(args.out or f"runs/studies/{'-'.join(filter(None, (study.name, study.scale)))}")
-    out.mkdir(parents=True, exist_ok=True)
-    if args.launcher == "processes":
-        launcher = Processes(args.jobs or 1)
-    else:
-        cluster = args.launcher.removeprefix("submitit-")
-        jobs = args.jobs or (len(wanted) if cluster == "slurm" else 1)
-        parameters = dict(map(_parameter, args.cluster))
-        launcher = Cluster(out / "submitit", cluster, parameters, jobs)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are ended too
-    with tqdm(disable=not sys.stderr.isatty(), bar_format="{desc}", leave=False) as bar:
-        errors = run_all(
-            study, wanted, launcher, device=args.device, report=logger.info, watch=_watch(bar)
-        )
+    errors = run_study(study, wanted, _launcher(args, out, len(wanted)), args.device)
     costs = {}
     if args.launcher == "processes":  # a cluster's machines may be unlike this one
         costs = relative_costs(study, runs, choose_device(args.device))
+    write_study(study, runs, errors, out, costs)
+    return 1 if errors else 0
+
+
+def open_study(path: str, scale: str | None, seeds: Sequence[int] | None) -> Study:
+    """Read a study, check what it asks to draw, and give it other seeds where some are given."""
+    study = read_study(path, scale)
+    read_plots(study.plots, [row.name for row in study.rows], study.path)
+    if not seeds:
+        return study
+    check_seeds(seeds)
+    return with_seeds(study, list(seeds))
+
+
+def run_study(
+    study: Study, runs: Sequence[Run], launcher: Launcher, device: str | None
+) -> dict[str, str]:
+    """Run what isn't done, with a bar on a terminal; return the failed runs' errors by key."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are ended too
+    with tqdm(disable=not sys.stderr.isatty(), bar_format="{desc}", leave=False) as bar:
+        return run_all(study, runs, launcher, device=device, report=logger.info, watch=_watch(bar))
+
+
+def write_study(
+    study: Study,
+    runs: Sequence[Run],
+    errors: dict[str, str],
+    out: Path,
+    costs: dict[str, float] | None = None,
+) -> None:
+    """Write results, tables and pictures into a study's folder, and show the table."""
     results = collect(study, runs, errors, costs)
-    write_json(out / "results.json", results)
+    out.mkdir(parents=True, exist_ok=True)
+    write_results(results, out)
     write_tables(results, out)
     draw_all(results, out)
     logger.info("\n%s\nwritten to %s", (out / "table.md").read_text(encoding="utf-8"), out)
-    return 1 if errors else 0
+
+
+def _launcher(args: argparse.Namespace, out: Path, runs: int) -> Launcher:
+    if args.launcher == "processes":
+        return Processes(args.jobs or 1)
+    cluster = args.launcher.removeprefix("submitit-")
+    jobs = args.jobs or (runs if cluster == "slurm" else 1)
+    return Cluster(out / "submitit", cluster, dict(map(_parameter, args.cluster)), jobs)
 
 
 def _parameter(text: str) -> tuple[str, str | int]:
     name, separator, value = text.partition("=")
     if not separator:
-        raise RecipeError("", f"--cluster {text}", "expected NAME=VALUE")
+        raise UserError(f"--cluster {text}: expected NAME=VALUE")
     return name, int(value) if value.isdecimal() else value
 
 
@@ -123,7 +147,7 @@ def _watch(bar: tqdm) -> Callable[[list[Run], int, int], None]:
     started = time.monotonic()
 
     def show(active: list[Run], finished: int, total: int) -> None:
-        states = ", ".join(f"{r.row.name} (seed {r.seed}) epoch {epochs_done(r)}" for r in active)
+        states = "; ".join(f"{r.label}, epoch {epochs_done(r)}" for r in active)
         left = "?"
         if finished:
             minutes = (time.monotonic() - started) / finished * (total - finished) / 60

@@ -2,7 +2,7 @@
 
 import argparse
 
-from ..models.teachers import TEACHERS, Teacher
+from ..parts.models.teachers import TEACHERS, Teacher
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

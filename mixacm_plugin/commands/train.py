@@ -7,14 +7,14 @@ import torch
 import torch.distributed as dist
 from torch.backends import cudnn
 
-from .. import sections
-from ..batches import test_loader
-from ..distributed import choose_device, init_process_group
-from ..evaluation import evaluation_dataset, load_model
-from ..metrics import clean_accuracy
-from ..recipe import Recipe, read_recipe
-from ..training import Training
-from ..weights import checkpoint_of
+from ..common.distributed import choose_device, init_process_group
+from ..evaluation.accuracy import clean_accuracy
+from ..loading.datasets import evaluation_dataset, test_loader
+from ..loading.models import checkpoint_of, load_model
+from ..reading import sections
+from ..reading.read import read_recipe
+from ..reading.recipe import Recipe
+from ..training.loop import Training
 from .common import add_device, add_recipe, natural, set_up_log
 
 logger = logging.getLogger("mixacm")

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import sections
-from ..batches import check_images, unpack
-from ..boxes import models_of, skip_stage, student_of
-from ..hook_points import hook_lines
-from ..known_keys import check_keys
-from ..metrics import record_terms
-from ..recipe import Recipe
-from ..rng import preserved_rng
-from ..training import Training
+from ..common.images import check_images, unpack
+from ..common.state import preserved_rng
+from ..parts.models.hook_points import hook_lines
+from ..reading import sections
+from ..reading.checks import check_yaml
+from ..reading.recipe import Recipe
+from ..training.boxes import models_of, skip_stage, student_of
+from ..training.loop import Training
+from ..training.metrics import record_terms
 from .measured_step import (
     PairEnd,
     Term,
@@ -111,7 +111,7 @@ def inspect_recipe(
     Raises:
         RecipeError: on anything that would stop the training.
     """
-    found = Inspection(warnings=[*check_keys(recipe), *normalising_datasets(recipe)])
+    found = Inspection(warnings=[*check_yaml(recipe), *normalising_datasets(recipe)])
     if input_shape is not None:
         use_random_images(recipe, input_shape)
     if batch_size is not None:

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchdistill.common.module_util import get_module
 
-from .. import sections
-from ..batches import unpack
-from ..boxes import Box
-from ..channel_maps import channel_map
-from ..losses import IO, SIDES, ACMLoss
+from ..common.images import unpack
+from ..parts.acm.channel_maps import channel_map
+from ..parts.acm.loss import IO, SIDES, ACMLoss
+from ..reading import sections
+from ..training.boxes import Box
 
 MOST_TIMED_STEPS = 20
 

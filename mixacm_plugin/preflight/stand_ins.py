@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import yaml
 
-from ..nodes import MERGE_TAG, walk
-from ..recipe import Recipe
+from ..reading.nodes import MERGE_TAG, walk
+from ..reading.recipe import Recipe
 
 INT_TAG, BOOL_TAG, SEQUENCE_TAG, MAP_TAG = (
     f"tag:yaml.org,2002:{kind}" for kind in ("int", "bool", "seq", "map")

@@ -7,10 +7,10 @@ from typing import Any
 import yaml
 from torch.utils.data import SequentialSampler
 
-from .. import sections
-from ..nodes import walk
-from ..recipe import Recipe
-from ..weights import brings_weights, stage_checkpoint
+from ..loading.models import brings_weights, stage_checkpoint
+from ..reading import sections
+from ..reading.nodes import walk
+from ..reading.recipe import Recipe
 
 KD_LOSSES = ("KDLoss", "LogitStdKDLoss")
 # Arguments that are the length of a whole schedule.

@@ -11,11 +11,11 @@ from types import MethodType
 import torch
 from filelock import FileLock
 
-from .. import sections
-from ..batches import unpack
-from ..boxes import skip_stage
-from ..files import write_json
-from ..training import Training
+from ..common.files import write_json
+from ..common.images import unpack
+from ..reading import sections
+from ..training.boxes import skip_stage
+from ..training.loop import Training
 from .runs import Run
 from .study import Study
 
@@ -39,9 +39,12 @@ def relative_costs(study: Study, runs: Sequence[Run], device: torch.device) -> d
     Returns:
         Row name to seconds per step, as a multiple of the first row's.
     """
-    by_row = {row.name: next(run for run in runs if run.row == row) for row in study.rows}
-    first = by_row[study.rows[0].name]
-    costs = {study.rows[0].name: 1.0} if first.result else {}
+    trained = [row for row in study.rows if row.measure == "student"]
+    by_row = {row.name: next(run for run in runs if run.row == row) for row in trained}
+    if not trained or trained[0] is not study.rows[0]:
+        return {}
+    first = by_row[trained[0].name]
+    costs = {trained[0].name: 1.0} if first.result else {}
     for name, run in by_row.items():
         if run.result and first.result and name not in costs:
             key, file = f"{first.key} on {device.type}", run.folder / "costs.json"

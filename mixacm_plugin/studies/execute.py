@@ -4,27 +4,29 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock
-from torch.utils.data import Dataset
+from torch import Tensor, nn
 from torchdistill.common.module_util import count_params
 
-from ..attacks import Attack
-from ..batches import drawn
-from ..checkpoints import CheckpointError, load_checkpoint
-from ..distributed import choose_device
-from ..evaluation import evaluate, evaluation_dataset, load_model
-from ..files import replacing, write_json
-from ..metrics import read_lines
-from ..modes import eval_mode
-from ..plugins import load_plugins
-from ..recipe import RecipeError, read_recipe
-from ..rng import preserved_rng
-from ..training import Training
+from ..common.checkpoints import CheckpointError, load_checkpoint
+from ..common.distributed import choose_device
+from ..common.errors import UserError
+from ..common.files import read_json_lines, replacing, write_json
+from ..common.images import drawn
+from ..common.state import eval_mode, preserved_rng
+from ..evaluation.accuracy import evaluate
+from ..evaluation.attacks import Attack, attack_of
+from ..loading.datasets import evaluation_dataset
+from ..loading.models import load_model
+from ..reading.read import load_plugins, read_recipe
+from ..reading.recipe import Recipe
+from ..training.loop import Training
 from .runs import Run
 from .study import Study
 
@@ -47,6 +49,7 @@ def prepare(run: Run, study: Study, device: str | None) -> Path:
         temporary.write_text(run.recipe.text(), encoding="utf-8")
     task = {
         "seed": run.seed,
+        "measure": run.row.measure,
         "device": device,
         "measurements": [
             {"attack": m.attack.settings(), "n": m.n, "key": m.key} for m in study.measurements
@@ -81,37 +84,58 @@ def _execute(folder: Path, task: Mapping[str, Any]) -> None:
     device = choose_device(task["device"])
     result_file = folder / "result.json"
     dataset = evaluation_dataset(recipe)
-    for spec in task["measurements"]:  # before hours of training
+    attacks = [attack_of(spec["attack"]) for spec in task["measurements"]]
+    for attack, spec in zip(attacks, task["measurements"], strict=True):  # before hours of training
         try:
             drawn(dataset, spec["n"], 0)
         except ValueError as error:
-            raise recipe.error("test", f"{spec['attack']['name']}: {error}") from error
+            raise recipe.error("test", f"{attack.name}: {error}") from error
     if not result_file.exists():
-        training = Training(recipe, device, task["seed"])
-        _check_classes(training, dataset, task)
-        if _can_resume(training.last_ckpt):
-            training.resume(str(training.last_ckpt))
-        training.run()
-        write_json(result_file, _with_versions(_training_result(training)))
+        if task["measure"] == "student":
+            image = dataset[0][0].unsqueeze(0).to(device)
+            trained = _train(recipe, device, task["seed"], lambda m: _suits(attacks, m, image))
+        else:
+            trained = _take_teacher(recipe)
+        write_json(result_file, _with_versions(trained))
     result = json.loads(result_file.read_text())
-    model = load_model(recipe)
-    for spec in task["measurements"]:
+    model = load_model(recipe, task["measure"])
+    for attack, spec in zip(attacks, task["measurements"], strict=True):
         if spec["key"] not in result["accuracies"]:
-            attack = Attack(**spec["attack"])
             accuracy = evaluate(model, dataset, attack, n=spec["n"], device=device)
             result["accuracies"][spec["key"]] = accuracy.to_json()
             write_json(result_file, _with_versions(result))
 
 
-def _check_classes(training: Training, dataset: Dataset, task: Mapping[str, Any]) -> None:
-    model = training.models["student"]
+def _train(
+    recipe: Recipe, device: torch.device, seed: int, check: Callable[[nn.Module], None]
+) -> dict[str, Any]:
+    training = Training(recipe, device, seed)
+    try:
+        check(training.models["student"])
+    except ValueError as error:
+        raise recipe.error("test", str(error)) from error
+    if _can_resume(training.last_ckpt):
+        training.resume(str(training.last_ckpt))
+    training.run()
+    teacher = training.models.get("teacher")
+    return {
+        "parameters": count_params(training.models["student"]),
+        "teacher_parameters": None if teacher is None else count_params(teacher),
+        "train_seconds": sum(line["seconds"] for line in read_json_lines(training.metrics_file)),
+        "accuracies": {},
+    }
+
+
+def _suits(attacks: Sequence[Attack], model: nn.Module, image: Tensor) -> None:
+    """Raise ``ValueError`` if a model, not yet trained, doesn't suit an attack."""
     with preserved_rng(), eval_mode(model):
-        image = dataset[0][0].unsqueeze(0).to(training.device)
-        for spec in task["measurements"]:
-            try:
-                Attack(**spec["attack"]).check_classes(model, image)
-            except ValueError as error:
-                raise training.recipe.error("test", str(error)) from error
+        for attack in attacks:
+            attack.check_model(model, image)
+
+
+def _take_teacher(recipe: Recipe) -> dict[str, Any]:
+    parameters = count_params(load_model(recipe, "teacher"))
+    return {"parameters": parameters, "teacher_parameters": parameters, "accuracies": {}}
 
 
 def _with_versions(result: dict[str, Any]) -> dict[str, Any]:
@@ -128,23 +152,12 @@ def _can_resume(checkpoint: Path) -> bool:
         return False
 
 
-def _training_result(training: Training) -> dict[str, Any]:
-    lines = read_lines(training.metrics_file)
-    teacher = training.models.get("teacher")
-    return {
-        "parameters": count_params(training.models["student"]),
-        "teacher_parameters": None if teacher is None else count_params(teacher),
-        "train_seconds": sum(line["seconds"] for line in lines),
-        "accuracies": {},
-    }
-
-
 def main(task: str) -> int:
     """Execute a run in a process of its own; the last line printed says what went wrong."""
     try:
         execute(task)
-    except RecipeError as error:
-        print(error)
+    except UserError as error:
+        print("; ".join(error.lines()))
         return 2
     return 0
 

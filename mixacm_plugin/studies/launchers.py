@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..distributed import available_cpus
-from ..recipe import RecipeError
+from ..common.distributed import available_cpus
+from ..common.errors import UserError
 from .execute import execute
 from .runs import Run
 
@@ -66,7 +66,7 @@ class Cluster:
         jobs: how many at a time.
 
     Raises:
-        RecipeError: if submitit isn't installed, or has no such cluster or parameter.
+        UserError: if submitit isn't installed, or has no such cluster or parameter.
     """
 
     def __init__(self, folder: Path, cluster: str, parameters: dict[str, Any], jobs: int) -> None:
@@ -74,16 +74,16 @@ class Cluster:
             import submitit
         except ImportError:
             message = "needs submitit; pip install 'mixacm-plugin[cluster]'"
-            raise RecipeError("", "--launcher", message) from None
+            raise UserError(f"--launcher: {message}") from None
         self.jobs = jobs
         try:
             self.executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
         except RuntimeError as error:  # no such scheduler on this machine
-            raise RecipeError("", "--launcher", str(error)) from error
+            raise UserError(f"--launcher: {error}") from error
         try:
             self.executor.update_parameters(**{"timeout_min": 24 * 60, **parameters})
         except (NameError, TypeError, ValueError) as error:
-            raise RecipeError("", "--cluster", str(error).strip().splitlines()[0]) from error
+            raise UserError(f"--cluster: {str(error).strip().splitlines()[0]}") from error
         self.running: dict[Path, Any] = {}
 
     def submit(self, run: Run, task: Path) -> None:

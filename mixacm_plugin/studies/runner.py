@@ -6,6 +6,7 @@ from typing import Any
 
 from .execute import PACKAGES, is_done, prepare
 from .launchers import Launcher
+from .results import Results, RowResult, RunResult
 from .runs import Run
 from .study import Measurement, Study
 
@@ -42,14 +43,14 @@ def run_all(
                 run = waiting.pop(0)
                 launcher.submit(run, prepare(run, study, device))
                 active.append(run)
-                report(f"started {run.row.name}, seed {run.seed}")
+                report(f"started {run.label}")
             for run in [run for run in active if launcher.finished(run)]:
                 active.remove(run)
                 if is_done(run, study):
-                    report(f"finished {run.row.name}, seed {run.seed}")
+                    report(f"finished {run.label}: {_figures(run, study)}")
                 else:
                     errors[run.key] = launcher.error(run)
-                    report(f"failed {run.row.name}, seed {run.seed}: {errors[run.key]}")
+                    report(f"failed {run.label}: {errors[run.key]}")
             if watch is not None:
                 watch(active, total - len(waiting) - len(active), total)
             if active:
@@ -70,8 +71,8 @@ def collect(
     runs: Sequence[Run],
     errors: Mapping[str, str],
     costs: Mapping[str, float] | None = None,
-) -> dict[str, Any]:
-    """Gather every figure with its setting: the content of a study's ``results.json``.
+) -> Results:
+    """Gather every figure with its setting, for a study's ``results.json``.
 
     Args:
         study: from ``read_study``.
@@ -89,29 +90,30 @@ def collect(
         first = next((result for result in results if result), {})
         parameters, teacher = first.get("parameters"), first.get("teacher_parameters") or a_teacher
         rows.append(
-            {
-                "name": row.name,
-                "overrides": row.overrides,
-                "override_files": row.override_files,
-                "reference": row.reference,
-                "parameters": parameters,
-                "relative_cost": (costs or {}).get(row.name),
-                "size_ratio": parameters / teacher if parameters and teacher else None,
-                "runs": [
+            RowResult(
+                name=row.name,
+                base=row.base,
+                changes=own[0].changes,
+                measure=row.measure,
+                reference=row.reference,
+                parameters=parameters,
+                relative_cost=(costs or {}).get(row.name),
+                size_ratio=parameters / teacher if parameters and teacher else None,
+                runs=[
                     _collect_run(run, result, study.measurements, errors.get(run.key))
                     for run, result in zip(own, results, strict=True)
                 ],
-            }
+            )
         )
-    return {
-        "study": study.name,
-        "title": study.title,
-        "scale": study.scale,
-        "packages": _versions([run.result for run in runs]),
-        "reference": study.reference,
-        "plots": study.plots,
-        "rows": rows,
-    }
+    return Results(
+        study=study.name,
+        title=study.title,
+        scale=study.scale,
+        packages=_versions([run.result for run in runs]),
+        reference=study.reference,
+        plots=study.plots,
+        rows=rows,
+    )
 
 
 def _versions(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -124,17 +126,23 @@ def _versions(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _collect_run(
-    run: Run, result: dict[str, Any], measurements: Sequence[Measurement], error: str | None
-) -> dict[str, Any]:
+    run: Run, result: Mapping[str, Any], measurements: Sequence[Measurement], error: str | None
+) -> RunResult:
     accuracies = result.get("accuracies", {})
     done = all(measurement.key in accuracies for measurement in measurements)
-    return {
-        "seed": run.seed,
-        "status": "done" if done else "failed" if error else "not run",
-        "error": None if done else error,
-        "train_seconds": result.get("train_seconds"),
-        "recipe_hash": run.key,
-        "checkpoint": (run.folder / "student.pt").as_posix(),
-        "command": run.command,
-        "accuracies": [accuracies[m.key] for m in measurements if m.key in accuracies],
-    }
+    return RunResult(
+        seed=run.seed,
+        status="done" if done else "failed" if error else "not run",
+        error=None if done else error,
+        train_seconds=result.get("train_seconds"),
+        recipe_hash=run.key,
+        checkpoint=None if run.seed is None else (run.folder / "student.pt").as_posix(),
+        accuracies=[accuracies[m.key] for m in measurements if m.key in accuracies],
+    )
+
+
+def _figures(run: Run, study: Study) -> str:
+    found = run.result["accuracies"]
+    return ", ".join(
+        f"{m.attack.short} {100 * found[m.key]['accuracy']:.1f} %" for m in study.measurements
+    )

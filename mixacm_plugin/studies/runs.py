@@ -5,8 +5,7 @@ import hashlib
 import json
 import logging
 import os
-import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,10 +13,13 @@ from typing import Any
 
 import yaml
 
-from .. import sections
-from ..checks import check_models
-from ..nodes import walk
-from ..recipe import Recipe, RecipeError, UnknownKeyError, read_recipe
+from ..common.errors import RecipeError, UnknownKeyError
+from ..reading import sections
+from ..reading.checks import check_part
+from ..reading.nodes import walk
+from ..reading.read import read_recipe
+from ..reading.recipe import Recipe
+from .changes import Change, change_of, sets
 from .study import Row, Study
 
 logger = logging.getLogger("mixacm")
@@ -25,22 +27,28 @@ logger = logging.getLogger("mixacm")
 
 @dataclass(frozen=True)
 class Run:
-    """A row and a seed: its resolved recipe and the folder that caches its results."""
+    """A row and a seed: its resolved recipe and the folder that caches its results.
+
+    Args:
+        row: of the study.
+        seed: of the training; ``None`` where a teacher is only measured.
+        recipe: with all changes, and checkpoints in the folder.
+        key: hash of what the result depends on.
+        folder: of the run.
+        changes: the row's, and those for all rows.
+    """
 
     row: Row
-    seed: int
+    seed: int | None
     recipe: Recipe
     key: str
     folder: Path
-    overrides: list[str]
+    changes: list[Change]
 
     @property
-    def command(self) -> str:
-        """The command that trains the same student."""
-        sets = [part for override in self.overrides for part in ("--set", override)]
-        return shlex.join(
-            ["torchdistill", "--config", self.recipe.path, *sets, "--seed", str(self.seed)]
-        )
+    def label(self) -> str:
+        """The row's name, with the seed where there is one."""
+        return self.row.name if self.seed is None else f"{self.row.name}, seed {self.seed}"
 
     @property
     def result(self) -> dict[str, Any]:
@@ -69,38 +77,53 @@ def resolve(study: Study, cache: Path, overrides: list[str] | None = None) -> li
     digest = functools.cache(_file_digest)  # the rows share their teacher
     unknown: dict[str, list[RecipeError]] = {override: [] for override in overrides or ()}
     for row in study.rows:
-        sets = row.sets
         try:
-            recipe = read_recipe(row.base, sets)
-            for override, problems in unknown.items():
-                try:
-                    recipe = read_recipe(row.base, [*sets, override])
-                    sets.append(override)
-                except UnknownKeyError as problem:
-                    problems.append(problem)
-                    if len(problems) == len(study.rows):
-                        raise
+            recipe, changes = _changed(row, unknown, len(study.rows))
             models = recipe.build("models")
-            check_models(recipe, {"models": models})
+            check_part(recipe, {"models": models})
         except RecipeError as problem:
-            raise RecipeError(study.path, f"row {row.name!r}", str(problem)) from problem
-        missing = [override for override in unknown if override not in sets]
-        if missing:
-            logger.info(f"{row.name}: without {', '.join(missing)}, which it has no key for")
-        student = sections.model_sections({"models": models})["student"]
-        own = _own_checkpoints(recipe, student)
-        neutral = read_recipe(row.base, [*sets, *(f"{path}={name}" for path, name in own.items())])
+            raise study.error(f"row {row.name!r}", str(problem)) from problem
+        flags = sets(changes)
+        roles = sections.model_sections({"models": models})
+        if row.measure not in roles:
+            raise study.error(f"row {row.name!r}", f"measure: no {row.measure} in {row.base}")
+        own = _own_checkpoints(recipe, roles["student"])
+        neutral = read_recipe(row.base, [*flags, *(f"{path}={name}" for path, name in own.items())])
         teacher = sections.get(models, "teacher_model.src_ckpt")
         files = [digest(teacher), *map(digest, _inputs(neutral, own))]
-        for seed in study.seeds:
-            key = _digest(neutral.text(), str(seed), *files, version("mixacm-plugin"))
+        seeds = study.seeds if row.measure == "student" else [None]
+        for seed in seeds:
+            measured = [row.measure] if seed is None else [str(seed)]
+            key = _digest(neutral.text(), *measured, *files, version("mixacm-plugin"))
             folder = cache / key
             moved = [
                 f"{path}={json.dumps((folder / name).as_posix())}" for path, name in own.items()
             ]
-            resolved = read_recipe(row.base, [*sets, *moved])
-            runs.append(Run(row, seed, resolved, key, folder, sets))
+            resolved = read_recipe(row.base, [*flags, *moved])
+            runs.append(Run(row, seed, resolved, key, folder, changes))
     return runs
+
+
+def _changed(
+    row: Row, unknown: Mapping[str, list[RecipeError]], rows: int
+) -> tuple[Recipe, list[Change]]:
+    """Return a row's recipe and changes, with the overrides for all rows that fit it."""
+    changes = list(row.changes)
+    recipe = read_recipe(row.base, sets(changes))
+    missing = []
+    for override, problems in unknown.items():
+        change = change_of(override)
+        try:
+            recipe = read_recipe(row.base, sets([*changes, change]))
+            changes.append(change)
+        except UnknownKeyError as problem:
+            missing.append(override)
+            problems.append(problem)
+            if len(problems) == rows:
+                raise
+    if missing:
+        logger.info(f"{row.name}: without {', '.join(missing)}, which it has no key for")
+    return recipe, changes
 
 
 def _own_checkpoints(recipe: Recipe, student: str) -> dict[str, str]:

@@ -2,33 +2,24 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ..attacks import Attack
-from ..library import how_to_use, override_names, recipe_file, recipe_names, study_names
-from ..plots.kinds import name_matches
-from ..plots.study import check_plots
-from ..recipe import RecipeError, check_nodes, nearest
-from ..value_kinds import COUNT, KINDS, NATURAL, NUMBER
+from ..common.errors import RecipeError, nearest, raise_all
+from ..common.validation import validated
+from ..common.values import NUMBER
+from ..evaluation.attacks import Attack
+from ..reading.library import override_names, recipe_names, study_names
+from ..reading.nodes import Problem, compose, yaml_mistakes
+from .changes import Change
+from .results import name_matches
+from .spec import ReferenceSpec, RowSpec, StudySpec, as_list, attack_in
 
-STUDY_KEYS = (
-    "title",
-    "base",
-    "seeds",
-    "evaluate",
-    "set",
-    "rows",
-    "reference",
-    "scales",
-    "plots",
-)
-SCALE_KEYS = ("base", "seeds", "evaluate", "set", "rows", "plots", "reference")
-ROW_KEYS = ("name", "base", "set", "reference")
+NEEDED = ("base", "seeds", "evaluate", "rows")
 
 
 @dataclass(frozen=True)
@@ -46,28 +37,21 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the study's table."""
+    """A line of the study's table.
+
+    Args:
+        name: of the row.
+        base: a recipe's file, or the name of a shipped one.
+        changes: override files by name, and key paths with their values, in their order.
+        reference: published figures, one for each of the reference's columns.
+        measure: the ``student``, which is trained, or the recipe's ``teacher``, as it comes.
+    """
 
     name: str
     base: str
-    changes: list[str | dict[str, Any]] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
     reference: list[float] | None = None
-
-    @property
-    def overrides(self) -> dict[str, Any]:
-        """Key paths and their values, without those in override files."""
-        return _last_of_each(change for change in self.changes if isinstance(change, dict))
-
-    @property
-    def override_files(self) -> list[str]:
-        """Names of override files."""
-        return [change for change in self.changes if isinstance(change, str)]
-
-    @property
-    def sets(self) -> list[str]:
-        """What ``--set`` takes, in order."""
-        texts = ({c: c} if isinstance(c, str) else _texts(c) for c in self.changes)
-        return list(_last_of_each(texts).values())
+    measure: str = "student"
 
 
 @dataclass(frozen=True)
@@ -81,8 +65,12 @@ class Study:
     seeds: list[int]
     measurements: list[Measurement]
     rows: list[Row]
-    reference: dict[str, Any] | None = None
-    plots: list[dict[str, Any]] = field(default_factory=list)
+    reference: ReferenceSpec | None = None
+    plots: list[Any] = field(default_factory=list)
+
+    def error(self, where: str, message: str) -> RecipeError:
+        """Return an error that names this study."""
+        return RecipeError(self.path, where, message)
 
 
 def read_study(path: str | os.PathLike[str], scale: str | None = None) -> Study:
@@ -93,189 +81,137 @@ def read_study(path: str | os.PathLike[str], scale: str | None = None) -> Study:
             ``base`` (a recipe's file, relative to the study's, or the name of a shipped one),
             ``seeds``, ``evaluate`` (attacks with norm, eps, steps, n, ...), ``rows`` (name and
             ``set``: a mapping of key paths, an override file, or a list of these; optionally
-            their own ``base`` and ``reference`` figures) and, optionally, ``set`` for all rows,
-            ``reference`` ({label, columns}), ``plots`` and ``scales``.
+            their own ``base``, ``reference`` figures and ``measure: teacher``) and, optionally,
+            ``set`` for all rows, ``reference`` ({label, columns}), ``plots`` and ``scales``.
         scale: name of one of its ``scales``, which replaces what it names: base, seeds, evaluate,
             plots, reference, the ``set`` of all rows, and rows, all by a list or some by name.
 
     Raises:
-        RecipeError: on anything malformed, with the key path.
+        RecipeError: on every mistake at once, with its key path.
     """
     path = os.fspath(path)
+    root = compose(path, "study", study_names())
 
     def error(where: str, message: str) -> RecipeError:
         return RecipeError(path, where, message)
 
+    if not isinstance(root, yaml.MappingNode):
+        raise error("", f"expected a mapping with {', '.join(NEEDED)}")
+    raise_all([error(*problem) for problem in yaml_mistakes(root)])
     try:
-        file = path if os.path.exists(path) or path not in study_names() else recipe_file(path)
-        text = Path(file).read_text(encoding="utf-8")
-        content, root = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
-    except OSError as problem:
-        hint = how_to_use(path) or nearest(path, study_names())
-        raise error("", f"can't read the study: {problem.strerror}.{hint}") from problem
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
-        raise error("", f"YAML syntax: {problem}") from problem
-    _check_keys(content, STUDY_KEYS, "", error)
-    check_nodes(root, error)
-    scaled: Mapping[str, Any] = {}
-    if scale is not None:
-        scales = content.get("scales") or {}
-        if not isinstance(scales, Mapping):
-            raise error("scales", f"expected a mapping; found {scales!r}")
-        if scale not in scales:
-            has = ", ".join(map(str, scales)) or "none"
-            raise error("scales", f"no scale {scale!r}; there are: {has}.{nearest(scale, scales)}")
-        scaled = scales[scale]
-        _check_keys(scaled, SCALE_KEYS, f"scales.{scale}", error)
-    by_row = scaled.get("rows") or {}
-    merged = {**content, **scaled}
-    if isinstance(by_row, Mapping):
-        merged["rows"] = content.get("rows")
-    else:
-        by_row = {}
-    for key in ("base", "seeds", "evaluate", "rows"):
-        if not merged.get(key):
-            raise error(key, f"missing; a study needs {key}")
-        if key != "base" and not isinstance(merged[key], list):
-            raise error(key, f"expected a list; found {merged[key]!r}")
-    for index, seed in enumerate(merged["seeds"]):
-        if not KINDS[NATURAL](seed):
-            raise error(f"seeds.{index}", f"expected a whole number; found {seed!r}")
-        if seed in merged["seeds"][:index]:  # it would be counted twice, as if it were another run
-            raise error(f"seeds.{index}", f"{seed} is given twice")
-    title, reference = merged.get("title"), merged.get("reference")
-    if title is not None and not isinstance(title, str):
-        raise error("title", f"expected text; found {title!r}")
-    _check_reference(reference, error)
-    for index, row in enumerate(merged["rows"]):
-        _check_keys(row, ROW_KEYS, f"rows.{index}", error)
-        if not isinstance(row.get("name"), str):
-            raise error(f"rows.{index}.name", f"expected a name; found {row.get('name')!r}")
-    for name, row in by_row.items():
-        _check_keys(row, ROW_KEYS, f"scales.{scale}.rows.{name}", error)
-    unknown = [name for name in by_row if name not in [row["name"] for row in merged["rows"]]]
-    if unknown:
-        raise error(f"scales.{scale}.rows", f"the study has no row {unknown[0]!r}")
-    rows = []
-    for index, row in enumerate(merged["rows"]):
-        if row["name"] in [r.name for r in rows]:
-            raise error(f"rows.{index}.name", f"{row['name']!r} is given twice")
-        row = {**row, **(by_row.get(row["name"]) or {})}
-        where = f"rows.{index}.base"
-        base = _file(row.get("base") or merged["base"], path, "recipe", where, error)
-        changes = [
-            *_changes(merged.get("set"), path, "set", error),
-            *_changes(row.get("set"), path, f"rows.{index}.set", error),
-        ]
-        _check_figures(row.get("reference"), reference, f"rows.{index}.reference", error)
-        rows.append(Row(row["name"], base, changes, row.get("reference")))
-    measurements = []
-    for index, spec in enumerate(merged["evaluate"]):
-        try:
-            spec = dict(spec)
-            n = spec.pop("n", None)
-            if n is not None and not KINDS[COUNT](n):
-                raise ValueError(f"n must be {COUNT}; found {n!r}")
-            measurements.append(Measurement(Attack(spec.pop("attack"), **spec), n))
-        except (KeyError, TypeError, ValueError) as problem:
-            raise error(f"evaluate.{index}", f"{type(problem).__name__}: {problem}") from problem
-    plots = merged.get("plots") or [{"kind": "bars"}]
-    try:
-        check_plots(plots, [row.name for row in rows])
-    except ValueError as problem:
-        raise error("plots", str(problem)) from problem
+        content = yaml.SafeLoader("").construct_document(root)
+    except yaml.MarkedYAMLError as problem:
+        raise error("", f"YAML: {problem.problem}") from problem
+    spec = validated(StudySpec, content, error)
+    merged = _at_scale(spec, scale, error)
+    raise_all([error(*problem) for problem in _mistakes(merged, path)])
+    name = Path(path).stem
     return Study(
         path=path,
-        name=Path(path).stem,
-        title=title or Path(path).stem,
+        name=name,
+        title=merged.title or name,
         scale=scale,
-        seeds=list(merged["seeds"]),
-        measurements=measurements,
-        rows=rows,
-        reference=reference,
-        plots=plots,
+        seeds=list(merged.seeds or ()),
+        measurements=[Measurement(attack_in(m), m.get("n")) for m in merged.evaluate or ()],
+        rows=[_row(merged, row, path) for row in merged.rows or ()],
+        reference=merged.reference,
+        plots=merged.plots or [{"kind": "bars"}],
     )
 
 
-def _check_keys(part: Any, known: tuple[str, ...], where: str, error: Any) -> None:
-    if not isinstance(part, Mapping):
-        raise error(where, f"expected a mapping; found {part!r}")
-    for key in part:
-        if key not in known:
-            hint = nearest(key, known)
-            place = f"{where}.{key}".lstrip(".")
-            raise error(place, f"unknown key; expected {', '.join(known)}.{hint}")
+def _at_scale(spec: StudySpec, scale: str | None, error: Any) -> StudySpec:
+    """Put what a scale names in place of the study's own."""
+    if scale is None:
+        return spec
+    scales = spec.scales or {}
+    if scale not in scales:
+        has = ", ".join(map(str, scales)) or "none"
+        raise error("scales", f"no scale {scale!r}; there are: {has}.{nearest(scale, scales)}")
+    changed = scales[scale]
+    given = {name: getattr(changed, name) for name in changed.model_fields_set}
+    rows = given.get("rows")
+    if isinstance(rows, Mapping):
+        names = [row.name for row in spec.rows or ()]
+        for name in rows:
+            if name not in names:
+                raise error(f"scales.{scale}.rows", f"the study has no row {name!r}")
+        given["rows"] = [
+            row.model_copy(update=_given(rows[row.name])) if row.name in rows else row
+            for row in spec.rows or ()
+        ]
+    return spec.model_copy(update=given)
 
 
-def _check_reference(reference: Any, error: Any) -> None:
-    if reference is None:
-        return
-    columns = reference.get("columns") if isinstance(reference, Mapping) else None
-    if (
-        set(reference if isinstance(reference, Mapping) else ()) != {"label", "columns"}
-        or not isinstance(reference["label"], str)
-        or not isinstance(columns, list)
-        or not all(isinstance(column, str) for column in columns)
-    ):
-        raise error("reference", f"expected {{label: text, columns: [names]}}; found {reference!r}")
+def _given(row: Any) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in row.model_fields_set}
 
 
-def _check_figures(figures: Any, reference: Any, where: str, error: Any) -> None:
+def _mistakes(spec: StudySpec, path: str) -> Iterator[Problem]:
+    """Yield what is wrong across a study's keys."""
+    for key in NEEDED:
+        if not getattr(spec, key):
+            yield key, f"missing; a study needs {key}"
+    seeds, names = spec.seeds or [], [row.name for row in spec.rows or ()]
+    for index, seed in enumerate(seeds):
+        if seed in seeds[:index]:  # it would be counted twice, as if it were another run
+            yield f"seeds.{index}", f"{seed} is given twice"
+    yield from _missing_files(spec.set, path, "set")
+    for index, row in enumerate(spec.rows or ()):
+        where = f"rows.{index}"
+        if row.name in names[:index]:
+            yield f"{where}.name", f"{row.name!r} is given twice"
+        base = row.base or spec.base
+        if base is not None and _file(base, path, recipe_names()) is None:
+            yield f"{where}.base", _no_file(base, path, "recipe", recipe_names())
+        yield from _missing_files(row.set, path, f"{where}.set")
+        yield from _figures(row, spec.reference, f"{where}.reference")
+
+
+def _missing_files(changes: Any, path: str, where: str) -> Iterator[Problem]:
+    for change in as_list(changes):
+        if isinstance(change, str) and _file(change, path, override_names()) is None:
+            yield where, _no_file(change, path, "override file", override_names())
+
+
+def _figures(row: RowSpec, reference: ReferenceSpec | None, where: str) -> Iterator[Problem]:
+    figures = row.reference
     if figures is None:
         return
     if reference is None:
-        raise error(where, "the study has no reference: {label, columns} that says what it is of")
-    columns = reference["columns"]
-    if (
-        not isinstance(figures, list)
-        or len(figures) != len(columns)
-        or not all(map(KINDS[NUMBER], figures))
-    ):
-        names = ", ".join(columns)
-        raise error(where, f"expected a number for each of {names}, in a list; found {figures!r}")
+        yield where, "the study has no reference: {label, columns} that says what it is of"
+        return
+    numbers = isinstance(figures, list) and all(map(NUMBER.holds, figures))
+    if not numbers or len(figures) != len(reference.columns):
+        names = ", ".join(reference.columns)
+        yield where, f"expected a number for each of {names}, in a list; found {figures!r}"
 
 
-def _file(name: Any, study: str, kind: str, where: str, error: Any) -> str:
-    if not isinstance(name, str):
-        raise error(where, f"expected the name of a file; found {name!r}")
+def _file(name: str, study: str, shipped: list[str]) -> str | None:
+    """Return the path of a file beside a study, or the name of a shipped one, or nothing."""
     beside = Path(study).parent / name
     if beside.is_file():
         return os.path.relpath(beside)
-    shipped = recipe_names() if kind == "recipe" else override_names()
-    if name not in shipped:
-        hint = nearest(name, shipped)
-        raise error(where, f"no file {beside} and no shipped {kind} {name!r}.{hint}")
-    return name
+    return name if name in shipped else None
 
 
-def _changes(spec: Any, study: str, where: str, error: Any) -> list[str | dict[str, Any]]:
-    parts = spec if isinstance(spec, list) else [] if spec is None else [spec]
-    for part in parts:
-        if not isinstance(part, str | dict):
-            raise error(
-                where, f"expected key paths and values, or an override file; found {part!r}"
-            )
-    return [
-        _file(part, study, "override file", where, error) if isinstance(part, str) else part
-        for part in parts
+def _no_file(name: str, study: str, kind: str, shipped: list[str]) -> str:
+    beside = Path(study).parent / name
+    return f"no file {beside} and no shipped {kind} {name!r}.{nearest(name, shipped)}"
+
+
+def _row(spec: StudySpec, row: RowSpec, path: str) -> Row:
+    changes: list[Change] = [
+        _file(change, path, override_names()) or change if isinstance(change, str) else change
+        for change in (*as_list(spec.set), *as_list(row.set))
     ]
-
-
-def _last_of_each(changes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Merge changes: of a key the last value counts, at its own place."""
-    merged: dict[str, Any] = {}
-    for change in changes:
-        for key, value in change.items():
-            merged.pop(key, None)
-            merged[key] = value
-    return merged
-
-
-def _texts(overrides: Mapping[str, Any]) -> dict[str, str]:
-    def flow(value: Any) -> str:
-        return yaml.safe_dump(value, default_flow_style=True, width=10**6).split("\n...")[0].strip()
-
-    return {key: f"{key}={flow(value)}" for key, value in overrides.items()}
+    base = str(row.base or spec.base)
+    return Row(
+        name=row.name,
+        base=_file(base, path, recipe_names()) or base,
+        changes=changes,
+        reference=row.reference,
+        measure=row.measure or "student",
+    )
 
 
 def rows_like(study: Study, patterns: Iterable[str]) -> list[Row]:
@@ -290,7 +226,7 @@ def rows_like(study: Study, patterns: Iterable[str]) -> list[Row]:
         matching = [name for name in names if name_matches(name, pattern)]
         if not matching:
             message = f"no row {pattern!r}; there are: {', '.join(names)}.{nearest(pattern, names)}"
-            raise RecipeError(study.path, "--rows", message)
+            raise study.error("--rows", message)
         found.update(matching)
     return [row for row in study.rows if row.name in found]
 

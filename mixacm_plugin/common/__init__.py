@@ -1,0 +1,1 @@
+"""What every room may use: errors, values, files, checkpoints, random state, processes."""

@@ -1,0 +1,67 @@
+"""What is told to the person who wrote a recipe or a command: one line for each mistake."""
+
+import difflib
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+class UserError(Exception):
+    """What a person can mend, in one line: a flag, a file, the machine. Exit code 2."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(str(message).split()))
+
+    def lines(self) -> list[str]:
+        """Return a line for each mistake."""
+        return [str(self)]
+
+
+class RecipeError(UserError):
+    """A recipe, or a study, that can't be run: the file, the key path and what to change."""
+
+    def __init__(self, file: str | os.PathLike[str], where: str, message: str) -> None:
+        self.file, self.where = os.fspath(file), where
+        self.message = " ".join(str(message).split())
+        super().__init__(": ".join(part for part in (self.file, where, self.message) if part))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # From another process; by default exceptions are made anew from their message alone.
+        return type(self), (self.file, self.where, self.message)
+
+
+class UnknownKeyError(RecipeError):
+    """An override of a key path that a recipe doesn't have."""
+
+
+class RecipeErrors(RecipeError):
+    """Several mistakes in one recipe; where one is asked for it is the first."""
+
+    def __init__(self, errors: Sequence[RecipeError]) -> None:
+        self.errors = tuple(errors)
+        first = self.errors[0]
+        super().__init__(first.file, first.where, first.message)
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.errors,)
+
+    def lines(self) -> list[str]:
+        """Return a line for each mistake."""
+        return [str(error) for error in self.errors]
+
+
+def raise_all(errors: Sequence[RecipeError]) -> None:
+    """Raise what was found: nothing, the one error, or all of them as ``RecipeErrors``."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise RecipeErrors(errors)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Suggest names close to a misspelt one: a sentence to append, or nothing."""
+    matches = difflib.get_close_matches(str(name), map(str, known), n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(repr(m) for m in matches)}?" if matches else ""

@@ -1,0 +1,44 @@
+"""Images: of a batch as the host's loaders yield it, drawn from a dataset, and in [0, 1]."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Subset
+
+
+def unpack(batch: Any, device: torch.device) -> tuple[Tensor, Tensor, Any]:
+    """Images, targets and the host's supplementary dict of a batch, on the device."""
+    images, targets, *rest = batch
+    return images.to(device), targets.to(device), rest[0] if rest else None
+
+
+def drawn(dataset: Dataset, n: int | None, seed: int) -> Subset:
+    """Return ``n`` images of a dataset, drawn with ``seed``: the same for every model.
+
+    Args:
+        dataset: of any size.
+        n: how many; None takes all, in an order of the seed's.
+        seed: of the choice.
+
+    Raises:
+        ValueError: if there are fewer.
+    """
+    size = len(dataset)
+    n = size if n is None else n
+    if not 1 <= n <= size:
+        raise ValueError(f"n must be between 1 and the {size} images of the dataset; found {n}")
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
+    return Subset(dataset, order[:n].tolist())
+
+
+def check_images(images: Tensor) -> None:
+    """Raise ``ValueError`` unless images are finite floats in [0, 1]."""
+    if not images.is_floating_point():
+        raise ValueError(f"images are {images.dtype}; expected floats in [0, 1]")
+    low, high = images.aminmax()
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"images range from {low:.3g} to {high:.3g}; expected [0, 1], so that ε means pixels. "
+            "Normalise inside the model (dm_wide_resnet, normalized), not in the dataset"
+        )

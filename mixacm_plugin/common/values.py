@@ -1,0 +1,51 @@
+"""Kinds of value that a recipe or a study may hold, and numbers as people write them."""
+
+import math
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+
+class Kind(NamedTuple):
+    """What a value has to be: in words, for an error, and as a test."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+MAPPING = Kind("a mapping", lambda value: isinstance(value, Mapping))
+NAME = Kind("a name", lambda value: isinstance(value, str))
+FILE = Kind("a path or URL", lambda value: isinstance(value, str))
+NAMES = Kind(
+    "a list of module paths",
+    lambda value: isinstance(value, list | tuple) and all(isinstance(v, str) for v in value),
+)
+CALLABLE = Kind("a class or function", callable)
+NUMBER = Kind("a number", lambda value: _is_whole(value) or isinstance(value, float))
+NATURAL = Kind("a whole number", lambda value: _is_whole(value) and value >= 0)
+COUNT = Kind("a whole number of at least 1", lambda value: _is_whole(value) and value >= 1)
+
+
+def parse_number(text: str | float) -> float:
+    """Read a non-negative number, also one written as a fraction of pixels.
+
+    Raises:
+        ValueError: if it is no finite number of at least 0.
+
+    Example:
+        >>> parse_number("8/255") == 8 / 255
+        True
+    """
+    try:
+        if isinstance(text, bool):
+            raise ValueError
+        value = float(Fraction(text)) if isinstance(text, str) else float(text)
+    except (ValueError, TypeError, ArithmeticError):
+        raise ValueError(f"expected a number such as 8/255 or 0.03; found {text!r}") from None
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"expected a finite number of at least 0; found {text!r}")
+    return value

@@ -1,0 +1,1 @@
+"""From a model to figures: attacks, accuracy, distances of channel maps."""

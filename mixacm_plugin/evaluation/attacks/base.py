@@ -1,0 +1,130 @@
+"""What every attack has: a name, settings that say all that a quoted figure needs, ``perturb``."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from ...common.values import COUNT, parse_number
+from ...parts.adversarial.threat_model import check_norm, parse_eps
+
+
+def setting(default: Any, about: str, read: Callable[[str], Any] = str) -> Any:
+    """Return a field of an attack that a person may set, also by a flag of ``mixacm evaluate``.
+
+    Args:
+        default: its value where none is given.
+        about: help for the flag.
+        read: makes a value of the flag's text, or raises ``ValueError``.
+    """
+    return field(default=default, metadata={"help": about, "read": read})
+
+
+def number(text: str) -> str:
+    """Check a flag's number, such as 8/255, and keep it as it was written."""
+    parse_number(text)
+    return text
+
+
+def count(text: str) -> int:
+    """Read a flag's whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"expected {COUNT.words}; found {text!r}")
+    return int(text)
+
+
+@dataclass(frozen=True)
+class Attack(ABC):
+    """An attack and its threat model; its dataclass fields are its settings.
+
+    Attributes:
+        name: as studies and ``--attack`` name it.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """The attack with what it was set to, but for the threat model: ``PGD-20 (step 2/255)``."""
+
+    @property
+    @abstractmethod
+    def short(self) -> str:
+        """A column's title: ``PGD-20``."""
+
+    @property
+    def ball(self) -> tuple[str, float]:
+        """Norm and radius, in pixels of [0, 1], that a perturbation must not leave."""
+        return "Linf", 0.0
+
+    @property
+    def threat(self) -> tuple[str, str] | None:
+        """Norm and ε as they were written; ``None`` without an adversary."""
+        return None
+
+    def settings(self) -> dict[str, Any]:
+        """Return the name and the settings as plain values, for ``attack_of``."""
+        return {"name": self.name, **asdict(self)}
+
+    def details(self) -> dict[str, str]:
+        """Return each setting in words, to tell attacks with the same ``short`` apart."""
+        return {}
+
+    def warnings(self) -> list[str]:
+        """Return what makes the attack weaker than it looks."""
+        return []
+
+    def check_model(self, model: nn.Module, images: Tensor) -> None:  # noqa: B027 (most fit any)
+        """Raise ``ValueError`` if a model doesn't suit the attack, by its logits of ``images``."""
+
+    @abstractmethod
+    def perturb(
+        self, model: nn.Module, images: Tensor, labels: Tensor, seed: int
+    ) -> tuple[Tensor, Tensor]:
+        """Attack images ``(N, 3, H, W)`` in [0, 1] that the model classifies correctly.
+
+        Returns:
+            The perturbed images, and ``(N,)`` whether each is still classified correctly.
+        """
+
+
+@dataclass(frozen=True)
+class BallAttack(Attack):
+    """An attack that may move an image anywhere in a ball.
+
+    Args:
+        norm: ``Linf`` or ``L2``.
+        eps: radius of the ball, in pixels of range [0, 1]; ``8/255`` may be written as such.
+
+    Raises:
+        ValueError: on other values.
+    """
+
+    norm: str = setting("Linf", "Linf or L2", check_norm)
+    eps: str | float = setting("8/255", "radius in pixels of [0, 1]", number)
+
+    def __post_init__(self) -> None:
+        parse_eps(self.eps, self.norm)
+
+    @property
+    def ball(self) -> tuple[str, float]:
+        """Norm and radius."""
+        return self.norm, parse_eps(self.eps, self.norm)
+
+    @property
+    def threat(self) -> tuple[str, str]:
+        """Norm and ε as they were written."""
+        return self.norm, str(self.eps)
+
+    def details(self) -> dict[str, str]:
+        """Norm and ε."""
+        return {"norm": self.norm, "eps": f"ε={self.eps}"}
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raise ``ValueError`` unless a setting is a whole number of at least 1."""
+    if not COUNT.holds(value):
+        raise ValueError(f"{name} must be {COUNT.words}; found {value!r}")

@@ -1,0 +1,108 @@
+"""Projected gradient descent, with restarts."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+
+from ...common.values import parse_number
+from ...parts.adversarial.pgd import pgd
+from ...parts.adversarial.threat_model import reaches_edge
+from .base import BallAttack, check_count, count, number, setting
+
+
+@dataclass(frozen=True)
+class PGD(BallAttack):
+    """PGD on the cross-entropy, from random points of the ball.
+
+    Args:
+        norm: ``Linf`` or ``L2``.
+        eps: radius of the ball, in pixels of range [0, 1]; ``8/255`` may be written as such.
+        steps: number of steps.
+        step_size: length of a step, written like ``eps``; by default a quarter of it.
+        restarts: number of random starts; an image counts as robust if it survives them all.
+
+    Raises:
+        ValueError: on other values.
+
+    Source: Madry et al. 2018.
+    """
+
+    name = "pgd"
+    steps: int = setting(20, "number of steps", count)
+    step_size: str | float | None = setting(
+        None, "length of a step, by default a quarter of ε", number
+    )
+    restarts: int = setting(1, "number of random starts", count)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.step_size is None:
+            object.__setattr__(self, "step_size", quarter(self.eps))
+        self._step()
+        check_count("steps", self.steps)
+        check_count("restarts", self.restarts)
+
+    @property
+    def title(self) -> str:
+        """Number of steps, their length, restarts."""
+        restarts = f", {self.restarts} restarts" if self.restarts > 1 else ""
+        return f"PGD-{self.steps} (step {self.step_size}{restarts})"
+
+    @property
+    def short(self) -> str:
+        """A column's title."""
+        return f"PGD-{self.steps}"
+
+    def details(self) -> dict[str, str]:
+        """Each setting in words."""
+        return {
+            **super().details(),
+            "step_size": f"step {self.step_size}",
+            "restarts": f"{self.restarts} restart{'s' if self.restarts > 1 else ''}",
+        }
+
+    def warnings(self) -> list[str]:
+        """Whether its steps can lead from the centre to the edge."""
+        _, eps = self.ball
+        if reaches_edge(eps=eps, step_size=self._step(), steps=self.steps):
+            return []
+        return [f"{self.title} can't reach the edge of its ball, ε = {self.eps}"]
+
+    def perturb(
+        self, model: nn.Module, images: Tensor, labels: Tensor, seed: int
+    ) -> tuple[Tensor, Tensor]:
+        """Attack from each random start what still stands."""
+        norm, eps = self.ball
+        adversarial = images.clone()
+        standing = torch.ones(len(images), dtype=torch.bool, device=images.device)
+        for _ in range(self.restarts):
+            attacked = pgd(
+                model,
+                images[standing],
+                labels[standing],
+                eps=eps,
+                step_size=self._step(),
+                steps=self.steps,
+                norm=norm,
+            )
+            adversarial[standing] = attacked
+            with torch.no_grad():
+                standing[standing.clone()] = model(attacked).argmax(1) == labels[standing]
+            if not standing.any():
+                break
+        return adversarial, standing
+
+    def _step(self) -> float:
+        try:
+            return parse_number(self.step_size if self.step_size is not None else 0)
+        except ValueError as error:
+            raise ValueError(f"step_size: {error}") from None
+
+
+def quarter(eps: str | float) -> str:
+    """Return a quarter of ε as it was written: 2/255 of 8/255, 0.0375 of 0.15."""
+    if isinstance(eps, str) and "/" in eps:
+        return str(Fraction(eps) / 4)
+    return f"{parse_number(eps) / 4:g}"

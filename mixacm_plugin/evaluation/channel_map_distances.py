@@ -1,0 +1,222 @@
+"""Mean channel maps of trained models, and how far each is from the teacher's."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from ..common.images import check_images, drawn, unpack
+from ..parts.acm.channel_maps import channel_map, normalize_map
+from ..parts.acm.loss import IO, SIDES, ACMLoss, PairError
+from ..parts.acm.transforms import resize_channels
+from ..reading import sections
+from ..reading.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Block:
+    """A hook point: where a model's activation is taken.
+
+    Args:
+        name: of the block.
+        path: of the module, for each role.
+        io: ``input`` or ``output`` of the module, for each role.
+        kind: pooling that makes channel counts equal, as in ``resize_channels``, if any.
+    """
+
+    name: str
+    path: Mapping[str, str]
+    io: Mapping[str, str]
+    kind: str | None = None
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far a model's mean channel map of a block is from the teacher's.
+
+    Where channel counts differ, the longer map is resized to the other's and given back its
+    magnitude: fewer numbers of the same size would be a shorter vector.
+
+    Args:
+        model: its name.
+        block: its name.
+        sorted_l2: ℓ2 distance of the sorted maps: of the two curves in the picture.
+        cosine: cosine similarity channel by channel, 1 where the maps agree; ``None`` where
+            channel counts differ and no pooling makes them equal.
+        l2: ℓ2 distance channel by channel; ``None`` likewise.
+    """
+
+    model: str
+    block: str
+    sorted_l2: float
+    cosine: float | None
+    l2: float | None
+
+
+def blocks_of(recipe: Recipe, given: Sequence[str] = ()) -> tuple[list[Block], str]:
+    """Hook points and mapping: of the recipe's first ACMLoss, or the hook points that are given.
+
+    Args:
+        recipe: of it only ``train`` is built, and only where nothing is given.
+        given: ``module.path:output`` or ``module.path:input`` each, for all models.
+
+    Raises:
+        RecipeError: on a hook point that is malformed or given twice, or if the recipe has no
+            ACMLoss.
+    """
+    if given:
+        blocks = []
+        for text in given:
+            path, separator, io = text.rpartition(":")
+            if not separator or io not in IO:
+                raise recipe.error(f"--blocks {text}", "expected MODULE.PATH:output or :input")
+            if given.count(text) > 1:
+                raise recipe.error(f"--blocks {text}", "given twice")
+            both = {f"{path}:{end}" for end in IO} <= set(given)
+            name = text if both else path
+            blocks.append(Block(name, dict.fromkeys(SIDES, path), dict.fromkeys(SIDES, io)))
+        return blocks, "mean"
+    config = {"train": recipe.build("train")}
+    for path, stage in sections.stages(config):
+        for where, term in sections.terms(stage, path):
+            if sections.get(term, "criterion.key") == "ACMLoss":
+                where = f"{where}.criterion.kwargs"
+                try:
+                    loss = ACMLoss(**sections.get(term, "criterion.kwargs") or {})
+                except PairError as error:
+                    raise recipe.error(f"{where}.{error.where}", error.message) from error
+                except TypeError as error:
+                    raise recipe.error(where, str(error)) from error
+                blocks = [
+                    Block(
+                        name,
+                        {side: pair[side]["path"] for side in SIDES},
+                        {side: pair[side]["io"] for side in SIDES},
+                        (pair["transform"] or {}).get("kind"),
+                    )
+                    for name, pair in loss.pairs.items()
+                ]
+                return blocks, loss.mapping
+    raise recipe.error("train", "no ACMLoss names hook points here; give them with --blocks")
+
+
+@torch.no_grad()
+def mean_channel_maps(
+    model: nn.Module,
+    dataset: Dataset,
+    blocks: Sequence[Block],
+    *,
+    role: str = "student",
+    mapping: str = "mean",
+    n: int = 500,
+    seed: int = 0,
+    batch_size: int = 250,
+    device: torch.device | str = "cpu",
+) -> dict[str, Tensor]:
+    """Average each block's normalised channel map over images.
+
+    Args:
+        model: takes ``(N, 3, H, W)`` in [0, 1]; put into eval mode.
+        dataset: yields ``(image, label)``, images in [0, 1].
+        blocks: where to look.
+        role: whose end of a block this model has, ``teacher`` or ``student``.
+        mapping: see ``channel_map``.
+        n: number of images, drawn with ``seed``, the same for every model and as in ``evaluate``.
+        seed: of that choice.
+        batch_size: images at a time.
+        device: where to run.
+
+    Returns:
+        A block's name to its map, ``(C,)``.
+
+    Raises:
+        ValueError: if there are fewer than ``n`` images, one isn't in [0, 1], or the model lacks
+            a block's module or never calls it.
+
+    Source: MixACM, supplement A.2 and figure 4.
+    """
+    images_of_seed = drawn(dataset, n, seed)
+    modules = dict(model.named_modules())
+    sums = dict.fromkeys((block.name for block in blocks), 0)
+    of_batch: dict[str, Tensor] = {}
+    handles = []
+    for block in blocks:
+        path, io = block.path[role], block.io[role]
+        if path not in modules:
+            raise ValueError(f"{type(model).__name__} has no module {path!r} (block {block.name})")
+
+        # Mapped at once: a later in-place ReLU would change the tensor. Of a module that is called
+        # several times the last call counts, as in the host.
+        def hook(
+            _: nn.Module, args: Any, output: Tensor, name: str = block.name, io: str = io
+        ) -> None:
+            activation = output if io == "output" else args[0]
+            of_batch[name] = normalize_map(channel_map(activation, mapping=mapping))
+
+        handles.append(modules[path].register_forward_hook(hook))
+    try:
+        model = model.to(device).eval()
+        for batch in DataLoader(images_of_seed, batch_size=batch_size):
+            images, _, _ = unpack(batch, torch.device(device))
+            check_images(images)
+            model(images)
+            for block in blocks:
+                if block.name not in of_batch:
+                    path = block.path[role]
+                    raise ValueError(
+                        f"{type(model).__name__} never calls {path!r} (block {block.name})"
+                    )
+                sums[block.name] += of_batch.pop(block.name).sum(0).double().cpu()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {block.name: sums[block.name] / n for block in blocks}
+
+
+def distances(
+    maps: Mapping[str, Mapping[str, Tensor]], blocks: Sequence[Block], *, teacher: str = "teacher"
+) -> list[Distance]:
+    """Distances of each model's mean channel maps to the teacher's.
+
+    Args:
+        maps: a model's name to its maps from ``mean_channel_maps``.
+        blocks: where the maps were taken.
+        teacher: name of the model to compare with.
+    """
+    found = []
+    for model in maps:
+        for block in blocks:
+            if model == teacher:
+                continue
+            own, other = maps[model][block.name], maps[teacher][block.name]
+            length = min(len(own), len(other))
+            curves = resized(own.sort()[0], length) - resized(other.sort()[0], length)
+            cosine = l2 = None
+            if block.kind is not None:
+                pool = partial(resize_channels, kind=block.kind)
+                own, other = resized(own, length, pool), resized(other, length, pool)
+            if len(own) == len(other):
+                cosine = float(F.cosine_similarity(own, other, dim=0))
+                l2 = float(torch.linalg.vector_norm(own - other))
+            distance = float(torch.linalg.vector_norm(curves))
+            found.append(Distance(model, block.name, distance, cosine, l2))
+    return found
+
+
+def resampled(curves: Tensor, length: int) -> Tensor:
+    """Interpolate curves, ``(N, C)``, to another length, their ends kept."""
+    return F.interpolate(curves[None], length, mode="linear", align_corners=True)[0]
+
+
+def resized(
+    values: Tensor, length: int, resize: Callable[[Tensor, int], Tensor] = resampled
+) -> Tensor:
+    """Resize a map or curve, ``(C,)``, to another length, its magnitude kept."""
+    if len(values) == length:
+        return values
+    return normalize_map(resize(values[None], length))[0] * torch.linalg.vector_norm(values)

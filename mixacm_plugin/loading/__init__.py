@@ -1,0 +1,1 @@
+"""From a recipe to models with weights and to data."""

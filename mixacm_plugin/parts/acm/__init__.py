@@ -1,0 +1,1 @@
+"""The activated channel map loss, its maps and transforms, and the frozen teacher."""

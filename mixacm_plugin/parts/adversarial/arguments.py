@@ -1,0 +1,60 @@
+"""Arguments of attacks as a recipe gives them: checked, parsed, and written as a registry key."""
+
+import logging
+from typing import Any
+
+from ...common.values import COUNT, parse_number
+from .threat_model import parse_eps, reaches_edge
+
+logger = logging.getLogger("mixacm")
+
+
+def checked_ball(
+    caller: str, *, eps: str | float, step_size: str | float, norm: str
+) -> dict[str, Any]:
+    """Return a ball and the length of a step in it, parsed.
+
+    Raises:
+        ValueError: on a wrong one; the message begins with ``caller``.
+    """
+    try:
+        radius = parse_eps(eps, norm)
+    except ValueError as error:
+        raise ValueError(f"{caller}: {error}") from None
+    try:
+        step = parse_number(step_size)
+    except ValueError as error:
+        raise ValueError(f"{caller}: step_size: {error}") from None
+    return {"eps": radius, "step_size": step, "norm": norm}
+
+
+def checked_attack(
+    caller: str, *, eps: str | float, step_size: str | float, steps: int, norm: str
+) -> dict[str, Any]:
+    """Return the arguments of an attack, parsed, for ``ascend`` and ``pgd``.
+
+    Raises:
+        ValueError: on a wrong one; the message begins with ``caller``.
+    """
+    if not COUNT.holds(steps):
+        raise ValueError(f"{caller}: steps must be an integer > 0; found {steps!r}")
+    return {"steps": steps, **checked_ball(caller, eps=eps, step_size=step_size, norm=norm)}
+
+
+def warn_of_short_reach(caller: str, *, eps: float, step_size: float, steps: int, **_: Any) -> None:
+    """Warn of an attack from near the image whose steps can't lead to the edge of the ball."""
+    if not reaches_edge(eps=eps, step_size=step_size, steps=steps):
+        logger.warning(
+            f"{caller}: {steps} steps of {step_size:.3g} from near the image can't reach the edge "
+            f"of the ball, ε = {eps:.3g}"
+        )
+
+
+def key_of(caller: str, **arguments: Any) -> str:
+    """Return the registry key of a process: its function and its arguments.
+
+    Example:
+        >>> key_of("shared_forward", forward="forward_bf16")
+        'shared_forward(forward=forward_bf16)'
+    """
+    return f"{caller}({', '.join(f'{name}={value}' for name, value in arguments.items())})"

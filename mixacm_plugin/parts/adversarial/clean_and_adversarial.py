@@ -1,0 +1,184 @@
+"""The student on clean and on adversarial images in one step, as forward processes of the host."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchdistill.core.interfaces.registry import register_forward_proc_func
+
+from ...common.state import eval_mode
+from ..processes import model_forward
+from .arguments import checked_attack, key_of, warn_of_short_reach
+from .pgd import ascend
+from .threat_model import random_perturbation
+
+AWAY_FROM = ("labels", "clean", "teacher")
+# name -> perturbation that the attack begins with, of images, eps and norm
+STARTS: dict[str, Callable[..., Tensor]] = {
+    "uniform": random_perturbation,
+    "gaussian": lambda images, **_: 0.001 * torch.randn_like(images),
+}
+TEACHER_OUTPUT = "mixacm_plugin.teacher_output"  # in the supplementary dict of a batch
+
+
+class CleanAndAdversarial(NamedTuple):
+    """A model's output on the images of a batch and on adversarial ones, ``(N, K)`` each."""
+
+    clean: Tensor
+    adversarial: Tensor
+
+
+class SharedForward:
+    """Forward process that shares its output; see ``shared_forward``."""
+
+    def __init__(self, forward: Callable[..., Tensor]) -> None:
+        self.forward = forward
+
+    def __call__(
+        self,
+        model: nn.Module,
+        sample_batch: Tensor,
+        targets: Tensor | None = None,
+        supp_dict: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> Tensor:
+        """Return the model's output."""
+        output = self.forward(model, sample_batch, targets, supp_dict)
+        if supp_dict is not None:
+            supp_dict[TEACHER_OUTPUT] = output.detach()
+        return output
+
+
+def shared_forward(forward: str = "forward_batch_only") -> str:
+    """Register a teacher's forward process for ``away_from: teacher`` and return its key.
+
+    It leaves the teacher's output in the batch's supplementary dict, which the host gives to the
+    student's forward process too, so that the teacher runs once a step.
+
+    Args:
+        forward: key of the forward process that runs the model, such as ``forward_bf16``.
+
+    Raises:
+        ValueError: if none has that key.
+    """
+    caller = "shared_forward"
+    key = key_of(caller, forward=forward)
+    register_forward_proc_func(key=key)(SharedForward(model_forward(caller, forward)))
+    return key
+
+
+class CleanAndAdversarialForward:
+    """Forward process with two passes; see ``clean_and_adversarial_forward``."""
+
+    takes_pixels = True
+
+    def __init__(
+        self, *, away_from: str, start: str, forward: Callable[..., Tensor], **attack: Any
+    ) -> None:
+        self.away_from, self.start = away_from, start
+        self.forward = forward
+        self.attack = attack
+
+    def __call__(
+        self,
+        model: nn.Module,
+        sample_batch: Tensor,
+        targets: Tensor,
+        supp_dict: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> CleanAndAdversarial:
+        """Return the model's output on clean and on adversarial images."""
+
+        def run(images: Tensor) -> Tensor:
+            return self.forward(model, images, targets, supp_dict)
+
+        with eval_mode(model):  # so that BatchNorm's statistics see the final passes only
+            reference = targets
+            if self.away_from == "teacher":
+                reference = _teacher_output(supp_dict).softmax(1)
+            elif self.away_from == "clean":
+                with torch.no_grad():
+                    reference = run(sample_batch).softmax(1)
+            adversarial = self._attacked(run, sample_batch, reference)
+        # Two passes rather than one over both batches, since BatchNorm would normalise them
+        # together. DistributedDataParallel reduces the gradients of both in the one backward.
+        output = run(adversarial)
+        return CleanAndAdversarial(clean=run(sample_batch), adversarial=output)
+
+    def _attacked(
+        self, run: Callable[[Tensor], Tensor], images: Tensor, reference: Tensor
+    ) -> Tensor:
+        ball = {name: self.attack[name] for name in ("eps", "norm")}
+        return ascend(
+            # Of fixed probabilities, its gradient is that of the KL divergence from them.
+            lambda adversarial: F.cross_entropy(run(adversarial), reference, reduction="sum"),
+            images,
+            start=STARTS[self.start](images, **ball),
+            **self.attack,
+        )
+
+
+def _teacher_output(supp_dict: dict[str, Any] | None) -> Tensor:
+    if supp_dict is None:
+        raise ValueError(
+            "clean_and_adversarial_forward: away_from: teacher needs the supplementary dict of a "
+            "batch; remove 'requires_supp: False' from the train_data_loader, and use a "
+            "collate_fn that keeps the third element of a sample"
+        )
+    if TEACHER_OUTPUT not in supp_dict:
+        raise ValueError(
+            "clean_and_adversarial_forward: away_from: teacher finds no output of the teacher; "
+            "set the teacher's forward_proc to !import_call {key: mixacm_plugin.shared_forward}"
+        )
+    return supp_dict[TEACHER_OUTPUT]
+
+
+def clean_and_adversarial_forward(
+    away_from: str,
+    eps: str | float,
+    step_size: str | float,
+    steps: int,
+    start: str = "uniform",
+    norm: str = "Linf",
+    forward: str = "forward_batch_only",
+) -> str:
+    """Register a forward process for clean and adversarial images and return its key.
+
+    Its output is a ``CleanAndAdversarial``, which ``TRADESLoss``, ``ARDLoss`` and ``RSLADLoss``
+    read; ``OutputPart`` gives one part of it to another loss. PGD sees the model in eval mode and
+    leaves no gradient in its parameters. Then there are two passes in the model's own mode, the
+    adversarial one first: hooks see the clean one.
+
+    Args:
+        away_from: what PGD drives the output away from: the ``labels`` (it raises the
+            cross-entropy), the model's own output on ``clean`` images or that of the ``teacher``,
+            who needs ``shared_forward`` (it raises the KL divergence from them).
+        eps: radius of the ball, in pixels of range [0, 1]; ``8/255`` may be written as such.
+        step_size: length of a step, in the same unit.
+        steps: number of steps, at least 1.
+        start: begin at a random point of the ball (``uniform``), or at noise of standard deviation
+            0.001 (``gaussian``).
+        norm: ``Linf`` or ``L2``.
+        forward: key of the forward process that runs the model, such as ``forward_bf16``.
+
+    Raises:
+        ValueError: on other values; in the first step, if the teacher's output isn't there.
+
+    Source: Goldblum et al. 2020 (ARD: ``labels``, ``uniform``), Zhang et al. 2019 (TRADES:
+    ``clean``, ``gaussian``), Zi et al. 2021 (RSLAD: ``teacher``, ``gaussian``) and their code,
+    which all takes 10 steps. ARD's attacks the model in train mode.
+    """
+    caller = "clean_and_adversarial_forward"
+    for name, value, known in (("away_from", away_from, AWAY_FROM), ("start", start, STARTS)):
+        if value not in list(known):
+            raise ValueError(f"{caller}: {name} must be one of {', '.join(known)}; found {value!r}")
+    attack = checked_attack(caller, eps=eps, step_size=step_size, steps=steps, norm=norm)
+    if start == "gaussian":
+        warn_of_short_reach(caller, **attack)
+    arguments = {"away_from": away_from, "start": start, **attack}
+    process = CleanAndAdversarialForward(forward=model_forward(caller, forward), **arguments)
+    key = key_of(caller, **arguments, forward=forward)
+    register_forward_proc_func(key=key)(process)
+    return key

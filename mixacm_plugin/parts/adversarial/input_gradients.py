@@ -1,0 +1,134 @@
+"""Matching input gradients: a forward process that takes them, and a loss on their distance."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchdistill.core.interfaces.registry import register_forward_proc_func
+from torchdistill.losses.registry import register_mid_level_loss
+
+from ..acm.frozen_teacher import FrozenTeacher
+from ..processes import model_forward
+from .arguments import key_of
+from .output_parts import IODict, output_of
+
+
+class LogitsAndInputGradient(NamedTuple):
+    """A model's logits, ``(N, K)``, and its gradient at each image, ``(N, C, H, W)``.
+
+    It is the gradient of the batch's summed cross-entropy: of an image's own loss in eval mode, and
+    in train mode, through BatchNorm, of the other images' losses too.
+    """
+
+    logits: Tensor
+    input_gradient: Tensor
+
+
+class InputGradientForward:
+    """Forward process that takes input gradients; see ``input_gradient_forward``."""
+
+    def __init__(self, forward: Callable[..., Tensor]) -> None:
+        self.forward = forward
+
+    def __call__(
+        self,
+        model: nn.Module,
+        sample_batch: Tensor,
+        targets: Tensor,
+        supp_dict: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> LogitsAndInputGradient:
+        """Return logits and the summed cross-entropy's gradient with respect to the images."""
+        if isinstance(model, FrozenTeacher):
+            model = model.teacher_model  # the wrapper runs it without gradients
+        trained = torch.is_grad_enabled() and any(p.requires_grad for p in model.parameters())
+        with torch.enable_grad():  # the host turns them off for a frozen teacher
+            images = sample_batch.detach().requires_grad_()
+            logits = self.forward(model, images, targets, supp_dict)
+            loss = F.cross_entropy(logits, targets, reduction="sum")
+            # The graph is retained for other losses: they may read hooked tensors of the teacher,
+            # which here hang on the images.
+            (gradient,) = torch.autograd.grad(loss, images, create_graph=trained, retain_graph=True)
+        return LogitsAndInputGradient(logits if trained else logits.detach(), gradient)
+
+
+def input_gradient_forward(forward: str = "forward_batch_only") -> str:
+    """Register a forward process that takes input gradients and return its key.
+
+    It is for the teacher and for the student, both in their own mode. Its output is a
+    ``LogitsAndInputGradient``, which ``InputGradientLoss`` reads; ``OutputPart`` gives its logits
+    to another loss. A trained model's gradient can be differentiated again, at the price of a
+    second backward pass; a frozen one's is a constant.
+
+    Args:
+        forward: key of the forward process that runs the model, such as ``forward_bf16``.
+
+    Raises:
+        ValueError: if none has that key.
+
+    Source: Chan et al. 2020 (IGAM).
+    """
+    caller = "input_gradient_forward"
+    key = key_of(caller, forward=forward)
+    register_forward_proc_func(key=key)(InputGradientForward(model_forward(caller, forward)))
+    return key
+
+
+def input_gradient_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    r"""Squared distance of the input gradients, the mean over a batch.
+
+    .. math:: \frac{1}{N} \sum_n \| g^s_n - g^t_n \|_2^2
+
+    Args:
+        student: :math:`g^s_n = \partial \sum_m CE(s(x)_m, y_m) / \partial x_n`, with the outputs
+            :math:`s(x)` on a whole batch; ``(N, C, H, W)``.
+        teacher: :math:`g^t`, of the same shape.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Source: after Chan et al. 2020 (IGAM), of which it is the ℓ2 term alone, without the
+    discriminator. Their code differs: it takes the gradient of the true class's probability
+    rather than of the cross-entropy, and of pixels in [0, 255], and sums over the batch, so that
+    their weight doesn't fit here.
+
+    Example:
+        >>> import torch
+        >>> input_gradient_loss(torch.ones(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)).item()
+        48.0
+    """
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f"input gradients differ in shape: student {tuple(student.shape)}, "
+            f"teacher {tuple(teacher.shape)}"
+        )
+    return (student - teacher).square().flatten(1).sum(1).mean()
+
+
+@register_mid_level_loss
+class InputGradientLoss(nn.Module):
+    """``input_gradient_loss`` for a recipe; both outputs are a ``LogitsAndInputGradient``.
+
+    Raises:
+        ValueError: in the first step, if an output is something else.
+    """
+
+    def forward(
+        self, student_io_dict: IODict, teacher_io_dict: IODict, targets: Tensor | None = None
+    ) -> Tensor:
+        """Return the loss, a scalar."""
+        student, teacher = (
+            output_of(
+                io_dict,
+                LogitsAndInputGradient,
+                side=side,
+                forward="!import_call {key: mixacm_plugin.input_gradient_forward}",
+            ).input_gradient
+            for side, io_dict in (("student", student_io_dict), ("teacher", teacher_io_dict))
+        )
+        return input_gradient_loss(student, teacher)

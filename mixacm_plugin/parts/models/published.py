@@ -1,0 +1,218 @@
+"""Published checkpoints of robust models, read into a plain state dict."""
+
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...common.checkpoints import CheckpointError, load_checkpoint
+
+# Where weights lie beside the state of optimisers and schedulers: under `model` in files of
+# MadryLab's library (github.com/MadryLab/robustness, robustness/train.py), under the others in
+# files on RobustBench (github.com/RobustBench/robustbench, robustbench/utils.py).
+CONTAINERS = ("state_dict", "model_state_dict", "model")
+# DataParallel adds the first, wrappers that normalise or attack add the second.
+PREFIXES = ("module.", "model.")
+# The attacker of MadryLab's library holds the model and its normaliser a second time
+# (robustness/attacker.py).
+DUPLICATE = re.compile(r"^(module\.)?attacker\.")
+# `new_mean` and `new_std` in MadryLab's library; `mean`, `std`, `mu` and `sigma` on RobustBench.
+NORMALISER = re.compile(r"^(?:.*\.)?(?:new_)?(mean|std|mu|sigma)$")
+MEANS = ("mean", "mu")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A published architecture that its parameters' names give away.
+
+    Args:
+        name: in words, with the key that builds it.
+        marks: keys that it has.
+        absent: keys that it doesn't have.
+        block: pattern of a convolution in its first stage's blocks, to tell depth and width.
+    """
+
+    name: str
+    marks: tuple[str, ...]
+    absent: tuple[str, ...] = ()
+    block: str | None = None
+
+    def describe(self, state: Mapping[str, Tensor]) -> str | None:
+        """Describe a state dict in this layout; ``None`` if it is in another one."""
+        if any(key not in state for key in self.marks) or any(key in state for key in self.absent):
+            return None
+        blocks = [key for key in state if self.block and re.fullmatch(self.block, key)]
+        size = f"-{6 * len(blocks) + 4}-{len(state[blocks[0]]) // 16}" if blocks else ""
+        return f"{self.name.replace('*', size, 1)}"
+
+
+LAYOUTS = (
+    Layout(
+        "Gowal et al.'s WideResNet* (dm_wide_resnet)",
+        marks=("init_conv.weight", "logits.weight"),
+        block=r"layer\.0\.block\.\d+\.conv_0\.weight",
+    ),
+    Layout(
+        "Hendrycks et al.'s WideResNet* (hendrycks_wide_resnet)",
+        marks=("conv1.weight", "block1.layer.0.conv1.weight", "fc.weight"),
+        block=r"block1\.layer\.\d+\.conv1\.weight",
+    ),
+    Layout(
+        "torchvision's ResNet",
+        marks=("conv1.weight", "layer4.0.conv1.weight", "fc.weight"),
+    ),
+    Layout(
+        "torchdistill's WideResNet* for CIFAR (wide_resnet)",
+        marks=("conv1.weight", "layer2.0.shortcut.0.weight", "fc.weight"),
+        absent=("layer4.0.conv1.weight",),
+        block=r"layer1\.\d+\.conv1\.weight",
+    ),
+    Layout(
+        "torchdistill's ResNet for CIFAR (resnet)",
+        marks=("conv1.weight", "layer3.0.conv1.weight", "fc.weight"),
+        absent=("layer4.0.conv1.weight", "layer2.0.shortcut.0.weight"),
+    ),
+    Layout("torchdistill's DenseNet for CIFAR (densenet)", marks=("features.conv0.weight",)),
+)
+
+
+def layout_of(state: Mapping[str, Tensor]) -> str | None:
+    """Name the known layout of a state dict, with depth and width where they show.
+
+    Example:
+        >>> from mixacm_plugin import dm_wide_resnet
+        >>> layout_of(dm_wide_resnet(16, 2).state_dict())
+        "Gowal et al.'s WideResNet-16-2 (dm_wide_resnet)"
+    """
+    return next((found for layout in LAYOUTS if (found := layout.describe(state))), None)
+
+
+def plain_weights(checkpoint: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Take the weights out of what a published file holds, under the plain model's own names.
+
+    Args:
+        checkpoint: a state dict, or a dict with one under a name in ``CONTAINERS``.
+
+    Returns:
+        The state dict without prefixes and without a second copy of the model, and the buffers of
+        the normaliser, if the file had one, as ``mean`` and ``std``.
+
+    Raises:
+        CheckpointError: if there is no state dict.
+
+    Source: the layouts named at the top of this module.
+    """
+    while isinstance(checkpoint, Mapping):
+        inside = [c for c in CONTAINERS if isinstance(checkpoint.get(c), Mapping)]
+        if not inside:
+            break
+        checkpoint = checkpoint[inside[0]]
+    if not isinstance(checkpoint, Mapping) or not any(map(torch.is_tensor, checkpoint.values())):
+        raise CheckpointError(
+            f"expected a state dict, or one under {', '.join(CONTAINERS)}; "
+            f"found {type(checkpoint).__name__}"
+        )
+    odd = [key for key, value in checkpoint.items() if not torch.is_tensor(value)]
+    if odd:
+        raise CheckpointError(f"expected tensors only; {odd[0]!r} isn't one")
+    state = {key: value for key, value in checkpoint.items() if not DUPLICATE.match(key)}
+    normaliser: dict[str, Tensor] = {}
+    for key in list(state):
+        found = NORMALISER.match(key)
+        if found:
+            normaliser["mean" if found[1] in MEANS else "std"] = state.pop(key)
+    prefix = next((p for p in PREFIXES if _all_have(state, p)), None)
+    while prefix:
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+        prefix = next((p for p in PREFIXES if _all_have(state, p)), None)
+    return state, normaliser
+
+
+def load_published(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Load a published file's weights into a plain model; no code of the file is run.
+
+    Args:
+        model: plain, such as ``dm_wide_resnet``, ``hendrycks_wide_resnet`` or ``normalized``.
+        path: file, as downloaded.
+
+    Raises:
+        CheckpointError: if the file is missing, unreadable, carries objects other than weights, is
+            of another architecture or normalises in another way than the model.
+    """
+    path = os.fspath(path)
+    try:
+        found, normaliser = plain_weights(_read(path))
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{path}: {error}" if path not in str(error) else str(error)
+        ) from error
+    expected = model.state_dict()
+    for key, value in expected.items():
+        # Files from before torch 0.4.1 have no such counters; torch itself adds them like this.
+        if key.endswith("num_batches_tracked"):
+            found.setdefault(key, torch.zeros_like(value, device="cpu"))
+    mismatch = _first_mismatch(found, expected)
+    if mismatch:
+        layout, own = layout_of(found), layout_of(expected)
+        hint = f"; the file is in the layout of {layout}" if layout and layout != own else ""
+        raise CheckpointError(f"{path} doesn't fit {own or type(model).__name__}: {mismatch}{hint}")
+    _check_normaliser(model, normaliser, path)
+    model.load_state_dict(found, strict=True)
+
+
+def _all_have(state: Mapping[str, Tensor], prefix: str) -> bool:
+    return bool(state) and all(key.startswith(prefix) for key in state)
+
+
+def _read(path: str) -> Any:
+    try:
+        return load_checkpoint(path)
+    except CheckpointError as error:
+        if not isinstance(error.__cause__, pickle.UnpicklingError):
+            raise
+        named = re.search(r"GLOBAL (\S+)", str(error.__cause__))
+        if named is None:
+            raise
+        raise CheckpointError(
+            f"{path} holds Python objects beside weights (first {named[1]}), and reading them "
+            "could run code. If you trust the file, convert it once where the library that wrote "
+            f"it is installed: c = torch.load({path!r}, map_location='cpu', weights_only=False); "
+            "torch.save(c['model'], 'weights.pt')  (or c['state_dict'])"
+        ) from error
+
+
+def _first_mismatch(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
+    for key, value in expected.items():
+        if key not in found:
+            return (
+                f"it has no {key!r}, but {next((k for k in found if k not in expected), 'less')!r}"
+            )
+        if found[key].shape != value.shape:
+            shapes = f"{tuple(found[key].shape)} in the file and {tuple(value.shape)} in the model"
+            return f"{key!r} is {shapes}"
+    surplus = next((key for key in found if key not in expected), None)
+    return f"it has {surplus!r}, which the model lacks" if surplus else None
+
+
+def _check_normaliser(model: nn.Module, normaliser: Mapping[str, Tensor], path: str) -> None:
+    for name, value in normaliser.items():
+        own = getattr(model, f"normalization_{name}", None)
+        if own is None:
+            raise CheckpointError(
+                f"{path} normalises its input and {type(model).__name__} doesn't; build it by "
+                f"normalized with {name}: {value.flatten().tolist()}"
+            )
+        published = value.flatten().to(own).expand(own.numel())
+        if not torch.allclose(published, own.flatten(), atol=1e-3):
+            raise CheckpointError(
+                f"{path} normalises with {name} {_numbers(value)}, the model with {_numbers(own)}"
+            )
+
+
+def _numbers(values: Tensor) -> str:
+    return f"({', '.join(f'{v:.4g}' for v in values.flatten().tolist())})"

@@ -1,0 +1,72 @@
+"""Pre-epoch and forward processes for the host's boxes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchdistill.core.distillation import DistillationBox
+from torchdistill.core.interfaces.pre_epoch_proc import default_pre_epoch_process_with_teacher
+from torchdistill.core.interfaces.registry import (
+    FORWARD_PROC_FUNC_DICT,
+    register_forward_proc_func,
+    register_pre_epoch_proc_func,
+)
+
+from ..common.errors import nearest
+
+
+@register_pre_epoch_proc_func
+def keep_teacher_in_eval(self: DistillationBox, epoch: int | None = None, **kwargs: Any) -> None:
+    """Put the teacher into eval mode, then do what the host's default does.
+
+    The host leaves the teacher in train mode, where mixed images move its running statistics.
+    What a wrapper has beside the teacher, such as a paraphraser, is trained and keeps its mode.
+    """
+    self.org_teacher_model.eval()
+    default_pre_epoch_process_with_teacher(self, epoch=epoch, **kwargs)
+
+
+@register_forward_proc_func
+def forward_channels_last(
+    model: nn.Module,
+    sample_batch: Tensor,
+    targets: Tensor | None = None,
+    supp_dict: dict[str, Any] | None = None,
+    **_: Any,
+) -> Any:
+    """Run the model on channels-last images ``(N, C, H, W)``; its output is otherwise the same.
+
+    Faster for convolutions on CPUs.
+    """
+    return model(sample_batch.contiguous(memory_format=torch.channels_last))
+
+
+@register_forward_proc_func
+def forward_bf16(
+    model: nn.Module,
+    sample_batch: Tensor,
+    targets: Tensor | None = None,
+    supp_dict: dict[str, Any] | None = None,
+    **_: Any,
+) -> Tensor:
+    """Run the model under bfloat16 autocast on channels-last images; float32 logits ``(N, K)``.
+
+    Faster where the hardware has bfloat16: recent GPUs, and CPUs with AVX512-BF16 or AMX. On
+    others it is emulated, and slower than float32 by ``forward_channels_last``.
+    """
+    with torch.autocast(sample_batch.device.type, torch.bfloat16):
+        logits = forward_channels_last(model, sample_batch)
+    return logits.float()
+
+
+def model_forward(caller: str, forward: str) -> Callable[..., Any]:
+    """Return the registered forward process that a recipe names to run a model.
+
+    Raises:
+        ValueError: if there is none; the message begins with ``caller``.
+    """
+    if forward not in FORWARD_PROC_FUNC_DICT:
+        hint = nearest(forward, FORWARD_PROC_FUNC_DICT)
+        raise ValueError(f"{caller}: forward: no forward process {forward!r} is registered.{hint}")
+    return FORWARD_PROC_FUNC_DICT[forward]

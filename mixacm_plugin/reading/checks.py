@@ -1,0 +1,233 @@
+"""Rules across a recipe's keys, and the arguments of losses, optimisers and schedules."""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torchdistill.losses.registry import get_mid_level_loss
+from torchdistill.optim import registry as optim
+
+from ..common.errors import RecipeError, nearest, raise_all
+from ..common.state import preserved_rng
+from ..parts.acm.loss import SIDES, PairError
+from .nodes import Problem, Unbuilt
+from .recipe import Recipe
+from .schema import model_names, not_registered
+from .sections import Config, get, model_sections, stage_sections, stages, terms, told
+from .validation import Validation, validate, validate_built
+
+PARTS = ("datasets", "models", "train", "test")
+WITH_TEACHER = ("keep_teacher_in_eval", "default_pre_epoch_process_with_teacher")
+
+
+def check_yaml(recipe: Recipe) -> list[str]:
+    """Check all that a recipe's YAML shows, with nothing constructed.
+
+    Returns:
+        A warning for each key that nothing reads.
+
+    Raises:
+        RecipeError: on every mistake at once; one that follows from another is left out.
+    """
+    found = Validation()
+    sound = validate(recipe, found)
+    found.problems += across(sound)
+    raise_all(_errors(recipe, found))
+    return found.warnings
+
+
+def check_built(recipe: Recipe, config: Config) -> None:
+    """Check a recipe again now that its tags have made their values, then what takes them.
+
+    Raises:
+        RecipeError: on every mistake at once.
+    """
+    found = Validation()
+    sound = validate_built(config, found)
+    found.problems += across(sound)
+    if not found.problems:
+        found.problems += constructions(config)
+    raise_all(_errors(recipe, found))
+
+
+def check_part(recipe: Recipe, config: Config) -> None:
+    """Check some of a built recipe's sections, as ``evaluate`` needs them, by themselves.
+
+    Raises:
+        RecipeError: on every mistake at once.
+    """
+    found = Validation()
+    sound = validate_built(config, found)
+    found.problems += [problem for path in config for problem in _missing(config, path)]
+    if "models" in config:
+        found.problems += _models(sound)
+    raise_all(_errors(recipe, found))
+
+
+def require(recipe: Recipe, config: Config, path: str) -> None:
+    """Raise ``RecipeError`` if a built recipe has nothing at a key path."""
+    raise_all([recipe.error(*problem) for problem in _missing(config, path)])
+
+
+def _errors(recipe: Recipe, found: Validation) -> list[RecipeError]:
+    return [recipe.error(*problem) for problem in found.problems]
+
+
+def across(config: Config) -> Iterator[Problem]:
+    """Yield what is wrong across a recipe's keys; what isn't told yet is passed over.
+
+    Args:
+        config: the recipe as plain values or built, held against the schema before.
+    """
+    missing = [problem for path in PARTS for problem in _missing(config, path)]
+    yield from missing
+    if missing or any(not isinstance(config[path], Mapping) for path in PARTS):
+        return
+    yield from _models(config)
+    yield from _missing(config, "test.test_data_loader")
+    yield from _dataset_id(config, "test.test_data_loader")
+    if isinstance(get(config, model_sections(config)["student"]), Mapping):
+        yield from _missing(config, f"{model_sections(config)['student']}.dst_ckpt")
+    for number, (path, stage) in enumerate(stages(config)):
+        if isinstance(stage, Mapping):
+            yield from _parts_of_a_stage(config, path, first=number == 0)
+            yield from _teacher(config, path)
+            yield from _terms(config, path)
+
+
+def _missing(config: Config, path: str) -> Iterator[Problem]:
+    parent = path.rpartition(".")[0]
+    there = get(config, parent) if parent else config
+    if get(config, path) is None and not isinstance(there, Unbuilt):
+        names = ", ".join(map(str, there)) if isinstance(there, Mapping) else ""
+        has = f"; it has {names}" if names else ""
+        yield path, f"missing from {parent or 'the recipe'}{has}"
+
+
+def _models(config: Config) -> Iterator[Problem]:
+    if not isinstance(config["models"], Mapping):
+        return
+    if all(get(config, f"models.{name}") is None for name in ("student_model", "model")):
+        yield "models", "expected student_model (or model, without a teacher)"
+    for path in model_sections(config).values():
+        key, names = told(config, f"{path}.key"), model_names()
+        if key is not None and get(config, f"{path}.repo_or_dir") is None and key not in names:
+            yield f"{path}.key", not_registered("model", key, names)
+
+
+def _dataset_id(config: Config, loader: str) -> Iterator[Problem]:
+    path, known = f"{loader}.dataset_id", config["datasets"]
+    name = told(config, path)
+    if name is not None and name not in list(known):  # a list, since it may not be hashable
+        has = ", ".join(map(str, known))
+        yield path, f"no dataset {name!r} under datasets; it has {has}.{nearest(name, known)}"
+
+
+def _parts_of_a_stage(config: Config, path: str, *, first: bool) -> Iterator[Problem]:
+    if first:
+        for name in ("optimizer", "train_data_loader", "val_data_loader"):
+            yield from _missing(config, f"{path}.{name}")
+    for name in ("train_data_loader", "val_data_loader"):
+        yield from _dataset_id(config, f"{path}.{name}")
+    for section in stage_sections(config).values():
+        yield from _missing(config, f"{path}.{section}.forward_proc")  # the host has no default
+
+
+def _teacher(config: Config, path: str) -> Iterator[Problem]:
+    process = told(config, f"{path}.pre_epoch_process")
+    if "teacher" not in model_sections(config):
+        if process in WITH_TEACHER:
+            message = f"{process} needs a teacher; the recipe has no models.teacher_model"
+            yield f"{path}.pre_epoch_process", message
+        return
+    teacher = get(config, f"{path}.teacher") or {}
+    if isinstance(teacher, Unbuilt):
+        return
+    where, trained = f"{path}.teacher.requires_grad", teacher.get("requires_grad", True)
+    wrapper = get(teacher, "auxiliary_model_wrapper.key")
+    if wrapper == "FrozenTeacher" and trained is False:
+        yield (
+            where,
+            "found False beside FrozenTeacher, which would freeze the learnable transforms too; "
+            "remove it (the wrapper freezes the teacher by itself)",
+        )
+    elif wrapper is None and trained is not False and not isinstance(trained, Unbuilt):
+        yield (
+            where,
+            "the teacher would be trained with the student; set requires_grad: False, in every "
+            "stage",
+        )
+
+
+def _terms(config: Config, path: str) -> Iterator[Problem]:
+    stage = get(config, path)
+    kwargs = get(stage, "criterion.kwargs")
+    told_here = isinstance(get(stage, "criterion"), Mapping) and not isinstance(kwargs, Unbuilt)
+    if told_here and not any((kwargs or {}).get(name) for name in ("sub_terms", "model_term")):
+        yield f"{path}.criterion.kwargs.sub_terms", "expected at least one term"
+    for where, term in terms(stage, path):
+        if told(term, "criterion.key") == "ACMLoss":
+            yield from _pairs(config, path, term, f"{where}.criterion.kwargs")
+
+
+def _pairs(config: Config, path: str, term: Config, where: str) -> Iterator[Problem]:
+    if "teacher" not in model_sections(config):
+        yield where, "ACMLoss needs a teacher; the recipe has no models.teacher_model"
+        return
+    pairs = told(term, "criterion.kwargs.pairs")
+    for name, pair in pairs.items() if isinstance(pairs, Mapping) else ():
+        for side in SIDES:
+            module, hooks = (
+                told(pair, f"{side}.path"),
+                f"{side}.forward_hook.{told(pair, f'{side}.io')}",
+            )
+            listed = get(config, f"{path}.{hooks}") or []
+            if isinstance(module, str) and isinstance(listed, list) and module not in listed:
+                yield (
+                    f"{where}.pairs.{name}.{side}",
+                    f"{module!r} isn't listed under {path}.{hooks}, which has "
+                    f"{', '.join(map(str, listed)) or 'nothing'}",
+                )
+
+
+def constructions(config: Config) -> Iterator[Problem]:
+    """Yield what losses, optimisers and schedules of a built recipe refuse of their arguments."""
+    for path, stage in stages(config):
+        for where, term in terms(stage, path):
+            yield from _loss(where, term)
+        if stage.get("optimizer"):
+            yield from _optimizer(stage, path)
+
+
+def _loss(where: str, term: Config) -> Iterator[Problem]:
+    criterion, kwargs = term["criterion"], f"{where}.criterion.kwargs"
+    if isinstance(criterion, nn.Module):
+        return
+    try:
+        with preserved_rng():
+            get_mid_level_loss(criterion, term.get("criterion_wrapper"))
+    except PairError as error:
+        yield f"{kwargs}.{error.where}", error.message
+    except Exception as error:
+        yield kwargs, f"{type(error).__name__}: {error}"
+
+
+def _optimizer(stage: Config, path: str) -> Iterator[Problem]:
+    where = f"{path}.optimizer.kwargs"
+    try:
+        weight = nn.Parameter(torch.zeros(1))
+        optimizer = optim.OPTIM_DICT[stage["optimizer"]["key"]](
+            [weight], **stage["optimizer"]["kwargs"]
+        )
+        if stage.get("scheduler"):
+            where = f"{path}.scheduler.kwargs"
+            scheduler = optim.get_scheduler(
+                optimizer, stage["scheduler"]["key"], **stage["scheduler"]["kwargs"]
+            )
+            optimizer.step()
+            by_epoch = not stage["scheduler"].get("scheduling_step", 0)
+            for _ in range(stage["num_epochs"] if by_epoch else 1):
+                scheduler.step(*[0.0] * isinstance(scheduler, ReduceLROnPlateau))
+    except Exception as error:
+        yield where, f"{type(error).__name__}: {error}"

@@ -1,0 +1,197 @@
+"""YAML nodes: composed from a file, walked by key path, looked at as plain values."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import yaml
+
+from ..common.errors import RecipeError, nearest
+from ..common.files import recipe_file
+from .library import how_to_use
+
+STRING_TAG = "tag:yaml.org,2002:str"
+MERGE_TAG = "tag:yaml.org,2002:merge"
+MAP_TAG = "tag:yaml.org,2002:map"
+EXPONENT_WITHOUT_POINT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+
+Problem: TypeAlias = tuple[str, str]  # key path and message
+
+
+@dataclass(frozen=True, eq=False)
+class Unbuilt:
+    """A value that the YAML doesn't tell, since a tag such as !import_call will make it.
+
+    Args:
+        tag: the YAML tag.
+        content: what stands under it, as plain values.
+    """
+
+    tag: str
+    content: Any
+
+
+def compose(path: str, kind: str, shipped: list[str]) -> yaml.Node | None:
+    """Read a YAML file, or a shipped one by its name, into nodes; nothing is constructed.
+
+    Args:
+        path: file, or a name in ``shipped``.
+        kind: what it should be, for errors: ``recipe``, ``study``, ``override file``.
+        shipped: names of shipped files of that kind.
+
+    Raises:
+        RecipeError: if it can't be read or isn't YAML.
+    """
+    try:
+        file = path if os.path.exists(path) or path not in shipped else recipe_file(path)
+        return yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=yaml.FullLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        hint = how_to_use(path) or nearest(path, shipped)
+        raise RecipeError(path, "", f"can't read the {kind}: {reason}.{hint}") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise RecipeError(path, where, f"YAML syntax: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(path, "", f"YAML syntax: {error}") from error
+
+
+def join(path: str, name: object) -> str:
+    """Append a name to a key path."""
+    return f"{path}.{name}" if path else str(name)
+
+
+def walk(node: yaml.Node, path: str = "") -> Iterator[tuple[str, yaml.Node]]:
+    """Yield every node below (and with) ``node``, with its key path."""
+    yield path, node
+    children: Iterable[tuple[str, yaml.Node]] = ()
+    if isinstance(node, yaml.MappingNode):
+        children = [(key.value if isinstance(key.value, str) else "?", v) for key, v in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        children = [(str(index), value) for index, value in enumerate(node.value)]
+    for name, child in children:
+        yield from walk(child, join(path, name))
+
+
+def walk_once(root: yaml.Node) -> Iterator[tuple[str, yaml.Node]]:
+    """Yield every node once, at the first of the places to which aliases bring it."""
+    seen: set[int] = set()
+    for path, node in walk(root):
+        if id(node) not in seen:
+            seen.add(id(node))
+            yield path, node
+
+
+def children_of(node: yaml.Node, merged: bool = True) -> dict[str, yaml.Node]:
+    """Return a node's children by name, with or without those that ``<<`` brings."""
+    if isinstance(node, yaml.SequenceNode):
+        return {str(index): child for index, child in enumerate(node.value)}
+    children: dict[str, yaml.Node] = {}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.tag == MERGE_TAG and merged:
+                for mapping in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    children = {**children_of(mapping), **children}
+        children.update({str(k.value): v for k, v in node.value if k.tag != MERGE_TAG})
+    return children
+
+
+def places_of(root: yaml.Node) -> dict[int, str]:
+    """Key path of each node by its id: where its anchor is, and not where an alias repeats it.
+
+    In ``a: &x 1`` and ``b: *x`` both names have the same node, written at ``a``. An override file
+    may put an alias before what it stands for, as in ``{b: *x, a: &x 1}``; then marks in the text
+    tell: where a node is written, it begins after its key, and in the same file.
+    """
+    first: dict[int, str] = {}
+    written: dict[int, str] = {}
+    for path, node in walk(root):
+        first.setdefault(id(node), path)
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                one, other = key.end_mark, value.start_mark
+                if one and other and one.buffer is other.buffer and one.index <= other.index:
+                    written.setdefault(id(value), join(path, key.value))
+    return {**first, **written}
+
+
+def put(node: yaml.Node, name: str, child: yaml.Node, added: yaml.Node | None = None) -> None:
+    """Put a child in its place; ``added`` is the override file's key, whose marks say where."""
+    if isinstance(node, yaml.SequenceNode):
+        node.value[int(name)] = child
+        return
+    marks = (added.start_mark, added.end_mark) if added else ()
+    new = (yaml.ScalarNode(STRING_TAG, name, *marks), child)
+    for index, (key, _) in enumerate(node.value):
+        if key.value == name and key.tag != MERGE_TAG:
+            node.value[index] = new if added else (key, child)
+            return
+    node.value.append(new)
+
+
+def plain(node: yaml.Node, seen: dict[int, Any] | None = None) -> Any:
+    """Return a node as mappings, lists and values, with ``Unbuilt`` where a tag makes something.
+
+    What an alias repeats is the same object again.
+    """
+    seen = {} if seen is None else seen
+    if id(node) not in seen:
+        value: Any
+        if isinstance(node, yaml.MappingNode):
+            value = {name: plain(child, seen) for name, child in children_of(node).items()}
+        elif isinstance(node, yaml.SequenceNode):
+            value = [plain(child, seen) for child in node.value]
+        else:
+            value = _scalar(node)
+        own = node.tag.startswith("!")
+        seen[id(node)] = Unbuilt(node.tag, value) if own else value
+    return seen[id(node)]
+
+
+def _scalar(node: yaml.ScalarNode) -> Any:
+    if node.tag.startswith("!"):
+        return node.value
+    loader = yaml.SafeLoader("")
+    try:
+        return loader.construct_document(node)
+    except (yaml.YAMLError, ValueError):  # said when it is built
+        return Unbuilt(node.tag, node.value)
+    finally:
+        loader.dispose()
+
+
+def _can_be_merged(node: yaml.Node) -> bool:
+    parts = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    return all(isinstance(part, yaml.MappingNode) for part in parts)
+
+
+def yaml_mistakes(root: yaml.Node) -> Iterator[Problem]:
+    """Yield what composing lets through: keys given twice, numbers that YAML reads as text."""
+    for path, node in walk_once(root):
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.tag == MERGE_TAG and not _can_be_merged(value):
+                    yield path, "expected a mapping or list of mappings for merging"
+            names = [key.value for key, _ in node.value if key.tag != MERGE_TAG]
+            line = node.start_mark.line + 1
+            for name in {id(n): n for n in names if names.count(n) > 1 and n == n}.values():
+                yield path, f"key {name!r} is given twice (from line {line})"
+        if (
+            isinstance(node, yaml.ScalarNode)
+            and node.tag == STRING_TAG
+            and node.style is None
+            and EXPONENT_WITHOUT_POINT.fullmatch(node.value)
+        ):
+            mantissa, exponent = re.split("[eE]", node.value)
+            if "." not in mantissa:
+                mantissa += ".0"
+            sign = "" if exponent[0] in "+-" else "+"
+            yield (
+                path,
+                f"YAML reads {node.value} as text, not as a number; "
+                f"write {mantissa}e{sign}{exponent}",
+            )

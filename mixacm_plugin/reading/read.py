@@ -1,0 +1,50 @@
+"""Reading a recipe: its file, its overrides, and the packages that register what it names."""
+
+import importlib.metadata
+import os
+from collections.abc import Iterable
+
+import yaml
+from torchdistill.common import yaml_util
+from torchdistill.common.main_util import import_dependencies
+
+from ..common.errors import RecipeError, raise_all
+from .library import recipe_names
+from .nodes import children_of, compose, yaml_mistakes
+from .overrides import apply_override
+from .recipe import Recipe
+
+
+def read_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe, apply overrides to it and import its dependencies; build nothing yet.
+
+    Args:
+        path: YAML file, or the name of a shipped recipe, such as ``quickstart/mixacm``.
+        overrides: what ``--set`` takes, see ``apply_override``.
+
+    Raises:
+        RecipeError: on a missing file, a syntax error, a key given twice, a number that YAML
+            reads as text, an override of a path that isn't there, or a dependency that can't be
+            imported.
+    """
+    path = os.fspath(path)
+    yaml_util.load_yaml_file(os.devnull)  # registers the host's tags with yaml.FullLoader
+    root = compose(path, "recipe", recipe_names())
+    if not isinstance(root, yaml.MappingNode):
+        raise RecipeError(path, "", "expected a mapping with datasets, models, train and test")
+    recipe = Recipe(path, root)
+    for override in overrides:
+        apply_override(recipe, override)
+    raise_all([recipe.error(*problem) for problem in yaml_mistakes(root)])
+    dependencies = recipe.build("dependencies") if "dependencies" in children_of(root) else None
+    try:
+        import_dependencies(dependencies)
+    except Exception as error:
+        raise recipe.error("dependencies", f"can't import: {error}") from error
+    return recipe
+
+
+def load_plugins() -> None:
+    """Import every installed package under the entry-point group ``torchdistill.plugins``."""
+    for plugin in importlib.metadata.entry_points(group="torchdistill.plugins"):
+        plugin.load()

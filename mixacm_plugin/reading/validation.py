@@ -1,0 +1,180 @@
+"""A recipe held against the schema: every mistake at once, in its YAML or in what it has built."""
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import yaml
+
+from .nodes import MAP_TAG, Problem, Unbuilt, children_of, join, places_of, plain, walk_once
+from .recipe import Recipe
+from .schema import ANY, TAGS, Key, Keys, not_registered, recipe_keys
+from .sections import stage_names
+
+UNKNOWN = Unbuilt("", None)  # in place of what is wrong: nothing else is to be said about it
+
+
+class Validation:
+    """What was found in a recipe.
+
+    Attributes:
+        problems: a key path and a message each.
+        warnings: a line for each key that nothing reads and that is unlike any known one.
+    """
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.warnings: list[str] = []
+
+
+def validate(recipe: Recipe, found: Validation) -> dict[str, Any]:
+    """Hold a recipe's YAML against the schema, with nothing constructed.
+
+    A key of one's own that defines an anchor is read by its aliases, and at the top level any is
+    allowed; but not one that is like a known key that is missing: the host reads optional keys
+    with ``.get``, so it ignores a mistyped one and trains something else.
+
+    Args:
+        recipe: as read.
+        found: gets what is wrong, each once, although aliases bring it to several places.
+
+    Returns:
+        The recipe as plain values, with ``UNKNOWN`` in place of what is wrong.
+    """
+    check = _NodeCheck(recipe, found)
+    root = plain(recipe.root)
+    keys = recipe_keys(stage_names(root.get("train")))
+    sound = check.section(root, keys, "", recipe.root)
+    for path, node in walk_once(recipe.root):
+        if node.tag in TAGS and isinstance(node, yaml.MappingNode):
+            check.section(plain(node).content, TAGS[node.tag], path, node)
+    return sound
+
+
+def validate_built(config: Mapping[str, Any], found: Validation) -> dict[str, Any]:
+    """Hold parts of a built recipe against the schema, now that its tags have made their values.
+
+    Args:
+        config: the recipe, or some of its top-level sections.
+        found: gets what is wrong.
+    """
+    keys = recipe_keys(stage_names(config.get("train")))
+    return _Check(found).section(config, keys, "", None)
+
+
+class _Check:
+    """Kinds, registered names and required keys of values; unknown keys are no business of its."""
+
+    def __init__(self, found: Validation) -> None:
+        self.found = found
+
+    def value(self, value: Any, key: Key, path: str, node: yaml.Node | None) -> Any:
+        """Return a value as it is, or ``UNKNOWN`` where it is wrong."""
+        if value is None or isinstance(value, Unbuilt):
+            return value
+        message = _wrong(value, key)
+        if message:
+            self.add(path, message, node)
+            return UNKNOWN
+        if key.keys is None or not isinstance(value, Mapping | list):
+            return value
+        if isinstance(value, list):
+            items = {str(index): item for index, item in enumerate(value)}
+            return list(self.section(items, key.keys, path, node).values())
+        return self.section(value, key.keys, path, node)
+
+    def section(
+        self, section: Mapping[str, Any], keys: Keys, path: str, node: yaml.Node | None
+    ) -> dict[str, Any]:
+        """Return a mapping with ``UNKNOWN`` in place of what is wrong in it."""
+        children = {} if node is None else children_of(node)
+        sound: dict[str, Any] = {}
+        for name, value in section.items():
+            key = keys.get(name, keys.get(ANY))
+            child = children.get(name)
+            if value is None and name not in keys and key is not None and key.kind is not None:
+                self.add(join(path, name), f"expected {key.kind.words}; found None", child)
+                sound[name] = UNKNOWN
+            elif key is None:
+                meant = self.unknown_key(name, section, keys, path, child)
+                sound.update({meant: UNKNOWN} if meant else {name: value})
+            else:
+                sound[name] = self.value(value, key, join(path, name), child)
+        for name, key in keys.items():
+            if key.required and sound.get(name) is None:
+                has = f"; it has {', '.join(map(str, section))}" if section else ""
+                message = f"missing from {path or 'the recipe'}{has}"
+                if name in section and key.kind is not None:
+                    message = f"expected {key.kind.words}; found None"
+                self.add(join(path, name), message, node)
+                sound[name] = UNKNOWN
+        return sound
+
+    def unknown_key(
+        self, name: str, section: Mapping[str, Any], keys: Keys, path: str, node: yaml.Node | None
+    ) -> str | None:
+        """Return the known key that an unknown one is meant to be, if it is like one."""
+        return None
+
+    def add(self, path: str, message: str, node: yaml.Node | None) -> None:
+        """Note a problem."""
+        self.found.problems.append((path, message))
+
+
+class _NodeCheck(_Check):
+    """The same of values in the YAML, and the keys that nothing reads."""
+
+    def __init__(self, recipe: Recipe, found: Validation) -> None:
+        super().__init__(found)
+        self.noted: set[tuple[int, str]] = set()
+        uses: Counter[int] = Counter()
+        for _, parent in walk_once(recipe.root):
+            items = parent.value if isinstance(parent, yaml.CollectionNode) else []
+            uses.update(id(item[1] if isinstance(item, tuple) else item) for item in items)
+        self.written = places_of(recipe.root)
+        self.shared = {path for node, path in self.written.items() if uses[node] > 1}
+
+    def value(self, value: Any, key: Key, path: str, node: yaml.Node | None) -> Any:
+        if node is not None and node.tag != MAP_TAG and isinstance(value, Mapping):
+            return value
+        return super().value(value, key, path, node)
+
+    def unknown_key(
+        self, name: str, section: Mapping[str, Any], keys: Keys, path: str, node: yaml.Node | None
+    ) -> str | None:
+        where = join(path, name)
+        own = not path or (node is not None and self._defines_an_anchor(name, node))
+        meant = _like(name, keys.keys() - section.keys()) or (not own and _like(name, keys))
+        if meant:
+            self.add(where, f"unknown key. Did you mean {meant!r}?", node)
+            return meant
+        if not own:
+            self.found.warnings.append(
+                f"{where}: unknown key, which neither torchdistill 1.1 nor this package reads"
+            )
+        return None
+
+    def _defines_an_anchor(self, name: str, node: yaml.Node) -> bool:
+        here = self.written[id(node)]
+        inside = any(f"{place}.".startswith(f"{here}.") for place in self.shared)
+        return inside and f".{here}".endswith(f".{name}")
+
+    def add(self, path: str, message: str, node: yaml.Node | None) -> None:
+        if (id(node), message) not in self.noted:
+            self.noted.add((id(node), message))
+            super().add(path, message, node)
+
+
+def _wrong(value: Any, key: Key) -> str | None:
+    made_of_unknown = isinstance(value, list) and any(isinstance(v, Unbuilt) for v in value)
+    if key.kind is not None and not made_of_unknown and not key.kind.holds(value):
+        return f"expected {key.kind.words}; found {value!r}"
+    if key.registry is not None and value not in (names := key.registry.names()):
+        return not_registered(key.registry.what, value, names)
+    return None
+
+
+def _like(name: str, known: Iterable[str]) -> str | None:
+    # Stricter than nearest, which only suggests, where here it may refuse a recipe.
+    return next(iter(difflib.get_close_matches(str(name), known, n=1, cutoff=0.7)), None)

@@ -1,0 +1,1 @@
+"""What shows: averages, tables, the HTML page, pictures."""

@@ -1,0 +1,29 @@
+"""Named accuracies as a table and as a file, with all that a quoted figure needs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..common.files import write_json
+from ..evaluation.accuracy import Accuracy
+
+
+def markdown_table(rows: Sequence[tuple[str, Accuracy]]) -> str:
+    """Lay out named accuracies as a table that carries all that a quoted figure needs."""
+    lines = [
+        "| model | attack | norm | ε | n | seed | clean % | accuracy % | 95 % interval |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, accuracy in rows:
+        attack, (low, high) = accuracy.attack, accuracy.interval()
+        norm, eps = attack.threat or ("–", "–")
+        lines.append(
+            f"| {name} | {attack.title} | {norm} | {eps} | {accuracy.n} | {accuracy.seed} "
+            f"| {100 * accuracy.clean:.1f} | {100 * accuracy.value:.1f} "
+            f"| {100 * low:.1f} – {100 * high:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def write_accuracies(path: str | Path, rows: Sequence[tuple[str, Accuracy]]) -> None:
+    """Write named accuracies with their settings to a file."""
+    write_json(path, [{"model": name, **accuracy.to_json()} for name, accuracy in rows])

@@ -1,0 +1,352 @@
+"""What each kind of plot is set by, and what it draws of a study."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+from pydantic import Field
+
+from ...common.validation import Spec, of_kind
+from ...common.values import Kind, parse_number
+from ...studies.results import Results, name_matches
+from ..summary import Row, Summary, summarise
+from .style import MISSING, NothingToShow, Point, horizontal_bars, line_panels
+
+GROUP = Kind(
+    "a key path, or names with a list or a pattern of rows each",
+    lambda value: (
+        isinstance(value, str)
+        or (isinstance(value, Mapping) and all(isinstance(v, str | list) for v in value.values()))
+    ),
+)
+
+KeyPath = of_kind(Kind("a key path", lambda value: isinstance(value, str)))
+
+
+class Plot(Spec):
+    """A picture that a study's file asks for; a new kind is a class, and an entry in ``KINDS``."""
+
+    kind: str
+    title: str | None = None
+
+    def stem(self) -> str:
+        """Return its file's name, without an ending."""
+        return self.kind
+
+    def words(self) -> str:
+        """Say what it shows."""
+        raise NotImplementedError
+
+    def named_rows(self) -> Iterator[tuple[str, str]]:
+        """Yield the rows that it names, each with the key."""
+        return iter(())
+
+    def draw(self, results: Results, folder: Path) -> Figure:
+        """Draw it.
+
+        Args:
+            results: of the study.
+            folder: of the study.
+
+        Raises:
+            NothingToShow: if no row has what it shows.
+        """
+        return self.of_summary(summarise(results))
+
+    def of_summary(self, summary: Summary) -> Figure:
+        """Draw it from averages over seeds."""
+        raise NotImplementedError
+
+
+class Bars(Plot):
+    """Bars of all rows that were run; of the row ``reference`` a dotted line (figure 7b)."""
+
+    kind: Literal["bars"]
+    reference: str | None = None
+
+    def words(self) -> str:
+        """Say what it shows."""
+        return f"Accuracy of each row{_dotted(self.reference)}"
+
+    def named_rows(self) -> Iterator[tuple[str, str]]:
+        """Yield the dotted row."""
+        yield from [("reference", self.reference)] if self.reference else []
+
+    def of_summary(self, summary: Summary) -> Figure:
+        """Draw it from averages over seeds."""
+        reference = _reference(summary, self.reference)
+        rows = [row for row in summary.rows if row is not reference and (row.done or row.failed)]
+        if not any(row.values for row in rows):
+            raise NothingToShow("no row finished")
+        series = {
+            c.title: [r.values[c.title].error_bar if c.title in r.values else MISSING for r in rows]
+            for c in summary.columns
+        }
+        lines = {title: v.mean for title, v in reference.values.items()} if reference else {}
+        title = _title(summary, self.title, reference)
+        return horizontal_bars([row.name for row in rows], series, title=title, lines=lines)
+
+
+class Grouped(Plot):
+    """A plot with a line for each group of rows.
+
+    A ``group`` is a key path, or a mapping of names to the rows of each: a list of them, or a
+    pattern such as ``* PGD7-AT``.
+    """
+
+    group: of_kind(GROUP) | None = None
+    group_label: str | None = None
+
+    def named_rows(self) -> Iterator[tuple[str, str]]:
+        """Yield the rows that its groups list."""
+        for title, members in self.group.items() if isinstance(self.group, Mapping) else ():
+            if isinstance(members, list):
+                yield from ((f"group.{title}", name) for name in members)
+
+    def groups(self, summary: Summary) -> dict[str, list[Row]]:
+        """Return rows by group; all in one without a name where none is asked for."""
+        group = self.group
+        if group is None:
+            return {"": list(summary.rows)}
+        if isinstance(group, Mapping):
+            return {
+                str(name): [
+                    row
+                    for row in summary.rows
+                    if (name_matches(row.name, rows) if isinstance(rows, str) else row.name in rows)
+                ]
+                for name, rows in group.items()
+            }
+        label = self.group_label or group.rpartition(".")[2]
+        groups: dict[Any, list[Row]] = {}
+        for row in summary.rows:
+            value = override(row, group)
+            if value is not None:
+                value = value if isinstance(value, int | float) else str(value)
+                groups.setdefault(value, []).append(row)
+        return {f"{label} {value}": rows for value, rows in groups.items()}
+
+    def panels(
+        self,
+        summary: Summary,
+        placed: Mapping[str, Sequence[tuple[Row, float]]],
+        label: str,
+        reference: Row | None = None,
+        **style: Any,
+    ) -> tuple[Figure, list[Axes]]:
+        """Draw a line per column in one panel or, where there are groups, a panel per column."""
+        grouped = self.group is not None
+        panels: dict[str, dict[str, list[Point]]] = {}
+        levels: dict[str, dict[str, float]] = {}
+        for title in (column.title for column in summary.columns):
+            for group, entries in placed.items():
+                points = [(x, r.values[title].error_bar) for r, x in entries if title in r.values]
+                panel, line = (title, group) if grouped else ("", title)
+                panels.setdefault(panel, {})[line] = sorted(points)
+            if reference is not None and title in reference.values:
+                panel, line = (title, "") if grouped else ("", title)
+                levels.setdefault(panel, {})[line] = reference.values[title].mean
+        title = _title(summary, self.title, reference)
+        return line_panels(panels, title=title, label=label, levels=levels, **style)
+
+
+class Curve(Grouped):
+    """Accuracy and robustness against one numeric override (figure 7a), in groups where asked."""
+
+    kind: Literal["curve"]
+    x: KeyPath
+    log: bool = False
+    label: str | None = None
+    reference: str | None = None
+
+    @property
+    def axis(self) -> str:
+        """Label of the horizontal axis."""
+        return self.label or str(self.x).rpartition(".")[2]
+
+    def stem(self) -> str:
+        """Return its file's name, with what it is against."""
+        return f"curve_{self.x.rpartition('.')[2]}"
+
+    def words(self) -> str:
+        """Say what it shows."""
+        grouped = ", in groups" if self.group else ""
+        return f"Accuracy against {self.axis}{grouped}{_dotted(self.reference)}"
+
+    def named_rows(self) -> Iterator[tuple[str, str]]:
+        """Yield the dotted row and those of groups."""
+        yield from [("reference", self.reference)] if self.reference else []
+        yield from super().named_rows()
+
+    def of_summary(self, summary: Summary) -> Figure:
+        """Draw it from averages over seeds."""
+        reference = _reference(summary, self.reference)
+        summary = replace(summary, rows=tuple(r for r in summary.rows if r is not reference))
+        groups = {
+            name: [(row, _number(row, self.x)) for row in rows]
+            for name, rows in self.groups(summary).items()
+        }
+        placed = {
+            name: [(row, x) for row, x in rows if x is not None and row.values]
+            for name, rows in groups.items()
+        }
+        if not any(placed.values()):
+            raise NothingToShow(f"no finished row has a number for {self.x}")
+        figure, panels = self.panels(summary, placed, self.axis, reference)
+        xs = sorted({x for rows in placed.values() for _, x in rows})
+        for axes in panels:
+            if self.log:
+                _log_axis(axes, xs)
+            elif len(xs) <= 8:
+                axes.set_xticks(xs, [f"{x:g}" for x in xs])
+        return figure
+
+
+class DepthWidth(Plot):
+    """Accuracy and robustness against depth, a line for each width (figure 6a)."""
+
+    kind: Literal["depth_width"]
+    depth: KeyPath
+    width: KeyPath
+
+    def words(self) -> str:
+        """Say what it shows."""
+        return "Accuracy against depth and width"
+
+    def of_summary(self, summary: Summary) -> Figure:
+        """Draw it from averages over seeds."""
+        curve = Curve(
+            kind="curve",
+            x=self.depth,
+            label="depth",
+            group=self.width,
+            group_label="width",
+            title=self.title,
+        )
+        return curve.of_summary(summary)
+
+
+class SizeRatio(Grouped):
+    """Accuracy and robustness against the student's size, dotted at 0.1 (figure 6b)."""
+
+    kind: Literal["size_ratio"]
+
+    def words(self) -> str:
+        """Say what it shows."""
+        return f"Accuracy against the student's size{', in groups' if self.group else ''}"
+
+    def of_summary(self, summary: Summary) -> Figure:
+        """Draw it from averages over seeds."""
+        placed = {
+            name: [(row, row.size_ratio) for row in rows if row.size_ratio and row.values]
+            for name, rows in self.groups(summary).items()
+        }
+        if not any(placed.values()):
+            raise NothingToShow("no finished row has a size ratio")
+        figure, panels = self.panels(summary, placed, "size: student / teacher parameters")
+        for axes in panels:
+            axes.set_xscale("log")
+            axes.axvline(0.1, color="#888888", linestyle=":", linewidth=1.2)
+        return figure
+
+
+class Cost(Grouped):
+    """Robust accuracy against what a training step costs, a point for each row."""
+
+    kind: Literal["cost"]
+    group: of_kind(GROUP)
+    names: list[str] = Field(default_factory=list)
+
+    def words(self) -> str:
+        """Say what it shows."""
+        return "Robust accuracy against the cost of a training step, in groups"
+
+    def named_rows(self) -> Iterator[tuple[str, str]]:
+        """Yield the rows that are written beside their points, and those of groups."""
+        yield from (("names", name) for name in self.names)
+        yield from super().named_rows()
+
+    def of_summary(self, summary: Summary) -> Figure:
+        """Draw it from averages over seeds."""
+        attacks = tuple(column for column in summary.columns if column.attacked)
+        summary = replace(summary, columns=attacks)
+        titles = {column.title for column in attacks}
+        placed = {
+            name: [
+                (row, row.relative_cost)
+                for row in rows
+                if row.relative_cost and titles & set(row.values)
+            ]
+            for name, rows in self.groups(summary).items()
+        }
+        if not any(placed.values()):
+            raise NothingToShow("no finished row has a cost and an attack")
+        label = f"seconds per training step, relative to {summary.rows[0].name}"
+        figure, panels = self.panels(summary, placed, label, joined=False, across=1)
+        for axes in panels:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.minorticks_off()
+            left, right = axes.get_xlim()
+            axes.set_xlim(left, right * (right / left) ** 0.1)  # room for names
+            self._write_names(axes, [e for entries in placed.values() for e in entries])
+        return figure
+
+    def _write_names(self, axes: Axes, entries: Sequence[tuple[Row, float]]) -> None:
+        left, right = axes.get_xlim()
+        middle, title = (left * right) ** 0.5, axes.get_title()
+        for row, x in entries:
+            if row.name in self.names and title in row.values:
+                # Most rows cost little more than the first: there is room on their left.
+                side: dict[str, Any] = {"xytext": (4, 4)}
+                if x < middle:
+                    side = {"ha": "right", "xytext": (-4, 4)}
+                at = (x, 100 * row.values[title].mean)
+                axes.annotate(row.name, at, textcoords="offset points", fontsize=7, **side)
+
+
+def _dotted(reference: str | None) -> str:
+    return f", dotted: {reference}" if reference else ""
+
+
+def _title(summary: Summary, title: str | None, reference: Row | None = None) -> str:
+    dotted = f"; dotted: {reference.name}" if reference else ""
+    return f"{title or summary.title}\n{summary.short_caption()}{dotted}"
+
+
+def _reference(summary: Summary, name: str | None) -> Row | None:
+    return next((row for row in summary.rows if row.name == name and row.values), None)
+
+
+def _log_axis(axes: Axes, xs: Sequence[float]) -> None:
+    positive = [x for x in xs if x > 0]
+    if len(positive) < len(xs) and positive:  # zero, the setting switched off, belongs on it too
+        axes.set_xscale("symlog", linthresh=min(positive), linscale=0.5)
+    else:
+        axes.set_xscale("log")
+    if len(xs) <= 8:
+        axes.set_xticks(xs, [f"{x:g}" for x in xs])
+        axes.minorticks_off()
+
+
+def override(row: Row, path: str) -> Any:
+    """A row's override of a key path, also as part of an overridden mapping; else ``None``."""
+    for key, value in reversed(row.overrides.items()):  # the last replaces what was there
+        if path == key or path.startswith(f"{key}."):
+            for name in path[len(key) + 1 :].split(".") if path != key else []:
+                value = value.get(name) if isinstance(value, Mapping) else None
+            return value
+    return None
+
+
+def _number(row: Row, path: str) -> float | None:
+    value = override(row, path)
+    try:
+        return None if value is None else parse_number(value)
+    except ValueError:
+        return None

@@ -1,0 +1,224 @@
+"""A study's results averaged over seeds: what tables, pictures and the page show."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any, TypeAlias
+
+from ..evaluation.accuracy import Accuracy
+from ..evaluation.attacks import Attack
+from ..studies.changes import overrides
+from ..studies.results import Results, RowResult, RunResult
+
+Setting: TypeAlias = tuple[Attack, int, int]  # attack, number of images, seed
+
+
+@dataclass(frozen=True)
+class Column:
+    """One measurement of a study: an attack on so many images.
+
+    Args:
+        title: short, and unlike any other column's: ``clean``, ``PGD-20``, ``AutoAttack``.
+        attack: with its threat model.
+        n: number of test images.
+        seed: of the choice of images and of the attack.
+    """
+
+    title: str
+    attack: Attack
+    n: int
+    seed: int
+
+    @property
+    def attacked(self) -> bool:
+        """Whether there is an adversary."""
+        return self.attack.threat is not None
+
+    @property
+    def setting(self) -> str:
+        """All that a figure of this column has to be quoted with."""
+        images = f"n = {self.n}, seed {self.seed}"
+        if self.attack.threat is None:
+            return f"{self.attack.short}: {images}"
+        norm, eps = self.attack.threat
+        return f"{self.attack.title}: {norm}, ε = {eps}, {images}"
+
+
+@dataclass(frozen=True)
+class Value:
+    """A row's accuracy in a column: one of each seed that finished, as fractions."""
+
+    accuracies: tuple[float, ...]
+    interval: tuple[float, float]  # of the first: 95 %, over test images
+
+    @property
+    def mean(self) -> float:
+        """Mean over seeds."""
+        return mean(self.accuracies)
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation over seeds; of a single seed there is none."""
+        return stdev(self.accuracies) if len(self.accuracies) > 1 else None
+
+    @property
+    def error_bar(self) -> tuple[float, float, float]:
+        """Mean and ends: ± one standard deviation, of a single seed its 95 % interval."""
+        if self.std is None:
+            return (self.mean, *self.interval)
+        return self.mean, self.mean - self.std, self.mean + self.std
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a study, averaged over the seeds that finished."""
+
+    name: str
+    overrides: Mapping[str, Any]
+    reference: Sequence[float] | None
+    parameters: int | None
+    size_ratio: float | None
+    relative_cost: float | None  # of a training step, the first row's being 1
+    done: tuple[int | None, ...]  # seeds; None of a teacher that was only measured
+    failed: Mapping[int | None, str]  # seed to error
+    not_run: tuple[int | None, ...]  # seeds
+    values: Mapping[str, Value]  # by the column's title; empty where no seed finished
+
+    @property
+    def state(self) -> str:
+        """Empty where all is well, else what is missing."""
+        if not self.done and not self.failed:
+            return "not run"
+        total = len(self.done) + len(self.failed) + len(self.not_run)
+        missing = {"failed": len(self.failed), "not run": len(self.not_run)}
+        counts = [f"{count} of {total} seeds {what}" for what, count in missing.items() if count]
+        return ", ".join(counts)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A study's results, averaged over seeds."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    reference_label: str
+    reference_columns: tuple[str, ...]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Training seeds that finished in any row."""
+        return sorted({seed for row in self.rows for seed in row.done if seed is not None})
+
+    @property
+    def several_seeds(self) -> bool:
+        """Whether a row has more than one, so that ± is a standard deviation."""
+        return any(len(row.done) > 1 for row in self.rows)
+
+    @property
+    def mixed_seeds(self) -> bool:
+        """Whether some rows have several and some a single one, which has no deviation."""
+        return self.several_seeds and any(len(row.done) == 1 for row in self.rows)
+
+    def caption(self) -> str:
+        """What the figures hold for: attacks, norms, ε, images and seeds."""
+        if not any(row.done for row in self.rows):
+            return "No run finished."
+        numbers = ", ".join(map(str, self.seeds)) or "none"
+        over = "training seed"
+        if self.several_seeds:
+            over = "mean ± standard deviation over training seeds"
+        if self.mixed_seeds:
+            numbers += " (without ±: of a single model)"
+        settings = "; ".join(column.setting for column in self.columns)
+        return f"Accuracy in %, {over} {numbers}. {settings}."
+
+    def short_caption(self) -> str:
+        """The same in few words, for a figure's title."""
+        threats = dict.fromkeys(
+            f"{norm}, ε = {eps}"
+            for norm, eps in (c.attack.threat for c in self.columns if c.attacked)
+        )
+        images = dict.fromkeys(c.n for c in self.columns)
+        if len(images) == 1:
+            n = f"n = {next(iter(images))}"
+        else:
+            n = ", ".join(f"{c.title} n = {c.n}" for c in self.columns)
+        seeds = (
+            f"training seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))}"
+        )
+        bars = "standard deviation" if self.several_seeds else "95 % interval"
+        if self.mixed_seeds:
+            bars += ", of a single model the 95 % interval"
+        text = "; ".join([*threats, n, seeds, f"error bars: {bars}"])
+        return text.replace(" = ", "\xa0=\xa0")  # no line may break there
+
+
+def summarise(results: Results) -> Summary:
+    """Average a study's results over seeds.
+
+    Where no attack is ``clean``, the clean accuracy on the first attack's images is the first
+    column.
+    """
+    measured = [
+        [by_setting(run) for run in row.runs if run.status == "done"] for row in results.rows
+    ]
+    columns = _columns([setting for row in measured for run in row for setting in run])
+    reference = results.reference
+    return Summary(
+        title=results.title,
+        columns=columns,
+        rows=tuple(
+            _row(row, accuracies, columns)
+            for row, accuracies in zip(results.rows, measured, strict=True)
+        ),
+        reference_label=reference.label if reference else "",
+        reference_columns=tuple(reference.columns) if reference else (),
+    )
+
+
+def by_setting(run: RunResult) -> dict[Setting, Accuracy]:
+    """Return the accuracies of a run, the clean one among them, one for each setting."""
+    return {(a.attack, a.n, a.seed): a for a in run.figures()}
+
+
+def _columns(measured: Sequence[Setting]) -> tuple[Column, ...]:
+    settings = list(dict.fromkeys(measured))
+    titles = []
+    for attack, n, seed in settings:
+        alike = [_details(*other) for other in settings if other[0].short == attack.short]
+        details = _details(attack, n, seed)
+        differing = [key for key in details if len({other.get(key) for other in alike}) > 1]
+        titles.append(" ".join([attack.short, *(details[key] for key in differing)]))
+    return tuple(Column(t, *setting) for t, setting in zip(titles, settings, strict=True))
+
+
+def _details(attack: Attack, n: int, seed: int) -> dict[str, str]:
+    return {**attack.details(), "n": f"n={n}", "seed": f"seed {seed}"}
+
+
+def _row(
+    row: RowResult,
+    measured: Sequence[Mapping[Setting, Accuracy]],
+    columns: Sequence[Column],
+) -> Row:
+    values = {}
+    for column in columns:
+        setting = (column.attack, column.n, column.seed)
+        found = [run[setting] for run in measured if setting in run]
+        if found:
+            values[column.title] = Value(tuple(a.value for a in found), found[0].interval())
+    return Row(
+        name=row.name,
+        overrides=overrides(row.changes),
+        reference=row.reference,
+        parameters=row.parameters,
+        size_ratio=row.size_ratio,
+        relative_cost=row.relative_cost,
+        done=tuple(run.seed for run in row.runs if run.status == "done"),
+        failed={
+            run.seed: run.error or "unknown error" for run in row.runs if run.status == "failed"
+        },
+        not_run=tuple(run.seed for run in row.runs if run.status == "not run"),
+        values=values,
+    )

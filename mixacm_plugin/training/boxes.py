@@ -1,0 +1,104 @@
+"""The host's boxes: their models, their stages, and several processes around them."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DistributedSampler, Subset
+from torchdistill.core.distillation import DistillationBox
+from torchdistill.core.training import TrainingBox
+from torchdistill.datasets.util import build_data_loader
+from torchdistill.models.wrapper import AuxiliaryModelWrapper
+
+from ..reading.sections import Config, current_stage
+
+Box = DistillationBox | TrainingBox
+
+
+def _model_names(box: Box) -> dict[str, str]:
+    """Name of each role's model among a box's attributes."""
+    if isinstance(box, DistillationBox):
+        return {"student": "student_model", "teacher": "teacher_model"}
+    return {"student": "model"}
+
+
+def student_of(box: Box) -> nn.Module:
+    """Return the model that a box trains."""
+    return models_of(box)["student"]
+
+
+def models_of(box: Box) -> dict[str, nn.Module]:
+    """Return a box's models by role, in the wrappers that the recipe puts around them."""
+    return {role: getattr(box, name) for role, name in _model_names(box).items()}
+
+
+def forward_process_names(box: Box) -> list[str]:
+    """Names of the forward processes among a box's attributes."""
+    names = (f"{role}_forward_proc" for role in ("student", "teacher", "model"))
+    return [name for name in names if hasattr(box, name)]
+
+
+def without_ddp(model: nn.Module) -> nn.Module:
+    """Return the model that is wrapped for several processes, or the model itself."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+@contextmanager
+def stand_ins(box: Box) -> Iterator[None]:
+    """Give a box copies of what keeps a state over steps, and no process to wait for, for a while.
+
+    Copies are of the loss, which may have a memory, and of forward processes that are methods of
+    an object, as in free adversarial training.
+    """
+    kept = {name: getattr(box, name) for name in ("criterion", *forward_process_names(box))}
+    copies = copy.deepcopy(kept)
+    for name in _model_names(box).values():
+        kept[name] = getattr(box, name)
+        copies[name] = without_ddp(kept[name])
+    try:
+        for name, stand_in in copies.items():
+            setattr(box, name, stand_in)
+        yield
+    finally:
+        for name, original in kept.items():
+            setattr(box, name, original)
+
+
+def skip_stage(box: Box) -> None:
+    """Go on to a box's next stage without having trained this one: nothing is written."""
+    box.save_stage_ckpt = lambda *_: None
+    try:
+        box.advance_to_next_stage()
+    finally:
+        del box.save_stage_ckpt
+
+
+def distribute(box: Box, config: Config, seed: int | None) -> None:
+    """Do for a box in one of several processes, at the beginning of a stage, what the host doesn't.
+
+    On CPUs the student is wrapped for distributed training. Each validation image is looked at
+    once, where the host's sampler repeats some so that all processes have as many. The order of
+    training images depends on the seed.
+
+    Args:
+        box: as the host set it up.
+        config: the built recipe.
+        seed: of the training; None leaves the host's.
+    """
+    student = student_of(box)
+    trained = [p.requires_grad for p in student.parameters()]
+    if any(trained) and not isinstance(student, DistributedDataParallel | AuxiliaryModelWrapper):
+        wrapped = DistributedDataParallel(student, find_unused_parameters=not all(trained))
+        setattr(box, _model_names(box)["student"], wrapped)
+    sampler = box.train_data_loader.batch_sampler.sampler
+    if seed is not None and isinstance(sampler, DistributedSampler):
+        sampler.seed = seed
+    _, stage = current_stage(config, box)
+    loader = stage.get("val_data_loader")
+    if loader is not None:
+        dataset = box.dataset_dict[loader["dataset_id"]]
+        own = Subset(dataset, range(dist.get_rank(), len(dataset), dist.get_world_size()))
+        box.val_data_loader = build_data_loader(own, loader, distributed=False)

@@ -1,0 +1,157 @@
+"""From models to the host's training box, stage by stage."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torchdistill.core.distillation import get_distillation_box
+from torchdistill.core.training import get_training_box
+
+from ..common.checkpoints import load_checkpoint
+from ..common.state import preserved_rng
+from ..loading.models import errors_at, load_into
+from ..parts.acm.loss import ACMLoss
+from ..reading import sections
+from ..reading.recipe import Recipe
+from .boxes import Box, distribute, skip_stage
+from .trial_step import try_step
+
+
+def check_stage_checkpoints(
+    recipe: Recipe, config: Mapping[str, Any], models: Mapping[str, nn.Module]
+) -> None:
+    """Check the checkpoints that the host loads by itself at the beginning of a stage.
+
+    The host goes on where one is missing, and would run code that is in it. One for a model in a
+    wrapper, or redesigned, has keys of its own: it is read, but only the host can compare them.
+
+    Raises:
+        RecipeError: if one is missing, unreadable or of another architecture.
+    """
+    for number, (path, stage) in enumerate(sections.stages(config)):
+        for role, section in sections.stage_sections(config).items():
+            source = sections.get(stage, f"{section}.src_ckpt")
+            if source is None or (number and source == _written_between(config, section)):
+                continue
+            where, part = f"{path}.{section}.src_ckpt", stage[section]
+            if sections.is_redesigned(part) or part.get("auxiliary_model_wrapper"):
+                with errors_at(recipe, where):
+                    load_checkpoint(source)
+            else:
+                load_into(recipe, copy.deepcopy(models[role]), where, source)
+
+
+def _written_between(config: Mapping[str, Any], section: str) -> str | None:
+    """Checkpoint of a role that the host writes at the end of a stage."""
+    path: str | None = sections.get(config, f"train.{section}.dst_ckpt")
+    return path
+
+
+def build_box(
+    recipe: Recipe,
+    config: Mapping[str, Any],
+    models: Mapping[str, nn.Module],
+    device: torch.device,
+    *,
+    distributed: bool = False,
+    lr_factor: int = 1,
+    seed: int | None = None,
+) -> Box:
+    """Build the host's box, at the beginning of its first stage.
+
+    Raises:
+        RecipeError: if the host can't.
+    """
+    _part_optimisers(config["train"])
+    # Without ids a single process's model would be spread over all GPUs.
+    device_ids = [device] if device.type == "cuda" else None
+    for model in models.values():
+        model.to(device)
+    common = (config["datasets"], config["train"], device, device_ids, distributed, lr_factor)
+    try:
+        if "teacher" in models:
+            box = get_distillation_box(models["teacher"], models["student"], *common)
+        else:
+            box = get_training_box(models["student"], *common)
+    except Exception as error:
+        raise recipe.error("train", f"{type(error).__name__}: {error}") from error
+    if distributed:
+        distribute(box, config, seed)
+    return box
+
+
+def _part_optimisers(train: dict[str, Any]) -> None:
+    # The host multiplies the rate in place; where stages are aliases, it would do so twice.
+    for name in sections.stage_names(train):
+        if train[name].get("optimizer"):
+            train[name] = {**train[name], "optimizer": copy.deepcopy(train[name]["optimizer"])}
+
+
+def check_later_stages(
+    recipe: Recipe, config: Mapping[str, Any], models: Mapping[str, nn.Module], device: torch.device
+) -> None:
+    """Set up each stage once, on copies, so that a mistake in a later one shows before training.
+
+    Raises:
+        RecipeError: on anything that would stop a stage's first step.
+    """
+    later = len(list(sections.stages(config))) - 1
+    if later == 0:
+        return
+    # The host changes it, and its wrappers of datasets change those.
+    datasets = {name: copy.copy(dataset) for name, dataset in config["datasets"].items()}
+    config = {**config, "train": recipe.build("train"), "datasets": datasets}
+    for _, stage in sections.stages(config):
+        for section in sections.stage_sections(config).values():
+            if sections.get(stage, f"{section}.src_ckpt") == _written_between(config, section):
+                stage[section].pop("src_ckpt", None)  # what lies there is of an earlier run
+    models = copy.deepcopy(dict(models))
+    with preserved_rng():
+        box = build_box(recipe, config, models, device)
+        for _ in range(later):
+            try:
+                skip_stage(box)
+            except Exception as error:
+                where = f"train.stage{box.stage_number}"
+                raise recipe.error(where, f"{type(error).__name__}: {error}") from error
+            check_stage(recipe, config, box, models)
+
+
+def check_stage(
+    recipe: Recipe, config: Mapping[str, Any], box: Box, models: Mapping[str, nn.Module]
+) -> None:
+    """Check a box at the beginning of a stage: who is trained, then a step.
+
+    Raises:
+        RecipeError: if the teacher would be trained, a learnable transform wouldn't, or the step
+            fails.
+    """
+    path, _ = sections.current_stage(config, box)
+    optimised = {id(p) for group in box.optimizer.param_groups for p in group["params"]}
+    if "teacher" in models:
+        teacher = models["teacher"].named_parameters()
+        trained = [name for name, p in teacher if p.requires_grad and id(p) in optimised]
+        if trained:
+            raise recipe.error(
+                f"{path}.teacher",
+                f"the teacher would be trained ({len(trained)} tensors, e.g. {trained[0]!r}); "
+                "set requires_grad: False, in every stage",
+            )
+    for where, name, loss in _acm_terms(box, path):
+        for pair, module in loss.learnable_transforms():
+            if any(id(p) not in optimised for p in module.parameters()):
+                raise recipe.error(
+                    f"{where}.kwargs.pairs.{pair}.transform.module",
+                    f"the learnable transform of term {name!r} isn't in the optimiser; list it "
+                    f"under {path}.teacher.auxiliary_model_wrapper.kwargs.modules of a "
+                    "FrozenTeacher",
+                )
+    try_step(recipe, box, models, path)
+
+
+def _acm_terms(box: Box, path: str) -> Iterator[tuple[str, str, ACMLoss]]:
+    for name, (term, _) in getattr(box.criterion, "term_dict", {}).items():
+        if isinstance(term, ACMLoss):
+            yield f"{path}.criterion.kwargs.sub_terms.{name}.criterion", name, term

@@ -1,0 +1,77 @@
+"""What is measured while training: loss terms, validation accuracy, one record an epoch."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..common.files import read_json_lines, replacing
+
+
+@dataclass
+class EpochMetrics:
+    """What one line of ``metrics.jsonl`` holds.
+
+    Args:
+        epoch: counted from 0.
+        loss: mean over the epoch's images, of all processes.
+        terms: the same of each weighted term, by its name in the recipe.
+        lr: learning rate of the first parameter group.
+        val_accuracy: clean top-1 accuracy on the validation images, as a fraction.
+        best_val_accuracy: the best so far.
+        images_per_second: of training, in all processes.
+        seconds: of the epoch, validation included.
+    """
+
+    epoch: int
+    loss: float
+    terms: dict[str, float]
+    lr: float
+    val_accuracy: float
+    best_val_accuracy: float
+    images_per_second: float
+    seconds: float
+
+    def line(self, epochs: int) -> str:
+        """Return the epoch in one line for people."""
+        terms = ", ".join(f"{name} {value:.4g}" for name, value in self.terms.items())
+        return (
+            f"epoch {self.epoch + 1}/{epochs}  loss {self.loss:.4f}"
+            f"{f' ({terms})' if terms else ''}  lr {self.lr:.3g}  "
+            f"val {100 * self.val_accuracy:.1f} %  {self.images_per_second:.0f} images/s"
+        )
+
+
+def cut_lines(file: Path, epoch: int) -> None:
+    """Leave in a ``metrics.jsonl`` the epochs before ``epoch``; make it where it is missing.
+
+    Raises:
+        OSError, ValueError, LookupError, TypeError: if it can't be written or isn't such a file.
+    """
+    old = [line for line in read_json_lines(file) if line["epoch"] < epoch] if epoch else []
+    with replacing(file) as temporary:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in old), encoding="utf-8")
+
+
+@contextmanager
+def record_terms(criterion: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Record each weighted term of the host's loss, by name and with its graph, in the block."""
+    terms: dict[str, Tensor] = {}
+    handles = []
+    for name, (term, weight) in getattr(criterion, "term_dict", {}).items():
+
+        def hook(
+            module: nn.Module, args: Any, output: Tensor, name: str = name, weight: float = weight
+        ) -> None:
+            terms[name] = weight * output
+
+        handles.append(term.register_forward_hook(hook))
+    try:
+        yield terms
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,90 @@
+"""Everything that is checked before a recipe is trained, in one list and in this order."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torchdistill.common import main_util
+
+from ..common.distributed import seed_of_process
+from ..common.state import preserved_rng
+from ..loading.datasets import test_loader
+from ..loading.models import build_models
+from ..loading.module_paths import check_module_paths
+from ..reading.checks import check_built, check_yaml
+from ..reading.recipe import Recipe
+from .boxes import Box
+from .building import build_box, check_later_stages, check_stage, check_stage_checkpoints
+
+logger = logging.getLogger("mixacm")
+
+
+class Prepared(NamedTuple):
+    """A recipe that can be trained: built, its plain models by role, and the host's box."""
+
+    config: Mapping[str, Any]
+    models: Mapping[str, nn.Module]
+    box: Box
+
+
+def prepare(
+    recipe: Recipe,
+    device: torch.device,
+    *,
+    seed: int | None = None,
+    start_epoch: int = 0,
+    lr_factor: int = 1,
+) -> Prepared:
+    """Check a recipe and build what trains it.
+
+    What comes later relies on what was checked before it, so a list of mistakes is of one step:
+
+    1. the YAML: keys, kinds, registered names, rules across keys; nothing is constructed;
+    2. what its tags build, datasets among it;
+    3. the same again with what they have built, then losses, optimisers and schedules;
+    4. the models, and their checkpoints;
+    5. the test images, which are used after the last epoch;
+    6. module paths, against the models;
+    7. later stages, on copies, with a trial step each;
+    8. the host's box: who is trained, and a trial step of the first stage.
+
+    Args:
+        recipe: as read.
+        device: where to train.
+        seed: of all generators.
+        start_epoch: number of the first epoch.
+        lr_factor: of the learning rate.
+
+    Raises:
+        RecipeError: on anything wrong with the recipe.
+    """
+    main_util.set_seed(seed)
+    for warning in check_yaml(recipe):
+        logger.warning(warning)
+    config = recipe.build()
+    check_built(recipe, config)
+    if start_epoch and "stage1" in config["train"]:
+        message = "--start_epoch can't enter a later stage; use --resume with a checkpoint"
+        raise recipe.error("train", message)
+    models = build_models(recipe, config)
+    check_stage_checkpoints(recipe, config, models)
+    with preserved_rng():
+        test_loader(recipe, config)
+    check_module_paths(recipe, config, models)
+    check_later_stages(recipe, config, models, device)
+    distributed = main_util.is_dist_avail_and_initialized()
+    box = build_box(
+        recipe,
+        config,
+        models,
+        device,
+        distributed=distributed,
+        lr_factor=lr_factor,
+        seed=seed,
+    )
+    check_stage(recipe, config, box, models)
+    if distributed:  # the same weights everywhere, but not the same mixup and crops
+        main_util.set_seed(seed_of_process(torch.initial_seed() if seed is None else seed))
+    return Prepared(config, models, box)

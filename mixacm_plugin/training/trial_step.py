@@ -1,0 +1,158 @@
+"""A step before training, on a stage's own batches, so that what would fail fails before hours."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchdistill.common.constant import SELF_MODULE_PATH
+
+from ..common.images import check_images, unpack
+from ..common.state import preserved_modules, preserved_rng
+from ..loading.datasets import first_batch
+from ..parts.acm.loss import PairError
+from ..reading.recipe import Recipe
+from .boxes import Box, forward_process_names, models_of, stand_ins, student_of, without_ddp
+
+NO_BATCH = "not a single batch: fewer images than batch_size, and drop_last"
+ERRORS = (LookupError, ValueError, TypeError, RuntimeError, AttributeError, OSError)
+
+
+def try_step(recipe: Recipe, box: Box, models: Mapping[str, nn.Module], path: str) -> None:
+    """Train a step on a full batch, and on one of the last batch's size, without the optimiser's.
+
+    Nothing is left of it: weights, buffers, gradients, modes, random generators, the memories of
+    losses and of forward processes are as before.
+
+    Args:
+        recipe: names the file in errors.
+        box: at the beginning of a stage.
+        models: the plain model of each role.
+        path: of the stage.
+
+    Raises:
+        RecipeError: on what would stop the training, and on images outside of [0, 1] where an ε or
+            a model that normalises inside takes them for pixels.
+    """
+    owners = _processes(box)
+    for owner in owners:
+        if hasattr(owner, "check_box"):
+            owner.check_box(box)
+    pixels = any(hasattr(model, "normalization_mean") for model in models.values()) or any(
+        getattr(owner, "takes_pixels", False) for owner in owners
+    )
+    with preserved_rng():
+        for name in ("val_data_loader", "train_data_loader"):
+            with _said_at(recipe, f"{path}.{name}"):
+                loader = getattr(box, name)
+                if len(loader) == 0:
+                    raise ValueError(NO_BATCH)
+                images, *_ = first_batch(loader, 5)
+                if pixels:
+                    check_images(images)
+        for size in _batch_sizes(box.train_data_loader):
+            with _said_at(recipe, f"{path}.train_data_loader"):
+                batch = unpack(first_batch(box.train_data_loader, size), box.device)
+            _step(recipe, box, models, batch, path)
+
+
+def _processes(box: Box) -> list[Any]:
+    """The recipe's processes, or the objects whose methods they are."""
+    processes = [getattr(box, name) for name in forward_process_names(box)]
+    processes += [type(box).post_forward_process, type(box).post_epoch_process]
+    return [getattr(process, "__self__", process) for process in processes]
+
+
+def _batch_sizes(loader: DataLoader) -> list[int]:
+    """Sizes of a loader's batches: the usual one, and the last one's where it is another."""
+    sampler = loader.batch_sampler
+    size = getattr(sampler, "batch_size", None) or len(next(iter(sampler)))
+    total = len(loader.sampler) if hasattr(loader.sampler, "__len__") else len(loader.dataset)
+    last = 0 if getattr(sampler, "drop_last", False) or total <= size else total % size
+    return [min(size, total), *([last] if last else [])]
+
+
+def _step(
+    recipe: Recipe,
+    box: Box,
+    models: Mapping[str, nn.Module],
+    batch: tuple[Tensor, Tensor, Any],
+    path: str,
+) -> None:
+    images, targets, extra = batch
+    with preserved_rng(), preserved_modules(*models_of(box).values()), stand_ins(box):
+        for model in models_of(box).values():
+            model.train()
+        if "teacher" in models:
+            models["teacher"].eval()
+        running: list[tuple[str, Any]] = []  # the terms so far, and what they were given
+        for name, (term, _) in getattr(box.criterion, "term_dict", {}).items():
+            term.register_forward_pre_hook(lambda _, args, name=name: running.append((name, args)))
+        where = f"{path}.train_data_loader.collate_fn"
+        with (
+            _said_at(recipe, f"{path}.criterion", running),
+            _checked_targets(recipe, without_ddp(student_of(box)), targets, where),
+        ):
+            loss = box.forward_process(images, targets, extra)
+            if loss.requires_grad:
+                loss.backward()
+
+
+@contextmanager
+def _said_at(
+    recipe: Recipe, where: str, running: list[tuple[str, Any]] | None = None
+) -> Iterator[None]:
+    """Say what fails in the block at a key path, or at that of the term which was running."""
+    try:
+        yield
+    except PairError as error:
+        key = f"{where}.kwargs.sub_terms.{running[-1][0]}.criterion.kwargs" if running else where
+        raise recipe.error(f"{key}.{error.where}", error.message) from error
+    except ERRORS as error:
+        message = f"{type(error).__name__}: {error}"
+        if running:
+            name, io_dicts = running[-1]
+            where = f"{where}.kwargs.sub_terms.{name}"
+            if isinstance(error, KeyError):
+                message = (
+                    f"the term looks for {error}, which isn't hooked; list it under forward_hook"
+                )
+            elif isinstance(error, TypeError):
+                message += _hint_at_parts(io_dicts)
+        raise recipe.error(where, message) from error
+
+
+def _hint_at_parts(io_dicts: Any) -> str:
+    for side, io_dict in zip(("student", "teacher"), io_dicts, strict=False):
+        parts = getattr(io_dict.get(SELF_MODULE_PATH, {}).get("output"), "_fields", ())
+        if parts:
+            return (
+                f"; the {side}'s output has parts ({', '.join(parts)}): name one by "
+                f"criterion_wrapper: {{key: OutputPart, kwargs: {{{side}: {parts[0]}}}}}"
+            )
+    return ""
+
+
+@contextmanager
+def _checked_targets(
+    recipe: Recipe, student: nn.Module, targets: Tensor, where: str
+) -> Iterator[None]:
+    def check(module: nn.Module, args: Any, logits: Any) -> None:
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            return
+        classes = logits.shape[1]
+        if targets.ndim == 2 and targets.shape[1] != classes:
+            raise recipe.error(
+                where, f"labels have {targets.shape[1]} classes, the student has {classes}"
+            )
+        if targets.ndim == 1 and int(targets.max()) >= classes:
+            raise recipe.error(
+                where, f"found label {int(targets.max())}, the student has {classes} classes"
+            )
+
+    handle = student.register_forward_hook(check)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,60 @@
+"""Where trained weights come from: what counts as a teacher with weights, everywhere alike."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from mixacm_plugin import RecipeError
+from mixacm_plugin.loading.models import brings_weights, load_model
+from mixacm_plugin.preflight.traps import recipe_warnings
+from recipes import differing, mixacm, recipe, run, two_stages, write
+
+RANDOM = "the teacher's weights are random"
+
+
+@pytest.mark.parametrize(
+    ("section", "brings"),
+    [
+        ("{key: resnet18, kwargs: {weights: DEFAULT}}", True),
+        ("{key: resnet18, kwargs: {weights: null}}", False),
+        ("{key: wide_resnet, kwargs: {pretrained: True}}", True),
+        ("{key: wide_resnet, kwargs: {pretrained: False}}", False),
+        ("{key: normalized, kwargs: {model: resnet18, model_kwargs: {weights: DEFAULT}}}", True),
+        ("{key: normalized, kwargs: {model: wide_resnet, model_kwargs: {pretrained: True}}}", True),
+        ("{key: normalized, kwargs: {model: resnet18, model_kwargs: {weights: null}}}", False),
+        ("{key: normalized, kwargs: {model: resnet18}}", False),
+        ("{key: robust_teacher, kwargs: {name: salman2020_resnet50}}", True),
+        ("{key: robust_teacher, kwargs: {name: salman2020_resnet50, checkpoint: x.pt}}", True),
+        ("{key: robust_teacher, kwargs: {name: salman2020_resnet50, checkpoint: False}}", False),
+    ],
+)
+def test_a_model_that_brings_its_weights_is_told_from_one_that_does_not(section, brings):
+    assert brings_weights(yaml.safe_load(section)) is brings
+
+
+def test_a_teacher_with_a_stages_checkpoint_is_trained_with_and_evaluated():
+    text = two_stages(mixacm()).replace("    src_ckpt: teacher.pt\n", "", 1)
+    text = text.replace("requires_grad: False", "requires_grad: False\n      src_ckpt: teacher.pt")
+    built = recipe(text)
+    assert not any(RANDOM in warning for warning in recipe_warnings(built.build(), [None] * 2))
+    found = load_model(built, "teacher").state_dict()
+    assert differing(found, torch.load("teacher.pt")) == []
+
+
+def test_a_teacher_with_random_weights_is_warned_of_and_not_evaluated(capsys):
+    text = mixacm().replace("    src_ckpt: teacher.pt\n", "", 1)
+    built = recipe(text)
+    assert any(RANDOM in warning for warning in recipe_warnings(built.build(), [None]))
+    with pytest.raises(RecipeError, match="no checkpoint for the teacher"):
+        load_model(built, "teacher")
+
+
+def test_a_random_teacher_is_refused_before_training_where_it_is_tested_after(capsys):
+    write(mixacm().replace("    src_ckpt: teacher.pt\n", "", 1))
+    command = ("torchdistill", "--config", "recipe.yaml", "--device", "cpu")
+    assert run(*command) == 2
+    assert "models.teacher_model.src_ckpt: no checkpoint" in capsys.readouterr().err
+    assert not Path("out").exists()
+    assert run(*command, "-student_only") == 0

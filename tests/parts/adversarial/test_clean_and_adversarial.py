@@ -1,0 +1,290 @@
+"""The forward process with a clean and an adversarial pass: its attack, its passes, its errors."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torchdistill.core.forward_hook import ForwardHookManager
+from torchdistill.core.interfaces.registry import get_forward_proc_func
+
+from mixacm_plugin import (
+    Digits,
+    clean_and_adversarial_forward,
+    dm_wide_resnet,
+    recipe_file,
+    shared_forward,
+)
+from mixacm_plugin.common.checkpoints import load_weights
+from mixacm_plugin.parts.adversarial.pgd import ascend
+from mixacm_plugin.parts.adversarial.threat_model import perturbation_size
+from recipes import soft
+
+ATTACK = {"eps": "8/255", "step_size": "2/255", "steps": 10}
+# norm -> an ε, and a step to reach it in ten
+BALLS = {"Linf": (0.1, 0.025), "L2": (1.0, 0.25)}
+every_norm = pytest.mark.parametrize("norm", BALLS)
+EVERY_TARGET = ("labels", "clean", "teacher")
+every_target = pytest.mark.parametrize("away_from", EVERY_TARGET)
+
+
+def trained():
+    """The quickstart's robust teacher, in eval mode."""
+    model = dm_wide_resnet(10, 1, 10)
+    load_weights(model, recipe_file("quickstart/teacher.pt"))
+    return model.eval()
+
+
+@pytest.fixture
+def teacher():
+    return trained()
+
+
+@pytest.fixture
+def student():
+    """A model in train mode, somewhat like the teacher."""
+    model = trained()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.2 * parameter.std(correction=0) * torch.randn_like(parameter)
+    return model.train()
+
+
+@pytest.fixture
+def batch():
+    digits = Digits("test")
+    return digits.images[:32], torch.tensor(digits.targets[:32])
+
+
+class Step:
+    """A step of both of the host's forward processes; the images of each of the student's passes.
+
+    Args:
+        start: the first images that the attack looked at.
+        adversarial: those of the pass in train mode.
+    """
+
+    def __init__(self, student, teacher, images, labels, **attack):
+        passes, extra = [], {}
+        handle = student.register_forward_pre_hook(
+            lambda model, args: passes.append((model.training, args[0].detach().clone())),
+            prepend=True,  # before the model normalises them
+        )
+        with torch.no_grad():
+            get_forward_proc_func(shared_forward())(teacher, images, labels, extra)
+        process = get_forward_proc_func(clean_and_adversarial_forward(**{**ATTACK, **attack}))
+        self.output = process(student, images, labels, extra)
+        handle.remove()
+        self.modes = [mode for mode, _ in passes]
+        self.start = passes[1 if attack["away_from"] == "clean" else 0][1]
+        self.adversarial, self.last = passes[-2][1], passes[-1][1]
+
+
+def divergence(target, logits):
+    """The KL divergence of each image, from its definition."""
+    log_p, log_q = target.log_softmax(1), logits.log_softmax(1)
+    return (log_p.exp() * (log_p - log_q)).sum(1)
+
+
+def objective(away_from, student, teacher, images, labels):
+    """What an attack is to raise, of images near the given ones and image by image."""
+    with torch.no_grad():
+        references = {"clean": student(images), "teacher": teacher(images)}
+    if away_from == "labels":
+        return lambda x: F.cross_entropy(student(x), labels, reduction="none")
+    return lambda x: divergence(references[away_from], student(x))
+
+
+@every_norm
+@every_target
+@pytest.mark.parametrize("kind", [lambda labels: labels, soft], ids=["classes", "soft"])
+def test_the_attack_raises_its_own_objective_within_the_ball(
+    kind, away_from, norm, student, teacher, batch
+):
+    images, labels = batch[0], kind(batch[1])
+    twin = copy.deepcopy(student).eval()
+    eps, step_size = BALLS[norm]
+    ball = {"eps": eps, "step_size": step_size, "norm": norm}
+    start = "uniform" if away_from == "labels" else "gaussian"
+    step = Step(student, teacher, images, labels, away_from=away_from, start=start, **ball)
+    size = perturbation_size(step.adversarial - images, norm)
+    assert size.max() <= eps + 1e-6 and size.mean() > 0.7 * eps
+    assert step.adversarial.min() >= 0 and step.adversarial.max() <= 1
+    with torch.no_grad():
+        value = objective(away_from, twin, teacher, images, labels)
+        assert (value(step.adversarial) > value(step.start)).float().mean() > 0.95
+        assert value(step.adversarial).mean() > 1.2 * value(step.start).mean()
+
+
+@every_norm
+@pytest.mark.parametrize("away_from", ["clean", "teacher"])
+def test_the_attack_climbs_the_divergence_from_the_target_and_not_the_other_way_round(
+    away_from, norm, student, teacher, batch
+):
+    images, labels = batch[0].double(), batch[1]
+    student, teacher = student.double(), teacher.double()
+    twin = copy.deepcopy(student).eval()
+    eps, step_size = BALLS[norm]
+    ball = {"eps": eps, "step_size": step_size, "steps": 3, "norm": norm}
+    step = Step(student, teacher, images, labels, away_from=away_from, start="gaussian", **ball)
+    value = objective(away_from, twin, teacher, images, labels)
+    target = twin(images).detach() if away_from == "clean" else teacher(images).detach()
+    start = step.start - images
+    expected = ascend(lambda x: value(x).sum(), images, start=start, **ball)
+    swapped = ascend(lambda x: divergence(twin(x), target).sum(), images, start=start, **ball)
+    torch.testing.assert_close(step.adversarial, expected)
+    assert not torch.allclose(step.adversarial, swapped)
+
+
+@pytest.mark.parametrize("start", ["uniform", "gaussian"])
+def test_the_attack_starts_with_the_noise_that_the_recipe_names(start, student, teacher, batch):
+    images = 0.25 + batch[0] / 2  # away from 0 and 1, where noise is cut off
+    first, second = (
+        Step(student, teacher, images, batch[1], away_from="labels", start=start).start - images
+        for _ in range(2)
+    )
+    assert not torch.equal(first, second)
+    if start == "uniform":
+        assert first.abs().max() == pytest.approx(8 / 255, rel=0.01)
+        assert first.std() == pytest.approx(8 / 255 / 3**0.5, rel=0.05)
+    else:
+        assert first.std() == pytest.approx(0.001, rel=0.05)
+
+
+@every_target
+def test_hooks_see_the_clean_pass_and_each_part_is_of_its_own_images(
+    away_from, student, teacher, batch
+):
+    twin, other = copy.deepcopy(student), copy.deepcopy(student)
+    hooks = ForwardHookManager(torch.device("cpu"))
+    hooks.add_hook(student, "logits")
+    step = Step(student, teacher, *batch, away_from=away_from)
+    assert torch.equal(step.last, batch[0])
+    assert hooks.pop_io_dict()["logits"]["output"] is step.output.clean
+    torch.testing.assert_close(step.output.clean, twin(batch[0]))
+    torch.testing.assert_close(step.output.adversarial, other(step.adversarial))
+    assert not torch.equal(step.output.clean, step.output.adversarial)
+
+
+@every_target
+def test_batchnorm_sees_the_two_final_passes_only_and_no_gradient_is_left(
+    away_from, student, teacher, batch
+):
+    student.relu.eval()
+    twin, modes = copy.deepcopy(student), [m.training for m in student.modules()]
+    step = Step(student, teacher, *batch, away_from=away_from)
+    assert step.modes == [False] * (10 + (away_from == "clean")) + [True, True]
+    assert [m.training for m in student.modules()] == modes
+    assert all(p.grad is None for p in (*student.parameters(), *teacher.parameters()))
+    twin(step.adversarial), twin(batch[0])
+    for (name, value), expected in zip(student.named_buffers(), twin.buffers(), strict=True):
+        torch.testing.assert_close(value, expected, msg=name)
+    sum(part.sum() for part in step.output).backward()
+    assert all(p.grad is not None for p in student.parameters())
+
+
+def test_one_hot_labels_are_attacked_as_classes_are(student, teacher, batch):
+    by_class, by_probability = batch[1], F.one_hot(batch[1], 10).float()
+    adversarial = []
+    for labels in (by_class, by_probability):
+        torch.manual_seed(0)
+        step = Step(copy.deepcopy(student), teacher, batch[0], labels, away_from="labels", steps=2)
+        adversarial.append(step.adversarial)
+    torch.testing.assert_close(*adversarial)
+
+
+@torch.no_grad()  # as in a trial step
+def test_it_runs_where_gradients_are_off(student, teacher, batch):
+    step = Step(student, teacher, *batch, away_from="teacher", start="gaussian")
+    assert (step.adversarial - batch[0]).abs().mean() > 1 / 255
+    assert not step.output.clean.requires_grad
+
+
+@every_target
+def test_all_passes_run_as_the_named_forward_process_says(away_from, student, teacher, batch):
+    types = []
+    student.logits.register_forward_hook(lambda *args: types.append(args[2].dtype))
+    step = Step(student, teacher, *batch, away_from=away_from, forward="forward_bf16")
+    assert set(types) == {torch.bfloat16} and len(types) == len(step.modes)
+    assert step.output.clean.dtype == step.output.adversarial.dtype == torch.float32
+
+
+def test_the_teacher_may_run_by_another_forward_process(teacher, batch):
+    extra = {}
+    output = get_forward_proc_func(shared_forward("forward_bf16"))(teacher, *batch, extra)
+    (shared,) = extra.values()
+    assert torch.equal(shared, output) and not shared.requires_grad
+    torch.testing.assert_close(output, teacher(batch[0]), atol=0.2, rtol=0.1)
+    assert not torch.equal(output, teacher(batch[0]))
+
+
+@pytest.mark.parametrize(
+    "extra, words",
+    [
+        (None, "needs the supplementary dict.* remove 'requires_supp: False'"),
+        ({}, "no output of the teacher; set the teacher's forward_proc to .*shared_forward"),
+    ],
+    ids=["no dict", "no output"],
+)
+def test_a_missing_output_of_the_teacher_is_named(extra, words, student, batch):
+    process = get_forward_proc_func(clean_and_adversarial_forward("teacher", **ATTACK))
+    with pytest.raises(ValueError, match=words) as error:
+        process(student, *batch, extra)
+    assert str(error.value).startswith("clean_and_adversarial_forward: ")
+    assert "\n" not in str(error.value)
+    assert all(module.training for module in student.modules())
+
+
+def test_each_configuration_has_a_key_of_its_own_and_can_be_pickled():
+    changes = [
+        *({"away_from": away_from} for away_from in EVERY_TARGET),
+        {"start": "gaussian"},
+        {"eps": 0.1},
+        {"step_size": 0.1},
+        {"steps": 1},
+        {"norm": "L2"},
+        {"forward": "forward_bf16"},
+    ]
+    plain = {"away_from": "labels", **ATTACK}
+    keys = {clean_and_adversarial_forward(**{**plain, **change}) for change in changes}
+    keys |= {shared_forward(), shared_forward("forward_bf16")}
+    assert len(keys) == len(changes) + 2
+    assert clean_and_adversarial_forward(**{**plain, "eps": 8 / 255}) in keys
+    assert all(callable(pickle.loads(pickle.dumps(get_forward_proc_func(key)))) for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"away_from": "student"}, "away_from must be one of labels, clean, teacher"),
+        ({"away_from": None}, "away_from must be"),
+        ({"start": "zero"}, "start must be one of uniform, gaussian"),
+        ({"steps": 0}, "steps must"),
+        ({"eps": "eight"}, "eps: "),
+        ({"eps": 8}, "eps is in pixels of .0, 1.; found 8, is it 8/255"),
+        ({"step_size": -1}, "step_size: "),
+        ({"norm": "L1"}, "norm must"),
+        ({"forward": "forward_bf61"}, "forward: no forward process .* Did you mean 'forward_bf16'"),
+    ],
+)
+def test_an_invalid_argument_is_refused_by_name(wrong, words):
+    with pytest.raises(ValueError, match=f"clean_and_adversarial_forward: {words}"):
+        clean_and_adversarial_forward(**{"away_from": "labels", **ATTACK, **wrong})
+
+
+@pytest.mark.parametrize(
+    "start, eps, warned", [("gaussian", 0.15, 1), ("uniform", 0.15, 0), ("gaussian", "8/255", 0)]
+)
+def test_steps_from_small_noise_that_cannot_reach_the_edge_are_warned_of(
+    start, eps, warned, caplog
+):
+    clean_and_adversarial_forward("clean", **{**ATTACK, "eps": eps, "start": start})
+    lines = [record.message for record in caplog.records if record.name == "mixacm"]
+    assert len(lines) == warned
+    assert all("10 steps of 0.00784 from near the image can't reach" in line for line in lines)
+
+
+def test_a_forward_process_that_is_not_there_is_refused_for_the_teacher_too():
+    with pytest.raises(ValueError, match="shared_forward: forward: no forward process 'no'"):
+        shared_forward("no")

@@ -1,0 +1,118 @@
+"""Launchers: runs in processes of their own, or as jobs of a cluster."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from torchdistill.models.registry import MODEL_DICT
+
+import recipes
+from mixacm_plugin.studies.execute import is_done, prepare
+from mixacm_plugin.studies.launchers import Cluster, Processes
+from mixacm_plugin.studies.runner import run_all
+from mixacm_plugin.studies.runs import resolve
+from studies import write_study
+
+PLUGIN = """
+from torchdistill.models.registry import register_model
+from mixacm_plugin import dm_wide_resnet
+
+@register_model
+def another_wide_resnet(**kwargs):
+    return dm_wide_resnet(**kwargs)
+"""
+
+
+@pytest.fixture
+def paths(monkeypatch):
+    """Folders that processes import from: the tests', for their data, and this one."""
+    folders = [Path(recipes.__file__).parent, Path.cwd()]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def one_run():
+    study = write_study(rows=[{"name": "one"}])
+    (run,) = resolve(study, Path("cache"))
+    return study, run
+
+
+def ended(launcher, run):
+    while not launcher.finished(run):
+        time.sleep(0.05)
+    return launcher.error(run)
+
+
+def test_a_run_knows_the_parts_that_other_plugins_register(paths, monkeypatch):
+    Path("another.py").write_text(PLUGIN)
+    Path("another-1.dist-info").mkdir()
+    Path("another-1.dist-info/METADATA").write_text("Name: another\nVersion: 1\n")
+    Path("another-1.dist-info/entry_points.txt").write_text(
+        "[torchdistill.plugins]\nanother = another\n"
+    )
+    rows = [{"name": "one", "set": {"models.student_model.key": "another_wide_resnet"}}]
+    study = write_study(rows=rows)
+    monkeypatch.setitem(MODEL_DICT, "another_wide_resnet", None)  # as the command has it
+    runs = resolve(study, Path("cache"))
+    assert run_all(study, runs, Processes(), device="cpu") == {}
+
+
+def test_a_killed_run_is_reported_with_its_signal(paths):
+    study, run = one_run()
+    launcher = Processes()
+    launcher.submit(run, prepare(run, study, "cpu"))
+    launcher.running[run.folder].kill()
+    assert ended(launcher, run) == "killed by SIGKILL"
+
+
+def test_a_failure_is_not_blamed_on_what_an_earlier_attempt_printed(paths):
+    study, run = one_run()
+    task = prepare(run, study, "cpu")
+    (run.folder / "log.txt").write_text("KeyboardInterrupt\n")
+    (run.folder / "recipe.yaml").write_text("models: {}\n")
+    launcher = Processes()
+    launcher.submit(run, task)
+    assert "recipe.yaml: " in ended(launcher, run)
+
+
+def test_runs_go_through_submitit(paths):
+    study, run = one_run()
+    launcher = Cluster(Path("submitit"), "local", {"timeout_min": 5}, jobs=1)
+    assert run_all(study, [run], launcher, device="cpu") == {}
+    assert is_done(run, study)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["slurm"], "--launcher: "),
+        (["submitit-local", "--cluster", "gpus=1"], "--cluster: "),
+    ],
+    ids=["no scheduler", "no such parameter"],
+)
+def test_a_cluster_that_cannot_be_used_is_one_line(arguments, words, capsys, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    one_run()
+    assert recipes.run("main", "study", "study.yaml", "--launcher", *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"mixacm: error: {words}")
+    assert error.count("\n") == 1
+
+
+def test_only_jobs_that_still_run_are_cancelled():
+    class Job:
+        def __init__(self, done):
+            self.ended, self.cancelled = done, False
+
+        def done(self):
+            return self.ended
+
+        def cancel(self, check):
+            assert not check  # Slurm's scancel fails for a job that has just ended
+            self.cancelled = True
+
+    launcher = Cluster(Path("submitit"), "local", {}, jobs=2)
+    launcher.running = {Path("a"): Job(done=True), Path("b"): Job(done=False)}
+    launcher.stop()
+    assert [job.cancelled for job in launcher.running.values()] == [False, True]

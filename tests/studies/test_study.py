@@ -1,0 +1,314 @@
+"""Studies: resolved into runs, run in processes of their own, cached and resumable."""
+
+import json
+import shlex
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from filelock import FileLock, Timeout
+
+import recipes
+from mixacm_plugin import Clean, RecipeError, evaluate
+from mixacm_plugin.common.files import RECIPES
+from mixacm_plugin.loading.models import load_model
+from mixacm_plugin.reporting.summary import summarise
+from mixacm_plugin.reporting.tables import lay_out
+from mixacm_plugin.studies.changes import override_files, overrides, sets
+from mixacm_plugin.studies.execute import execute, is_done, prepare
+from mixacm_plugin.studies.launchers import Processes
+from mixacm_plugin.studies.results import read_results, write_results
+from mixacm_plugin.studies.runner import collect, epochs_done, run_all
+from mixacm_plugin.studies.runs import resolve
+from mixacm_plugin.studies.study import read_study, with_seeds
+from studies import LR, REFERENCE, WEIGHT, done_here, write_study
+
+STUDIES = sorted((RECIPES / "studies").glob("*.yaml"))
+
+
+pytestmark = pytest.mark.usefixtures("processes_that_find_the_tests_data")
+
+
+def test_a_killed_study_goes_on_where_it_was_and_ends_as_if_it_had_not_been_killed():
+    study = write_study(set={"train.num_epochs": 60, "train.scheduler.kwargs.T_max": 60})
+    runs = resolve(study, Path("cache"))
+
+    def kill_in_row_two(active, finished, total):
+        if active[:1] == [runs[1]] and epochs_done(runs[1]) >= 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_all(study, runs, Processes(), watch=kill_in_row_two, device="cpu", poll_seconds=0.02)
+    assert is_done(runs[0], study)
+    assert not is_done(runs[1], study)
+    files = {f: f.stat().st_mtime_ns for f in runs[0].folder.iterdir()}
+    epochs = epochs_done(runs[1])
+
+    started = []
+    assert run_all(study, runs, Processes(), report=started.append, device="cpu") == {}
+    assert [line for line in started if line.startswith("started")] == ["started two, seed 0"]
+    assert {f: f.stat().st_mtime_ns for f in runs[0].folder.iterdir()} == files
+    assert 3 <= epochs < 60 == epochs_done(runs[1])
+
+    uninterrupted = resolve(study, Path("other"))[1]
+    done_here(study, [uninterrupted])
+    assert uninterrupted.result["accuracies"] == runs[1].result["accuracies"]
+    weights = [
+        torch.load(r.folder / "best_student.pt", weights_only=False)["model"]
+        for r in (uninterrupted, runs[1])
+    ]
+    assert recipes.differing(*weights) == []
+
+
+def test_only_one_process_works_at_a_run(monkeypatch):
+    study = write_study(rows=[{"name": "one"}])
+    (run,) = resolve(study, Path("cache"))
+    worked = []
+
+    def work(folder, task):
+        with pytest.raises(Timeout):
+            FileLock(folder / "lock", timeout=0).acquire()
+        worked.append(folder)
+
+    monkeypatch.setattr("mixacm_plugin.studies.execute._execute", work)
+    execute(prepare(run, study, "cpu"))
+    execute(prepare(run, study, "cpu"))
+    assert worked == [run.folder] * 2
+
+
+def test_studies_that_share_a_run_each_get_their_own_measurements():
+    pgd = {"attack": "pgd", "eps": 0.1, "steps": 2, "n": 20}
+    one = write_study(rows=[{"name": "one"}], evaluate=[{"attack": "clean"}])
+    (run,) = resolve(one, Path("cache"))
+    first = prepare(run, one, "cpu")
+    other = write_study(rows=[{"name": "one"}], evaluate=[pgd])
+    for task in (prepare(run, other, "cpu"), first):
+        execute(task)
+    assert is_done(run, one)
+    assert is_done(run, other)
+
+
+def test_a_failing_row_is_reported_and_does_not_stop_the_others():
+    study = write_study(rows=[{"name": "bad", "set": {"train.num_epochs": None}}, {"name": "good"}])
+    runs = resolve(study, Path("cache"))
+    lines = []
+    errors = run_all(study, runs, Processes(), report=lines.append, device="cpu")
+    assert list(errors) == [runs[0].key]
+    assert "train.num_epochs" in errors[runs[0].key]
+    results = collect(study, runs, errors)
+    assert [row.runs[0].status for row in results.rows] == ["failed", "done"]
+    assert "train.num_epochs" in results.rows[0].runs[0].error
+
+
+def test_only_missing_measurements_are_made_of_a_trained_run():
+    study = write_study(rows=[{"name": "one"}])
+    (run,) = resolve(study, Path("cache"))
+    done_here(study, [run])
+    checkpoint = run.folder / "student.pt"
+    trained = checkpoint.stat().st_mtime_ns
+    more = write_study(rows=[{"name": "one"}], evaluate=[{"attack": "clean", "n": 7}])
+    assert not is_done(run, more)
+    done_here(more, [run])
+    assert is_done(run, more)
+    assert is_done(run, study)
+    assert checkpoint.stat().st_mtime_ns == trained
+
+
+def test_results_carry_the_versions_that_trained_and_measured():
+    study = write_study(rows=[{"name": "one"}])
+    runs = resolve(study, Path("cache"))
+    done_here(study, runs)
+    result = {**runs[0].result, "packages": {"torch": ["1.0"]}}
+    result["accuracies"].popitem()
+    (runs[0].folder / "result.json").write_text(json.dumps(result))
+    done_here(study, runs)  # the measurement that is missing
+    assert collect(study, runs, {}).packages["torch"] == f"1.0, {version('torch')}"
+
+
+def test_a_checkpoint_between_stages_is_a_runs_own():
+    Path("staged.yaml").write_text(recipes.two_stages(recipes.scratch()))
+    Path("between.yaml").write_text(
+        "train.model: {dst_ckpt: between.pt}\ntrain.stage2.model.src_ckpt: between.pt\n"
+    )
+    study = write_study(
+        seeds=[0, 1], rows=[{"name": "a", "base": "staged.yaml", "set": "between.yaml"}]
+    )
+    runs = resolve(study, Path("cache"))
+    done_here(study, runs)
+    assert not Path("between.pt").exists()
+    first, second = (torch.load(run.folder / "stage_model.pt") for run in runs)
+    assert recipes.differing(first, second)
+    assert [run.key for run in resolve(study, Path("cache"))] == [run.key for run in runs]
+
+
+def test_a_students_checkpoint_between_stages_is_not_the_one_of_its_epochs():
+    Path("staged.yaml").write_text(recipes.two_stages(recipes.mixacm()))
+    Path("between.yaml").write_text(
+        "train.student: {dst_ckpt: between.pt}\ntrain.stage2.student.src_ckpt: between.pt\n"
+    )
+    study = write_study(rows=[{"name": "a", "base": "staged.yaml", "set": "between.yaml"}])
+    (run,) = resolve(study, Path("cache"))
+    config = run.recipe.build()
+    between = config["train"]["student"]["dst_ckpt"]
+    assert between == config["train"]["stage2"]["student"]["src_ckpt"]
+    assert between != config["models"]["student_model"]["dst_ckpt"]
+
+
+def test_a_file_below_the_home_folder_belongs_to_a_runs_content(monkeypatch):
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    Path("init.yaml").write_text("models.student_model.src_ckpt: ~/init.pt\n")
+    study = write_study(rows=[{"name": "a", "set": "init.yaml"}])
+    keys = set()
+    for content in (b"one", b"two"):
+        Path("init.pt").write_bytes(content)
+        keys.update(run.key for run in resolve(study, Path("cache")))
+    assert len(keys) == 2
+
+
+def test_results_carry_every_figure_with_its_setting():
+    study = write_study(
+        seeds=[0, 1],
+        rows=[{"name": "one", "reference": [1.0, 2.0]}],
+        reference=REFERENCE,
+    )
+    runs = resolve(study, Path("cache"))
+    done_here(study, runs)
+    results = collect(study, runs, {})
+    assert results.packages["mixacm-plugin"]
+    (row,) = results.rows
+    assert row.size_ratio == 1.0
+    assert row.reference == [1.0, 2.0]
+    assert [run.seed for run in row.runs] == [0, 1]
+    pgd = row.runs[1].accuracies[1]
+    assert pgd.attack == {
+        "name": "pgd",
+        "norm": "Linf",
+        "eps": 0.1,
+        "steps": 2,
+        "step_size": "0.025",
+        "restarts": 1,
+    }
+    assert pgd.n == 20
+    command = row.training_command(row.runs[1])
+    assert command == ["torchdistill", "--config", "recipe.yaml", "--seed", "1"]
+    write_results(results, "out")
+    assert read_results("out") == results
+
+
+def test_a_row_can_be_a_teacher_that_is_only_measured():
+    rows = [{"name": "student"}, {"name": "teacher", "measure": "teacher"}]
+    study = write_study(seeds=[0, 1], rows=rows)
+    runs = resolve(study, Path("cache"))
+    assert [run.label for run in runs] == ["student, seed 0", "student, seed 1", "teacher"]
+    done_here(study, runs)
+    assert not (runs[2].folder / "student.pt").exists()
+    row = collect(study, runs, {}).rows[1]
+    assert (row.runs[0].seed, row.runs[0].status) == (None, "done")
+    teacher = evaluate(load_model(runs[2].recipe, "teacher"), recipes.Few("test", 50), Clean())
+    assert row.runs[0].figures()[0].correct == teacher.correct
+    table = lay_out(summarise(collect(study, runs, {})))
+    assert "training seeds 0, 1 (without ±: of a single model)" in table.caption
+
+
+def test_a_teacher_can_only_be_measured_where_there_is_one():
+    Path("alone.yaml").write_text(recipes.scratch())
+    study = write_study(rows=[{"name": "a", "base": "alone.yaml", "measure": "teacher"}])
+    with pytest.raises(RecipeError, match="row 'a': measure: no teacher in alone"):
+        resolve(study, Path("cache"))
+
+
+def test_a_run_is_known_by_its_content():
+    def keys(**changes):
+        return [run.key for run in resolve(write_study(**changes), Path("cache"))]
+
+    same_twice = keys(rows=[{"name": "a"}, {"name": "b", "set": {LR: 0.05}}])
+    assert same_twice[0] == same_twice[1]
+    assert keys(rows=[{"name": "a", "set": {LR: 0.1}}]) != same_twice[:1]
+    assert keys(rows=[{"name": "a"}], seeds=[1]) != same_twice[:1]
+    study = write_study(rows=[{"name": "a"}])
+    torch.save({}, "teacher.pt")
+    assert [run.key for run in resolve(study, Path("cache"))] != same_twice[:1]
+
+
+def test_equal_rows_are_run_once():
+    study = write_study(rows=[{"name": "a"}, {"name": "b", "set": {LR: 0.05}}])
+    runs = resolve(study, Path("cache"))
+    lines = []
+    run_all(study, runs, Processes(), report=lines.append, device="cpu")
+    assert len([line for line in lines if line.startswith("started")]) == 1
+    assert all(is_done(run, study) for run in runs)
+
+
+def test_an_override_that_does_not_fit_names_the_row():
+    study = write_study(rows=[{"name": "wrong", "set": {"train.epochs": 3}}])
+    with pytest.raises(RecipeError, match=r"row 'wrong'.*no 'epochs' in train.*'num_epochs'"):
+        resolve(study, Path("cache"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"models": None}, "models: missing from the recipe"),
+        ({"models.teacher_model.src_ckpt": ["a.pt"]}, "src_ckpt: expected a path or URL"),
+    ],
+)
+def test_a_row_without_models_or_with_a_wrong_checkpoint_is_refused(changes, words):
+    with pytest.raises(RecipeError, match=f"row 'a': .*{words}"):
+        resolve(write_study(rows=[{"name": "a", "set": changes}]), Path("cache"))
+
+
+def test_an_override_for_all_rows_is_for_those_that_have_its_key():
+    rows = [{"name": "taught"}, {"name": "alone", "base": "alone.yaml"}]
+    Path("alone.yaml").write_text(recipes.scratch())
+    study = write_study(rows=rows)
+    teacher = "models.teacher_model.src_ckpt=other.pt"
+    runs = resolve(study, Path("cache"), [teacher, "train.log_freq=7"])
+    assert runs[0].recipe.build("models", "teacher_model", "src_ckpt") == "other.pt"
+    assert [teacher in sets(run.changes) for run in runs] == [True, False]
+    assert [run.recipe.build("train", "log_freq") for run in runs] == [7, 7]
+    with pytest.raises(RecipeError, match="no 'train_epochs' in the recipe"):
+        resolve(study, Path("cache"), ["train_epochs=7"])
+
+
+def test_a_scale_replaces_what_it_names():
+    write_study(
+        seeds=[0, 1, 2],
+        scales={
+            "small": {"seeds": [5], "set": {LR: 0.5}, "rows": {"two": {"set": {WEIGHT: 3.0}}}},
+            "other": {"rows": [{"name": "three"}]},
+        },
+    )
+    small = read_study("study.yaml", "small")
+    assert small.seeds == [5]
+    assert [overrides(row.changes) for row in small.rows] == [{LR: 0.5}, {LR: 0.5, WEIGHT: 3.0}]
+    assert [row.name for row in read_study("study.yaml", "other").rows] == ["three"]
+
+
+def test_a_row_takes_override_files_in_their_place_among_overrides():
+    Path("changes.yaml").write_text(f"{WEIGHT}: 3.0\n{LR}: 0.3\n")
+    study = write_study(
+        set={WEIGHT: 7.0},
+        rows=[
+            {"name": "file", "set": "changes.yaml"},
+            {"name": "file, then a value", "set": ["changes.yaml", {LR: 0.4}]},
+            {"name": "value, then a file", "set": [{LR: 0.4}, "changes.yaml"]},
+        ],
+    )
+    runs = resolve(study, Path("cache"))
+    lrs = [run.recipe.build("train", "optimizer", "kwargs", "lr") for run in runs]
+    assert lrs == [0.3, 0.4, 0.3]
+    terms = runs[0].recipe.build("train", "criterion", "kwargs", "sub_terms")
+    assert terms["acm"]["weight"] == 3.0
+    row = collect(study, runs, {}).rows[1]
+    command = shlex.join(row.training_command(row.runs[0]))
+    assert f"--set changes.yaml --set {LR}=0.4" in command
+    assert override_files(row.changes) == ["changes.yaml"]
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_shipped_study_resolves_at_every_scale(path):
+    for scale in (None, *(yaml.safe_load(path.read_text()).get("scales") or {})):
+        study = with_seeds(read_study(path, scale), [0])
+        assert len(resolve(study, Path("cache"))) == len(study.rows)

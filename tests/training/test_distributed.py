@@ -1,0 +1,164 @@
+"""Two processes on the CPU, as torchrun starts them."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.utils.data import DataLoader
+
+from mixacm_plugin import Training
+from mixacm_plugin.common.distributed import init_process_group
+from mixacm_plugin.training import loop as training
+from mixacm_plugin.training.box_state import learnable_transforms
+from processes import PROCESSES, run_processes
+from recipes import (
+    CPU,
+    Few,
+    differing,
+    loader_accuracy,
+    mixacm,
+    recipe,
+    run,
+    state,
+    two_stages,
+    write,
+)
+
+AFFINE, STAGES = mixacm(2, 1, "affine").replace("n: 40", "n: 39"), two_stages(mixacm())
+
+
+def join(folder, name):
+    """Join a process group of its own for each run; each process works in its own folder."""
+    mine = Path(folder, name, os.environ["RANK"])
+    mine.mkdir(parents=True)
+    os.chdir(mine)
+    init_process_group(CPU, f"file://{folder}/{name}.group")
+
+
+def train(folder, name, text, **arguments):
+    join(folder, name)
+    job = Training(recipe(text.replace("batch_size: 16", "batch_size: 8")), CPU, **arguments)
+    before = state(job.models["student"])
+    losses, order, forward = [], list(job.box.train_data_loader.batch_sampler.sampler), None
+    if not hasattr(job.box, "stage_number"):
+        forward = job.box.forward_process
+        job.box.forward_process = lambda *batch: losses.append(forward(*batch)) or losses[-1]
+    job.run()
+    parameters = {n: p.detach() for n, p in job.models["student"].named_parameters()}
+    transforms = learnable_transforms(job.box)
+    torch.save(
+        {
+            "before": before,
+            "student": parameters,
+            "transforms": {} if transforms is None else state(transforms),
+            "losses": torch.stack(losses).detach() if losses else None,
+            "order": order,
+            "accuracy": loader_accuracy(job.models["student"], DataLoader(Few("val", 39), 13)),
+        },
+        "end.pt",
+    )
+    dist.destroy_process_group()
+
+
+def train_by_command(folder):
+    """The command, in a folder that the processes share, where writing takes a while."""
+    os.chdir(folder)
+    save = training.save_checkpoint
+
+    def slow_save(path, content):
+        time.sleep(1)
+        save(path, content)
+
+    training.save_checkpoint = slow_save
+    argv = (
+        "--config",
+        "recipe.yaml",
+        "--device",
+        "cpu",
+        "--dist_url",
+        f"file://{folder}/cli.group",
+    )
+    try:
+        code = run("torchdistill", *argv, "--set", "train.num_epochs=1")
+    except RuntimeError as error:  # the other process has gone
+        code = str(error)
+    Path(folder, f"exit{os.environ['RANK']}").write_text(str(code))
+
+
+def process(rank, folder):
+    train(folder, "affine", AFFINE)  # not seeded: each process starts from other weights
+    train(folder, "stages", STAGES, seed=0, adjust_lr=True)
+    train(folder, "other seed", AFFINE, seed=1)
+    train_by_command(folder)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where both processes have run."""
+    folder = tmp_path_factory.mktemp("distributed")
+    os.chdir(folder)
+    write()
+    run_processes(process, folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["affine", "stages"])
+def test_all_processes_end_with_the_same_trained_weights(name, folder):
+    first, second = (torch.load(folder / name / str(rank) / "end.pt") for rank in range(PROCESSES))
+    for part in ("student", "transforms"):
+        assert not differing(first[part], second[part])
+    assert all(not torch.equal(p, first["before"][n]) for n, p in first["student"].items())
+    assert bool(first["transforms"]) == (name == "affine")
+
+
+@pytest.mark.parametrize("name", ["affine", "stages"])
+def test_only_the_first_process_writes(name, folder):
+    written = [sorted(os.listdir(folder / name / str(rank))) for rank in range(PROCESSES)]
+    assert written[0] == ["end.pt", "out", "recipe.yaml", "teacher.pt"]
+    assert written[1] == ["end.pt", "recipe.yaml", "teacher.pt"]
+    assert {"student.pt", "best_student.pt", "metrics.jsonl"} == set(
+        os.listdir(folder / name / "0" / "out")
+    )
+    checkpoint = torch.load(folder / name / "0" / "out" / "student.pt", weights_only=False)
+    end = torch.load(folder / name / "0" / "end.pt")
+    assert all(torch.equal(checkpoint["model"][n], p) for n, p in end["student"].items())
+
+
+def ends(folder, name):
+    return [torch.load(folder / name / str(rank) / "end.pt") for rank in range(PROCESSES)]
+
+
+def last_metrics(folder, name):
+    lines = (folder / name / "0" / "out" / "metrics.jsonl").read_text().splitlines()
+    return json.loads(lines[-1])
+
+
+def test_each_validation_image_counts_once_where_processes_have_unequal_shares(folder):
+    accuracy = ends(folder, "affine")[0]["accuracy"]
+    assert last_metrics(folder, "affine")["val_accuracy"] == pytest.approx(accuracy)
+
+
+def test_metrics_are_means_over_all_processes(folder):
+    losses = torch.cat([end["losses"].reshape(2, -1)[1] for end in ends(folder, "affine")])
+    assert last_metrics(folder, "affine")["loss"] == pytest.approx(losses.mean().item())
+
+
+def test_the_seed_decides_on_the_order_of_images(folder):
+    orders = [[end["order"] for end in ends(folder, name)] for name in ("stages", "other seed")]
+    assert orders[0] != orders[1]
+    for order in orders:
+        assert sorted(order[0] + order[1]) == list(range(32))
+
+
+def test_the_learning_rate_is_adjusted_once_in_every_stage(folder):
+    lines = (folder / "stages" / "0" / "out" / "metrics.jsonl").read_text().splitlines()
+    rates = [json.loads(line)["lr"] for line in lines]
+    assert rates == pytest.approx([0.1, 0.05, 0.1, 0.05])
+
+
+def test_the_command_tests_the_checkpoint_only_when_it_is_written(folder):
+    assert [(folder / f"exit{rank}").read_text() for rank in range(PROCESSES)] == ["0", "0"]
