@@ -23,7 +23,8 @@ def shape(text: str) -> tuple[int, int, int]:
     sizes = text.split(",")
     if len(sizes) != 3 or not all(size.isdecimal() and int(size) for size in sizes):
         raise argparse.ArgumentTypeError(f"expected C,H,W such as 3,32,32; found {text!r}")
-    return tuple(map(int, sizes))
+    channels, height, width = map(int, sizes)
+    return channels, height, width
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,9 +106,8 @@ def _stage(stage: Stage) -> Iterable[str]:
         ]
         yield from table(heads, rows)
         yield ""
-    heads = ("loss term", "value", "gradient norm")
-    rows = [(t.name, f"{t.value:.4g}", f"{t.gradient_norm:.4g}") for t in stage.terms]
-    yield from table(heads, rows)
+    terms = [(t.name, f"{t.value:.4g}", f"{t.gradient_norm:.4g}") for t in stage.terms]
+    yield from table(("loss term", "value", "gradient norm"), terms)
     yield ""
     speed, seconds = stage.images_per_second, stage.seconds_per_epoch
     digits = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"

@@ -8,6 +8,7 @@ import torch.distributed as dist
 from torch.backends import cudnn
 
 from ..common.distributed import choose_device, init_process_group
+from ..common.images import count
 from ..evaluation.accuracy import clean_accuracy
 from ..loading.datasets import evaluation_dataset, test_loader
 from ..loading.models import checkpoint_of, load_model
@@ -101,5 +102,5 @@ def _test(recipe: Recipe, device: torch.device, *, student_only: bool) -> None:
             continue
         model = load_model(recipe, role).to(device)
         accuracy = clean_accuracy(model, loader, device)
-        name, n = path.removeprefix("models."), len(loader.dataset)
+        name, n = path.removeprefix("models."), count(loader.dataset)
         logger.info("%s: %.2f %% of %d test images", name, 100 * accuracy, n)

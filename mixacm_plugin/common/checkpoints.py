@@ -39,7 +39,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
                 return torch.hub.load_state_dict_from_url(
                     path, map_location="cpu", weights_only=True
                 )
-            return torch.load(os.path.expanduser(path), map_location="cpu", weights_only=True)
+            content: dict[str, Any] = torch.load(
+                os.path.expanduser(path), map_location="cpu", weights_only=True
+            )
+            return content
     except FileNotFoundError:
         raise CheckpointError(f"checkpoint not found: {path}") from None
     except pickle.UnpicklingError as error:  # torch's message advises to run what is inside

@@ -1,9 +1,9 @@
 """Plain YAML and JSON held against pydantic models, with errors as the rest of the package has."""
 
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from .errors import RecipeError, nearest, raise_all
 from .values import Kind
@@ -28,15 +28,15 @@ class Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
 
 
-def of_kind(kind: Kind) -> Any:
-    """Return the type of a field that has to be of a kind."""
+def of_kind(kind: Kind) -> BeforeValidator:
+    """Return what a field's annotation says of its kind: ``Annotated[str, of_kind(NAME)]``."""
 
     def check(value: Any) -> Any:
         if not kind.holds(value):
             raise ValueError(f"expected {kind.words}; found {value!r}")
         return value
 
-    return Annotated[Any, AfterValidator(check)]
+    return BeforeValidator(check)
 
 
 Model = TypeVar("Model", bound=BaseModel)

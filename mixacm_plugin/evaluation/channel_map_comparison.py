@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..common.errors import RecipeError
+from ..common.images import count
 from ..loading.datasets import evaluation_dataset
 from ..loading.models import load_model
 from ..reading.library import recipe_names
@@ -98,7 +99,7 @@ def compare(
         raise recipe.error("--models", "expected a model besides the teacher")
     hooked, mapping = blocks_of(recipe, blocks)
     dataset = evaluation_dataset(recipe)
-    n = min(500, len(dataset)) if n is None else n
+    n = min(500, count(dataset)) if n is None else n
     maps = {}
     for name, source in sources.items():
         model = load_model(source.recipe, source.role, source.checkpoint)

@@ -142,7 +142,7 @@ def mean_channel_maps(
     """
     images_of_seed = drawn(dataset, n, seed)
     modules = dict(model.named_modules())
-    sums = dict.fromkeys((block.name for block in blocks), 0)
+    sums: dict[str, Tensor] = {}
     of_batch: dict[str, Tensor] = {}
     handles = []
     for block in blocks:
@@ -171,7 +171,8 @@ def mean_channel_maps(
                     raise ValueError(
                         f"{type(model).__name__} never calls {path!r} (block {block.name})"
                     )
-                sums[block.name] += of_batch.pop(block.name).sum(0).double().cpu()
+                own = of_batch.pop(block.name).sum(0).double().cpu()
+                sums[block.name] = sums.get(block.name, 0) + own
     finally:
         for handle in handles:
             handle.remove()

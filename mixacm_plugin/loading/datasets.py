@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchdistill.datasets.util import build_data_loader
 
-from ..common.images import unpack
+from ..common.images import count, unpack
 from ..common.values import NAME
 from ..reading import sections
 from ..reading.checks import check_part, require
@@ -40,7 +40,7 @@ def first_batch(loader: DataLoader, size: int) -> Any:
     if loader.batch_sampler is None:
         raise ValueError("expected a batch_size; found None")
     dataset = loader.dataset
-    indices = list(range(min(size, len(dataset))))
+    indices = list(range(min(size, count(dataset))))
     labels = labels_of(dataset)
     if labels is not None:
         indices[-1] = max(range(len(labels)), key=lambda index: int(labels[index]))

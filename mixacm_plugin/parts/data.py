@@ -9,13 +9,14 @@ from torch.utils.data import Dataset, Subset
 from torchdistill.datasets.registry import register_dataset, register_dataset_wrapper
 from torchdistill.datasets.wrapper import BaseDatasetWrapper
 
+from ..common.images import count
 from ..common.values import NUMBER
 
 SPLITS = ("train", "val", "test")
 
 
 @register_dataset
-class Digits(Dataset):
+class Digits(Dataset[tuple[Tensor, int]]):
     """Scikit-learn's handwritten digits: 1,797 images of 8×8, in a fixed stratified split.
 
     Args:
@@ -85,7 +86,9 @@ class FourRotations(BaseDatasetWrapper):
         return torch.stack([torch.rot90(image, turns, (1, 2)) for turns in range(4)]), label, extra
 
 
-def hold_out(dataset: Dataset, part: str | Mapping[str, float], size: int, seed: int = 0) -> Subset:
+def hold_out(
+    dataset: Dataset[Any], part: str | Mapping[str, float], size: int, seed: int = 0
+) -> Subset[Any]:
     """Split a training set into ``train`` and a held-out ``val``, for validation.
 
     Args:
@@ -102,7 +105,7 @@ def hold_out(dataset: Dataset, part: str | Mapping[str, float], size: int, seed:
         >>> len(hold_out(range(50), {"train": 0.25}, size=10))
         10
     """
-    total = len(dataset)
+    total = count(dataset)
     name, share = _share_of("hold_out", part)
     if name not in ("train", "val"):
         raise ValueError(f"hold_out: part must be train or val; found {name!r}")
@@ -133,7 +136,7 @@ def _first(shuffled: list[int], share: float) -> list[int]:
 
 
 @register_dataset
-class RandomImages(Dataset):
+class RandomImages(Dataset[tuple[Tensor, int]]):
     """Uniform noise in [0, 1] with random labels, the same for an index every time.
 
     Args:

@@ -56,7 +56,7 @@ def forward_bf16(
     others it is emulated, and slower than float32 by ``forward_channels_last``.
     """
     with torch.autocast(sample_batch.device.type, torch.bfloat16):
-        logits = forward_channels_last(model, sample_batch)
+        logits: Tensor = forward_channels_last(model, sample_batch)
     return logits.float()
 
 
@@ -69,4 +69,5 @@ def model_forward(caller: str, forward: str) -> Callable[..., Any]:
     if forward not in FORWARD_PROC_FUNC_DICT:
         hint = nearest(forward, FORWARD_PROC_FUNC_DICT)
         raise ValueError(f"{caller}: forward: no forward process {forward!r} is registered.{hint}")
-    return FORWARD_PROC_FUNC_DICT[forward]
+    process: Callable[..., Any] = FORWARD_PROC_FUNC_DICT[forward]
+    return process

@@ -1,6 +1,7 @@
 """Learning-rate schedules that YAML can't build from torch's own."""
 
 import math
+from functools import partial
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -41,4 +42,4 @@ def warmup_cosine(
     # A later stage may reuse an optimiser whose rate has already decayed.
     rates = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
     starts = [warmup_lr / rate if rate else 0.0 for rate in rates]
-    return LambdaLR(optimizer, [lambda epoch, s=start: factor(epoch, s) for start in starts])
+    return LambdaLR(optimizer, [partial(factor, start=start) for start in starts])

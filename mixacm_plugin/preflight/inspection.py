@@ -130,8 +130,8 @@ def inspect_recipe(
                 skip_stage(training.box)  # it was tried when the training was set up
             found.stages.append(_inspect_stage(training, path, stage, found.warnings, seconds))
     if input_shape is not None:
-        for stage in found.stages:
-            stage.images_per_epoch = stage.steps_per_epoch = None
+        for inspected in found.stages:
+            inspected.images_per_epoch = inspected.steps_per_epoch = None
     steps = [stage.steps_per_epoch for stage in found.stages]
     found.warnings += recipe_warnings(training.config, steps, random_weights=random_weights)
     if training.distilled and not any(stage.pairs for stage in found.stages):

@@ -152,7 +152,7 @@ def plain(node: yaml.Node, seen: dict[int, Any] | None = None) -> Any:
     return seen[id(node)]
 
 
-def _scalar(node: yaml.ScalarNode) -> Any:
+def _scalar(node: yaml.Node) -> Any:
     if node.tag.startswith("!"):
         return node.value
     loader = yaml.SafeLoader("")

@@ -100,7 +100,8 @@ def _override(
 
 def _find(recipe: Recipe, path: str, where: str, *, may_add: bool) -> _Place:
     """Follow a key path; what lies behind an alias becomes a copy of its own on the way."""
-    node, here, rest, aliased = recipe.root, "", path, False
+    node: yaml.Node = recipe.root
+    here, rest, aliased = "", path, False
     written = places_of(recipe.root)
     while True:
         children = children_of(node)

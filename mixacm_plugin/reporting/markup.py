@@ -75,7 +75,6 @@ def _markdown_cell(text: str, *, bold: bool = False) -> str:
 
 def comma_separated(summary: Summary) -> str:
     """Write the figures for a spreadsheet: a column each for mean, standard deviation and Δ."""
-    first = summary.rows[0] if summary.rows else None
     references = [f"{summary.reference_label}: {name}" for name in summary.reference_columns]
     heads = ["row", "seeds done", "seeds failed"]
     for column in summary.columns:
@@ -91,7 +90,7 @@ def comma_separated(summary: Summary) -> str:
             line += [
                 None if value is None else 100 * value.mean,
                 None if value is None or value.std is None else 100 * value.std,
-                delta(row, first, column.title),
+                delta(row, summary.rows[0], column.title),
             ]
         line += [row.parameters, row.size_ratio, row.relative_cost]
         line += row.reference or [None] * len(references)

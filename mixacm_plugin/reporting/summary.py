@@ -135,10 +135,8 @@ class Summary:
 
     def short_caption(self) -> str:
         """The same in few words, for a figure's title."""
-        threats = dict.fromkeys(
-            f"{norm}, ε = {eps}"
-            for norm, eps in (c.attack.threat for c in self.columns if c.attacked)
-        )
+        balls = [c.attack.threat for c in self.columns if c.attack.threat is not None]
+        threats = dict.fromkeys(f"{norm}, ε = {eps}" for norm, eps in balls)
         images = dict.fromkeys(c.n for c in self.columns)
         if len(images) == 1:
             n = f"n = {next(iter(images))}"

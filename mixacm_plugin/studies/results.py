@@ -14,7 +14,7 @@ from ..evaluation.attacks import Clean, attack_of
 from .changes import recipe_arguments
 from .spec import ReferenceSpec
 
-FORMAT = 2  # 1 kept the training command as a shell string
+FORMAT: Literal[2] = 2  # 1 kept the training command as a shell string
 
 
 class AccuracyResult(Spec):

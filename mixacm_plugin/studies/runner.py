@@ -36,7 +36,9 @@ def run_all(
         Error messages of the failed runs, by key.
     """
     waiting = list({run.key: run for run in runs if not is_done(run, study)}.values())
-    total, active, errors = len(waiting), [], {}
+    total = len(waiting)
+    active: list[Run] = []
+    errors: dict[str, str] = {}
     try:
         while waiting or active:
             while waiting and len(active) < launcher.jobs:

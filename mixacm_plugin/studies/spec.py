@@ -1,7 +1,7 @@
 """The keys of a study's file, and what may stand under them."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Discriminator, Tag
 
@@ -37,8 +37,10 @@ def _measurement(spec: dict[str, Any]) -> dict[str, Any]:
     return spec
 
 
-Changes = of_kind(CHANGES)
-Measurements = list[Annotated[dict[str, Any], AfterValidator(_measurement)]]
+FileName: TypeAlias = Annotated[str, of_kind(FILE_NAME)]
+Changes: TypeAlias = Annotated[Any, of_kind(CHANGES)]
+Seeds: TypeAlias = list[Annotated[int, of_kind(NATURAL)]]
+Measurements: TypeAlias = list[Annotated[dict[str, Any], AfterValidator(_measurement)]]
 
 
 class ReferenceSpec(Spec):
@@ -51,7 +53,7 @@ class ReferenceSpec(Spec):
 class RowChanges(Spec):
     """What a scale may change of a row."""
 
-    base: of_kind(FILE_NAME) | None = None
+    base: FileName | None = None
     set: Changes = None
     reference: Any = None
     measure: Literal["student", "teacher"] | None = None
@@ -60,7 +62,7 @@ class RowChanges(Spec):
 class RowSpec(RowChanges):
     """A row of a study's file."""
 
-    name: of_kind(NAME)
+    name: Annotated[str, of_kind(NAME)]
 
 
 def _rows_are(value: Any) -> str:
@@ -70,8 +72,8 @@ def _rows_are(value: Any) -> str:
 class ScaleSpec(Spec):
     """What a scale puts in place of the study's own."""
 
-    base: of_kind(FILE_NAME) | None = None
-    seeds: list[of_kind(NATURAL)] | None = None
+    base: FileName | None = None
+    seeds: Seeds | None = None
     evaluate: Measurements | None = None
     set: Changes = None
     rows: (
@@ -89,8 +91,8 @@ class StudySpec(Spec):
     """A study's file."""
 
     title: str | None = None
-    base: of_kind(FILE_NAME) | None = None
-    seeds: list[of_kind(NATURAL)] | None = None
+    base: FileName | None = None
+    seeds: Seeds | None = None
     evaluate: Measurements | None = None
     set: Changes = None
     rows: list[RowSpec] | None = None

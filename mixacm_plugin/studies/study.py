@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -51,7 +51,7 @@ class Row:
     base: str
     changes: list[Change] = field(default_factory=list)
     reference: list[float] | None = None
-    measure: str = "student"
+    measure: Literal["student", "teacher"] = "student"
 
 
 @dataclass(frozen=True)

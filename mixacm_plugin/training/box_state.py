@@ -54,8 +54,9 @@ def load_box_state(box: Box, models: Mapping[str, nn.Module], state: Mapping[str
 def learnable_transforms(box: Box) -> nn.ModuleList | None:
     """Return a box's learnable transforms, where it has some."""
     teacher = getattr(box, "teacher_model", None)
-    learnable = getattr(teacher, "learnable_transforms", None)
-    return learnable if isinstance(teacher, FrozenTeacher) and len(learnable) else None
+    if not isinstance(teacher, FrozenTeacher) or not len(teacher.learnable_transforms):
+        return None
+    return teacher.learnable_transforms
 
 
 def _optimised(box: Box) -> list[nn.Parameter]:

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import torch.distributed as dist
 from torch import nn
@@ -15,7 +16,7 @@ from torchdistill.models.wrapper import AuxiliaryModelWrapper
 
 from ..reading.sections import Config, current_stage
 
-Box = DistillationBox | TrainingBox
+Box: TypeAlias = DistillationBox | TrainingBox
 
 
 def _model_names(box: Box) -> dict[str, str]:

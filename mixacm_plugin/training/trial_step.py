@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchdistill.common.constant import SELF_MODULE_PATH
 
-from ..common.images import check_images, unpack
+from ..common.images import check_images, count, unpack
 from ..common.state import preserved_modules, preserved_rng
 from ..loading.datasets import first_batch
 from ..parts.acm.loss import PairError
@@ -66,9 +66,10 @@ def _processes(box: Box) -> list[Any]:
 
 def _batch_sizes(loader: DataLoader) -> list[int]:
     """Sizes of a loader's batches: the usual one, and the last one's where it is another."""
-    sampler = loader.batch_sampler
+    sampler: Any = loader.batch_sampler
     size = getattr(sampler, "batch_size", None) or len(next(iter(sampler)))
-    total = len(loader.sampler) if hasattr(loader.sampler, "__len__") else len(loader.dataset)
+    own: Any = loader.sampler  # a process's share, where there are several
+    total = len(own) if hasattr(own, "__len__") else count(loader.dataset)
     last = 0 if getattr(sampler, "drop_last", False) or total <= size else total % size
     return [min(size, total), *([last] if last else [])]
 

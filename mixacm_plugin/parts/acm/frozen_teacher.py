@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torchdistill.common.main_util import is_dist_avail_and_initialized, is_main_process
 from torchdistill.common.module_util import freeze_module_params
 from torchdistill.models.registry import register_auxiliary_model_wrapper
@@ -50,7 +50,9 @@ class FrozenTeacher(AuxiliaryModelWrapper):
             if is_dist_avail_and_initialized():
                 dist.broadcast(parameter.data, 0)  # as DDP does; gradients alone aren't enough
             # The host doesn't put this wrapper into DDP, so its gradients are averaged here.
-            parameter.register_post_accumulate_grad_hook(_average_gradient)
+            parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                _average_gradient
+            )
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -65,7 +67,7 @@ class FrozenTeacher(AuxiliaryModelWrapper):
         return self
 
     @torch.no_grad()
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the teacher."""
         return self.teacher_model(*args, **kwargs)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import reduce
 from typing import Any
 
 import torch
@@ -101,10 +102,12 @@ class ACMLoss(nn.Module):
     ) -> Tensor:
         """Return the loss, a scalar, from the host's dictionaries of hooked activations."""
         hooked = {"teacher": teacher_io_dict, "student": student_io_dict}
-        return sum(
+        losses: list[Tensor] = [
             pair["weight"] * self._pair_loss(name, pair, hooked)
             for name, pair in self.pairs.items()
-        )
+        ]
+        total: Tensor = reduce(torch.add, losses)
+        return total
 
     def learnable_transforms(self) -> Iterator[tuple[str, nn.Module]]:
         """Yield the name of each pair with a learnable transform, and the transform."""
@@ -164,7 +167,8 @@ class ACMLoss(nn.Module):
                 f"side of this pair it has to map {channels} to {other}",
             )
         with torch.autocast(maps[side].device.type, enabled=False):
-            return module(maps[side].to(next(module.parameters()).dtype)).to(maps[side].dtype)
+            transformed: Tensor = module(maps[side].to(next(module.parameters()).dtype))
+            return transformed.to(maps[side].dtype)
 
 
 def _check_pair(pair: Any, where: str) -> None:

@@ -132,7 +132,8 @@ def _teacher_output(supp_dict: dict[str, Any] | None) -> Tensor:
             "clean_and_adversarial_forward: away_from: teacher finds no output of the teacher; "
             "set the teacher's forward_proc to !import_call {key: mixacm_plugin.shared_forward}"
         )
-    return supp_dict[TEACHER_OUTPUT]
+    output: Tensor = supp_dict[TEACHER_OUTPUT]
+    return output
 
 
 def clean_and_adversarial_forward(

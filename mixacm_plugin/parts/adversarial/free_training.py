@@ -1,6 +1,7 @@
 """Free adversarial training, as a forward and a post-forward process of the host's boxes."""
 
 from collections.abc import Callable
+from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -79,11 +80,13 @@ class FreeAdversarialTraining:
         ):
             self.perturbation = kept = torch.zeros_like(sample_batch)
         images = (sample_batch + kept[: len(sample_batch)]).clamp(0, 1).requires_grad_()
-        images.register_hook(self._ascend)  # behind the clamp, which holds gradients back
+        # Behind the clamp, which holds gradients back.
+        images.register_hook(  # type: ignore[no-untyped-call]
+            partial(self._ascend, kept[: len(sample_batch)], sample_batch)
+        )
         return self.run_model(model, images, targets, supp_dict)
 
-    def _ascend(self, gradient: Tensor) -> None:
-        images, kept = self.batch[0], self.perturbation[: len(gradient)]
+    def _ascend(self, kept: Tensor, images: Tensor, gradient: Tensor) -> None:
         moved = kept + self.step_size * steepest_direction(gradient, norm=self.norm)
         moved = project(moved, eps=self.eps, norm=self.norm)
         kept.copy_((images + moved).clamp(0, 1) - images)

@@ -71,9 +71,11 @@ class OutputPart(nn.Module):
         """Return the wrapped loss."""
         student = _with_part(student_io_dict, self.student, "student")
         teacher = _with_part(teacher_io_dict, self.teacher, "teacher")
+        arguments: tuple[Any, ...] = (student, teacher, targets)
         if self.uses_label:
-            return self.loss(student[SELF_MODULE_PATH]["output"], targets)
-        return self.loss(student, teacher, targets)
+            arguments = (student[SELF_MODULE_PATH]["output"], targets)
+        loss: Tensor = self.loss(*arguments)
+        return loss
 
     def extra_repr(self) -> str:
         """Say in the host's log what the loss sees."""

@@ -148,6 +148,6 @@ def watch_overfitting(
     def process(box: TrainingBox | DistillationBox, *args: Any, **kwargs: Any) -> None:
         watch(box, *args, **kwargs)
 
-    process.takes_pixels = True
+    process.takes_pixels = True  # type: ignore[attr-defined]
     register_post_epoch_proc_func(key=key)(process)
     return key

@@ -49,7 +49,8 @@ def perturbation_size(perturbation: Tensor, norm: str) -> Tensor:
         ValueError: on another norm than ``Linf`` or ``L2``.
     """
     order = {"Linf": torch.inf, "L2": 2}[check_norm(norm)]
-    return torch.linalg.vector_norm(perturbation.flatten(1), ord=order, dim=1)
+    size: Tensor = torch.linalg.vector_norm(perturbation.flatten(1), ord=order, dim=1)
+    return size
 
 
 def _like(values: Tensor, images: Tensor) -> Tensor:

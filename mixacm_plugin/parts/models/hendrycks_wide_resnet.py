@@ -28,9 +28,10 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         activated = self.relu1(self.bn1(x))
         residual = self.conv2(self.relu2(self.bn2(self.conv1(activated))))
-        if self.convShortcut is None:
-            return x + residual
-        return self.convShortcut(activated) + residual
+        summed: Tensor = residual + (
+            x if self.convShortcut is None else self.convShortcut(activated)
+        )
+        return summed
 
 
 def _stage(blocks: int, in_channels: int, channels: int, stride: int) -> nn.Sequential:
@@ -60,7 +61,8 @@ class HendrycksWideResNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(N, num_classes)`` of images ``(N, 3, H, W)``."""
         features = self.block3(self.block2(self.block1(self.conv1(images))))
-        return self.fc(self.relu(self.bn1(features)).mean((2, 3)))
+        logits: Tensor = self.fc(self.relu(self.bn1(features)).mean((2, 3)))
+        return logits
 
 
 @register_model

@@ -1,7 +1,7 @@
 """Normalisation inside a model, so that its inputs are pixels and ε is measured in them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +11,16 @@ from torchdistill.models.registry import get_model, register_model
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
 
 
+Model = TypeVar("Model", bound=nn.Module)
+
+
 def _normalize_input(model: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     images, *rest = args
-    return (images - model.normalization_mean) / model.normalization_std, *rest
+    mean, std = model.get_buffer("normalization_mean"), model.get_buffer("normalization_std")
+    return (images - mean) / std, *rest
 
 
-def normalize_inside(model: nn.Module, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
+def normalize_inside(model: Model, mean: Sequence[float], std: Sequence[float]) -> Model:
     """Make a model normalise its input; its state dict and module paths stay what they were.
 
     Args:
@@ -61,7 +65,7 @@ def normalized(
         std: see ``normalize_inside``.
     """
     model_kwargs = dict(model_kwargs or {})
-    built = get_image_classification_model({"key": model, "kwargs": model_kwargs})
+    built: nn.Module | None = get_image_classification_model({"key": model, "kwargs": model_kwargs})
     if built is None:
         built = get_model(model, None, **model_kwargs)
     return normalize_inside(built, mean, std)

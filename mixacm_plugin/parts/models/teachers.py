@@ -68,7 +68,8 @@ class Teacher:
 
     def build(self) -> nn.Module:
         """Return the model, without weights of its own."""
-        return get_model(self.key, None, **self.kwargs)
+        model: nn.Module = get_model(self.key, None, **self.kwargs)
+        return model
 
     def outline(self) -> tuple[HookPoints, int]:
         """Return the hook points of its blocks and the number of its parameters."""

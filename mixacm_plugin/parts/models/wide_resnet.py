@@ -41,7 +41,8 @@ class _Block(nn.Module):
         activated = self.relu_0(self.batchnorm_0(x))
         out = self.conv_0(_pad_same(activated, self.stride))
         out = self.conv_1(self.relu_1(self.batchnorm_1(out)))
-        return out + (x if self.shortcut is None else self.shortcut(activated))
+        summed: Tensor = out + (x if self.shortcut is None else self.shortcut(activated))
+        return summed
 
 
 class _BlockGroup(nn.Module):
@@ -60,7 +61,8 @@ class _BlockGroup(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.block(x)
+        out: Tensor = self.block(x)
+        return out
 
 
 class WideResNet(nn.Module):
@@ -88,7 +90,8 @@ class WideResNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(N, num_classes)`` of images ``(N, 3, H, W)``."""
         features = self.relu(self.batchnorm(self.layer(self.init_conv(images))))
-        return self.logits(features.mean((2, 3)))
+        logits: Tensor = self.logits(features.mean((2, 3)))
+        return logits
 
 
 @register_model

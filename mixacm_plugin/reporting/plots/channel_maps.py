@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from matplotlib.figure import Figure
@@ -28,7 +28,7 @@ class ChannelMaps(Plot):
 
     kind: Literal["channel_maps"]
     rows: list[str] | None = None
-    n: of_kind(COUNT) | None = None
+    n: Annotated[int, of_kind(COUNT)] | None = None
 
     def words(self) -> str:
         """Say what it shows."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,7 +24,9 @@ GROUP = Kind(
     ),
 )
 
-KeyPath = of_kind(Kind("a key path", lambda value: isinstance(value, str)))
+KEY_PATH = Kind("a key path", lambda value: isinstance(value, str))
+KeyPath: TypeAlias = Annotated[str, of_kind(KEY_PATH)]
+Group: TypeAlias = Annotated[Any, of_kind(GROUP)]
 
 
 class Plot(Spec):
@@ -98,7 +100,7 @@ class Grouped(Plot):
     pattern such as ``* PGD7-AT``.
     """
 
-    group: of_kind(GROUP) | None = None
+    group: Group | None = None
     group_label: str | None = None
 
     def named_rows(self) -> Iterator[tuple[str, str]]:
@@ -258,7 +260,7 @@ class Cost(Grouped):
     """Robust accuracy against what a training step costs, a point for each row."""
 
     kind: Literal["cost"]
-    group: of_kind(GROUP)
+    group: Group
     names: list[str] = Field(default_factory=list)
 
     def words(self) -> str:
@@ -336,7 +338,7 @@ def _log_axis(axes: Axes, xs: Sequence[float]) -> None:
 
 def override(row: Row, path: str) -> Any:
     """A row's override of a key path, also as part of an overridden mapping; else ``None``."""
-    for key, value in reversed(row.overrides.items()):  # the last replaces what was there
+    for key, value in reversed(list(row.overrides.items())):  # the last replaces what was there
         if path == key or path.startswith(f"{key}."):
             for name in path[len(key) + 1 :].split(".") if path != key else []:
                 value = value.get(name) if isinstance(value, Mapping) else None

@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,10 @@ def draw_training(runs: Mapping[str, Metrics]) -> Figure:
         runs: a run's name to its metrics; a line each in every panel.
     """
     terms = dict.fromkeys(term for run in runs.values() for m in run for term in m["terms"])
-    panels = {"loss": lambda m: m["loss"]}
+    panels: dict[str, Callable[[dict[str, Any]], float]] = {"loss": lambda m: m["loss"]}
     if len(terms) > 1:
         for term in terms:
-            panels[f"loss term: {term}"] = lambda m, term=term: m["terms"].get(term, math.nan)
+            panels[f"loss term: {term}"] = partial(_term, term)
     panels["learning rate"] = lambda m: m["lr"]
     panels["validation accuracy (%)"] = lambda m: 100 * m["val_accuracy"]
     down = math.ceil(len(panels) / 2)
@@ -115,6 +116,10 @@ def draw_training(runs: Mapping[str, Metrics]) -> Figure:
     handles, labels = axes[0].get_legend_handles_labels()
     legend_below(figure, dict(zip(labels, handles, strict=True)))
     return figure
+
+
+def _term(name: str, metrics: Mapping[str, Any]) -> float:
+    return metrics["terms"].get(name, math.nan)
 
 
 def write_events(runs: Mapping[str, Metrics], folder: str | os.PathLike[str]) -> None:
