@@ -10,7 +10,7 @@ from PIL import Image
 
 from made_up_results import WEIGHT, done, failed, made, not_run, results, row, sizes
 from mixacm_plugin.common.errors import RecipeError
-from mixacm_plugin.reporting.plots.kinds import override
+from mixacm_plugin.reporting.plots.plot import override
 from mixacm_plugin.reporting.plots.study import draw_all, read_plots, stems
 from mixacm_plugin.reporting.plots.style import COLOURS
 from mixacm_plugin.reporting.summary import summarise

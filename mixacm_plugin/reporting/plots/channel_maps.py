@@ -14,7 +14,7 @@ from ...evaluation.channel_map_comparison import Comparison, compare_students
 from ...evaluation.channel_map_distances import Distance
 from ...studies.changes import sets
 from ...studies.results import Results
-from .kinds import Plot
+from .plot import Plot
 from .style import COLOURS, LINES, WIDTH, NothingToShow, legend_below, new_figure
 
 HEADS = ("sorted ℓ2", "cosine", "ℓ2")

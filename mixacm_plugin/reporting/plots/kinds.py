@@ -2,19 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from pydantic import Field
 
-from ...common.validation import Spec, of_kind
-from ...common.values import Kind, parse_number
-from ...studies.results import Results, name_matches
-from ..summary import Row, Summary, summarise
-from .style import MISSING, NothingToShow, Point, horizontal_bars, line_panels
+from ...common.values import Kind
+from ..summary import Row, Summary
+from .plot import Group, Grouped, KeyPath, Plot, dotted, number_at, reference_row, title_of
+from .style import MISSING, NothingToShow, horizontal_bars
 
 GROUP = Kind(
     "a key path, or names with a list or a pattern of rows each",
@@ -23,45 +21,6 @@ GROUP = Kind(
         or (isinstance(value, Mapping) and all(isinstance(v, str | list) for v in value.values()))
     ),
 )
-
-KEY_PATH = Kind("a key path", lambda value: isinstance(value, str))
-KeyPath: TypeAlias = Annotated[str, of_kind(KEY_PATH)]
-Group: TypeAlias = Annotated[Any, of_kind(GROUP)]
-
-
-class Plot(Spec):
-    """A picture that a study's file asks for; a new kind is a class, and an entry in ``KINDS``."""
-
-    kind: str
-    title: str | None = None
-
-    def stem(self) -> str:
-        """Return its file's name, without an ending."""
-        return self.kind
-
-    def words(self) -> str:
-        """Say what it shows."""
-        raise NotImplementedError
-
-    def named_rows(self) -> Iterator[tuple[str, str]]:
-        """Yield the rows that it names, each with the key."""
-        return iter(())
-
-    def draw(self, results: Results, folder: Path) -> Figure:
-        """Draw it.
-
-        Args:
-            results: of the study.
-            folder: of the study.
-
-        Raises:
-            NothingToShow: if no row has what it shows.
-        """
-        return self.of_summary(summarise(results))
-
-    def of_summary(self, summary: Summary) -> Figure:
-        """Draw it from averages over seeds."""
-        raise NotImplementedError
 
 
 class Bars(Plot):
@@ -72,7 +31,7 @@ class Bars(Plot):
 
     def words(self) -> str:
         """Say what it shows."""
-        return f"Accuracy of each row{_dotted(self.reference)}"
+        return f"Accuracy of each row{dotted(self.reference)}"
 
     def named_rows(self) -> Iterator[tuple[str, str]]:
         """Yield the dotted row."""
@@ -80,7 +39,7 @@ class Bars(Plot):
 
     def of_summary(self, summary: Summary) -> Figure:
         """Draw it from averages over seeds."""
-        reference = _reference(summary, self.reference)
+        reference = reference_row(summary, self.reference)
         rows = [row for row in summary.rows if row is not reference and (row.done or row.failed)]
         if not any(row.values for row in rows):
             raise NothingToShow("no row finished")
@@ -89,71 +48,8 @@ class Bars(Plot):
             for c in summary.columns
         }
         lines = {title: v.mean for title, v in reference.values.items()} if reference else {}
-        title = _title(summary, self.title, reference)
+        title = title_of(summary, self.title, reference)
         return horizontal_bars([row.name for row in rows], series, title=title, lines=lines)
-
-
-class Grouped(Plot):
-    """A plot with a line for each group of rows.
-
-    A ``group`` is a key path, or a mapping of names to the rows of each: a list of them, or a
-    pattern such as ``* PGD7-AT``.
-    """
-
-    group: Group | None = None
-    group_label: str | None = None
-
-    def named_rows(self) -> Iterator[tuple[str, str]]:
-        """Yield the rows that its groups list."""
-        for title, members in self.group.items() if isinstance(self.group, Mapping) else ():
-            if isinstance(members, list):
-                yield from ((f"group.{title}", name) for name in members)
-
-    def groups(self, summary: Summary) -> dict[str, list[Row]]:
-        """Return rows by group; all in one without a name where none is asked for."""
-        group = self.group
-        if group is None:
-            return {"": list(summary.rows)}
-        if isinstance(group, Mapping):
-            return {
-                str(name): [
-                    row
-                    for row in summary.rows
-                    if (name_matches(row.name, rows) if isinstance(rows, str) else row.name in rows)
-                ]
-                for name, rows in group.items()
-            }
-        label = self.group_label or group.rpartition(".")[2]
-        groups: dict[Any, list[Row]] = {}
-        for row in summary.rows:
-            value = override(row, group)
-            if value is not None:
-                value = value if isinstance(value, int | float) else str(value)
-                groups.setdefault(value, []).append(row)
-        return {f"{label} {value}": rows for value, rows in groups.items()}
-
-    def panels(
-        self,
-        summary: Summary,
-        placed: Mapping[str, Sequence[tuple[Row, float]]],
-        label: str,
-        reference: Row | None = None,
-        **style: Any,
-    ) -> tuple[Figure, list[Axes]]:
-        """Draw a line per column in one panel or, where there are groups, a panel per column."""
-        grouped = self.group is not None
-        panels: dict[str, dict[str, list[Point]]] = {}
-        levels: dict[str, dict[str, float]] = {}
-        for title in (column.title for column in summary.columns):
-            for group, entries in placed.items():
-                points = [(x, r.values[title].error_bar) for r, x in entries if title in r.values]
-                panel, line = (title, group) if grouped else ("", title)
-                panels.setdefault(panel, {})[line] = sorted(points)
-            if reference is not None and title in reference.values:
-                panel, line = (title, "") if grouped else ("", title)
-                levels.setdefault(panel, {})[line] = reference.values[title].mean
-        title = _title(summary, self.title, reference)
-        return line_panels(panels, title=title, label=label, levels=levels, **style)
 
 
 class Curve(Grouped):
@@ -177,7 +73,7 @@ class Curve(Grouped):
     def words(self) -> str:
         """Say what it shows."""
         grouped = ", in groups" if self.group else ""
-        return f"Accuracy against {self.axis}{grouped}{_dotted(self.reference)}"
+        return f"Accuracy against {self.axis}{grouped}{dotted(self.reference)}"
 
     def named_rows(self) -> Iterator[tuple[str, str]]:
         """Yield the dotted row and those of groups."""
@@ -186,10 +82,10 @@ class Curve(Grouped):
 
     def of_summary(self, summary: Summary) -> Figure:
         """Draw it from averages over seeds."""
-        reference = _reference(summary, self.reference)
+        reference = reference_row(summary, self.reference)
         summary = replace(summary, rows=tuple(r for r in summary.rows if r is not reference))
         groups = {
-            name: [(row, _number(row, self.x)) for row in rows]
+            name: [(row, number_at(row, self.x)) for row in rows]
             for name, rows in self.groups(summary).items()
         }
         placed = {
@@ -312,19 +208,6 @@ class Cost(Grouped):
                 axes.annotate(row.name, at, textcoords="offset points", fontsize=7, **side)
 
 
-def _dotted(reference: str | None) -> str:
-    return f", dotted: {reference}" if reference else ""
-
-
-def _title(summary: Summary, title: str | None, reference: Row | None = None) -> str:
-    dotted = f"; dotted: {reference.name}" if reference else ""
-    return f"{title or summary.title}\n{summary.short_caption()}{dotted}"
-
-
-def _reference(summary: Summary, name: str | None) -> Row | None:
-    return next((row for row in summary.rows if row.name == name and row.values), None)
-
-
 def _log_axis(axes: Axes, xs: Sequence[float]) -> None:
     positive = [x for x in xs if x > 0]
     if len(positive) < len(xs) and positive:  # zero, the setting switched off, belongs on it too
@@ -334,21 +217,3 @@ def _log_axis(axes: Axes, xs: Sequence[float]) -> None:
     if len(xs) <= 8:
         axes.set_xticks(xs, [f"{x:g}" for x in xs])
         axes.minorticks_off()
-
-
-def override(row: Row, path: str) -> Any:
-    """A row's override of a key path, also as part of an overridden mapping; else ``None``."""
-    for key, value in reversed(list(row.overrides.items())):  # the last replaces what was there
-        if path == key or path.startswith(f"{key}."):
-            for name in path[len(key) + 1 :].split(".") if path != key else []:
-                value = value.get(name) if isinstance(value, Mapping) else None
-            return value
-    return None
-
-
-def _number(row: Row, path: str) -> float | None:
-    value = override(row, path)
-    try:
-        return None if value is None else parse_number(value)
-    except ValueError:
-        return None

@@ -10,7 +10,8 @@ from ...common.errors import RecipeError, nearest, raise_all
 from ...common.validation import validated
 from ...studies.results import Results
 from .channel_maps import ChannelMaps
-from .kinds import Bars, Cost, Curve, DepthWidth, Plot, SizeRatio
+from .kinds import Bars, Cost, Curve, DepthWidth, SizeRatio
+from .plot import Plot
 from .style import NothingToShow, save
 
 logger = logging.getLogger("mixacm")
