@@ -1,6 +1,6 @@
 """What each kind of plot is set by, and what it draws of a study."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -9,18 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from pydantic import Field
 
-from ...common.values import Kind
 from ..summary import Row, Summary
 from .plot import Group, Grouped, KeyPath, Plot, dotted, number_at, reference_row, title_of
 from .style import MISSING, NothingToShow, horizontal_bars
-
-GROUP = Kind(
-    "a key path, or names with a list or a pattern of rows each",
-    lambda value: (
-        isinstance(value, str)
-        or (isinstance(value, Mapping) and all(isinstance(v, str | list) for v in value.values()))
-    ),
-)
 
 
 class Bars(Plot):
