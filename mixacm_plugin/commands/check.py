@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 
 from ..common.distributed import choose_device
 from ..common.errors import UserError
-from ..preflight.inspection import Inspection, Stage, inspect_recipe
+from ..preflight.inspection import Inspection, inspect_recipe
+from ..preflight.stage import Stage
 from ..reading.read import read_recipe
 from .common import add_device, add_recipe, positive, set_up_log
 

@@ -61,13 +61,15 @@ class Training:
         self.best_val_accuracy = 0.0
         self.last_saved: int | None = None
         self.distributed = main_util.is_dist_avail_and_initialized()
-        self.config, self.models, self.box = prepare(
+        self.config, self.models, self.box, warnings = prepare(
             recipe,
             self.device,
             seed=seed,
             start_epoch=start_epoch,
             lr_factor=main_util.get_world_size() if adjust_lr else 1,
         )
+        for warning in warnings:
+            logger.warning(warning)
         if start_epoch:
             logger.warning(
                 "--start_epoch only sets the first epoch's number; the optimiser and its schedule "

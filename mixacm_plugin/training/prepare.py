@@ -1,7 +1,6 @@
 """Everything that is checked before a recipe is trained, in one list and in this order."""
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -18,15 +17,17 @@ from ..reading.recipe import Recipe
 from .boxes import Box
 from .building import build_box, check_later_stages, check_stage, check_stage_checkpoints
 
-logger = logging.getLogger("mixacm")
-
 
 class Prepared(NamedTuple):
-    """A recipe that can be trained: built, its plain models by role, and the host's box."""
+    """A recipe that can be trained: built, its plain models by role, and the host's box.
+
+    Warnings are of what the YAML has and nothing reads.
+    """
 
     config: Mapping[str, Any]
     models: Mapping[str, nn.Module]
     box: Box
+    warnings: Sequence[str]
 
 
 def prepare(
@@ -61,8 +62,7 @@ def prepare(
         RecipeError: on anything wrong with the recipe.
     """
     main_util.set_seed(seed)
-    for warning in check_yaml(recipe):
-        logger.warning(warning)
+    warnings = check_yaml(recipe)
     config = recipe.build()
     check_built(recipe, config)
     if start_epoch and "stage1" in config["train"]:
@@ -87,4 +87,4 @@ def prepare(
     check_stage(recipe, config, box, models)
     if distributed:  # the same weights everywhere, but not the same mixup and crops
         main_util.set_seed(seed_of_process(torch.initial_seed() if seed is None else seed))
-    return Prepared(config, models, box)
+    return Prepared(config, models, box, warnings)

@@ -1,0 +1,124 @@
+"""A stage of a recipe under observation: its first training step, and its speed."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..common.images import check_images, unpack
+from ..reading import sections
+from ..reading.recipe import Recipe
+from ..training.boxes import models_of, student_of
+from ..training.metrics import record_terms
+from ..training.prepare import Prepared
+from .measured_step import (
+    PairEnd,
+    Term,
+    images_per_second,
+    measured_terms,
+    recorded_pairs,
+    watched_hooks,
+)
+
+
+@dataclass
+class Stage:
+    """A training stage, measured.
+
+    Args:
+        path: of its part of the recipe.
+        epochs: number of them.
+        batch_size: images in the first step.
+        images_per_epoch: training images; ``None`` where random ones took their place.
+        steps_per_epoch: batches of them, likewise.
+        images_per_second: of training steps with their data, after the first.
+        pairs: both sides of each pair of ``ACMLoss``.
+        terms: of the loss, and ``total``.
+    """
+
+    path: str
+    epochs: int
+    batch_size: int
+    images_per_epoch: int | None
+    steps_per_epoch: int | None
+    images_per_second: float = 0.0
+    pairs: list[PairEnd] = field(default_factory=list)
+    terms: list[Term] = field(default_factory=list)
+
+    @property
+    def seconds_per_epoch(self) -> float | None:
+        """Expected time of an epoch without validation, in seconds."""
+        if self.images_per_epoch is None:
+            return None
+        return self.images_per_epoch / self.images_per_second
+
+
+def inspect_stage(
+    recipe: Recipe,
+    prepared: Prepared,
+    device: torch.device,
+    path: str,
+    stage: Mapping[str, Any],
+    warnings: list[str],
+    seconds: float,
+) -> Stage:
+    """Make a real training step of the stage that a box is in, then some more, and look at them.
+
+    Args:
+        recipe: names the file in errors.
+        prepared: with the box.
+        device: of the images.
+        path: of the stage.
+        stage: its part of the recipe.
+        warnings: gets a line for each thing that looks wrong.
+        seconds: how long to time further steps, at least one.
+
+    Raises:
+        RecipeError: if a step fails, or the loss isn't finite at the start.
+    """
+    box = prepared.box
+    box.pre_epoch_process(epoch=0)
+    if "teacher" in prepared.models:
+        _put_teacher_in_eval(prepared.models["teacher"], path, stage, warnings)
+    images, targets, extra = unpack(next(iter(box.train_data_loader)), device)
+    sampler = getattr(box.train_data_loader, "sampler", ())
+    steps = len(box.train_data_loader)
+    result = Stage(path, stage["num_epochs"], len(images), len(sampler), steps)
+    try:
+        check_images(images)
+    except ValueError as error:
+        warnings.append(f"{path}.train_data_loader: {error}")
+    try:
+        with (
+            watched_hooks(models_of(box), stage, path, warnings),
+            recorded_pairs(box.criterion, result.pairs),
+            record_terms(box.criterion) as terms,
+        ):
+            loss = box.forward_process(images, targets, extra)
+        result.terms = measured_terms(student_of(box), {**terms, "total": loss})
+        if not math.isfinite(loss.item()):
+            raise recipe.error(f"{path}.criterion", f"the loss is {loss.item()} at the start")
+        box.post_forward_process(loss=loss)
+        result.images_per_second = images_per_second(box, device, seconds)
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        where = f"{type(error).__name__}: {error}"
+        raise recipe.error(f"{path}: the first training step", where) from error
+    return result
+
+
+def _put_teacher_in_eval(
+    teacher: nn.Module, path: str, stage: Mapping[str, Any], warnings: list[str]
+) -> None:
+    if any(module.training for module in teacher.modules()):
+        kept = sections.get(stage, "teacher.keep_train_mode")
+        ours = "and so does this command" if kept else "this command puts it into eval mode"
+        warnings.append(
+            f"{path}.pre_epoch_process: the recipe leaves the teacher in train mode, where mixed "
+            f"images move its statistics; {ours}, the host's script doesn't. Use "
+            "keep_teacher_in_eval"
+        )
+        if not kept:
+            teacher.eval()
