@@ -8,7 +8,7 @@ from typing import Any
 from ..common.distributed import choose_device
 from ..common.errors import UserError
 from ..common.images import drawn
-from ..evaluation.accuracy import evaluate
+from ..evaluation.accuracy import UnsuitedModelError, evaluate
 from ..evaluation.attacks import ATTACKS, attack_of
 from ..loading.datasets import evaluation_dataset
 from ..loading.models import load_model
@@ -88,7 +88,9 @@ def run(args: argparse.Namespace) -> None:
             device=device,
             progress=sys.stderr.isatty(),
         )
-    except (ValueError, TypeError, RuntimeError) as error:
+    except (UnsuitedModelError, TypeError) as error:
+        raise recipe.error(f"--model {args.model}", str(error)) from error
+    except (ValueError, RuntimeError) as error:
         raise recipe.error("test", str(error)) from error
     rows = [(args.model, accuracy)]
     print(markdown_table(rows))

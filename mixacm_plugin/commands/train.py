@@ -2,6 +2,9 @@
 
 import argparse
 import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -9,13 +12,13 @@ from torch.backends import cudnn
 
 from ..common.distributed import choose_device, init_process_group
 from ..common.images import count
-from ..evaluation.accuracy import clean_accuracy
+from ..evaluation.accuracy import UnsuitedModelError, clean_accuracies
 from ..loading.datasets import evaluation_dataset, test_loader
 from ..loading.models import checkpoint_of, load_model
 from ..reading import sections
 from ..reading.read import read_recipe
 from ..reading.recipe import Recipe
-from ..training.loop import Training
+from ..training.loop import Training, best_of
 from .common import add_device, add_recipe, natural, set_up_log
 
 logger = logging.getLogger("mixacm")
@@ -100,7 +103,24 @@ def _test(recipe: Recipe, device: torch.device, *, student_only: bool) -> None:
     for role, path in sections.model_sections(config).items():
         if role == "teacher" and student_only:
             continue
-        model = load_model(recipe, role).to(device)
-        accuracy = clean_accuracy(model, loader, device)
         name, n = path.removeprefix("models."), count(loader.dataset)
-        logger.info("%s: %.2f %% of %d test images", name, 100 * accuracy, n)
+        for title, checkpoint in _tested(config, role, path):
+            model = load_model(recipe, role, checkpoint).to(device)
+            try:
+                first, *five = clean_accuracies(model, loader, device).values()
+            except (UnsuitedModelError, TypeError) as error:
+                raise recipe.error(path, str(error)) from error
+            also = f" (top-5 {100 * five[0]:.2f} %)" if five else ""
+            logger.info("%s%s: %.2f %% of %d test images%s", name, title, 100 * first, n, also)
+
+
+def _tested(config: Mapping[str, Any], role: str, path: str) -> Iterator[tuple[str, str | None]]:
+    """Yield which checkpoints of a model to test: a student's last and, where it is, its best."""
+    if role == "teacher":
+        yield "", None
+        return
+    last = Path(sections.get(config, f"{path}.dst_ckpt")).expanduser()
+    yield f", last checkpoint {last}", str(last)
+    best = best_of(last)
+    if best.exists():
+        yield f", best checkpoint {best}", str(best)

@@ -1,19 +1,34 @@
-"""Checkpoints: written atomically, read without running code from them."""
+"""Checkpoints: written atomically, read without running code from them, damage noticed."""
 
 import argparse
 import os
 import pickle
 import warnings
+import zipfile
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .files import replacing
+
+# Where weights lie beside the state of optimisers and averages, in the order of preference.
+CONTAINERS = ("model", "state_dict", "model_state_dict", "net", "model_ema")
+# What DataParallel, torch.compile and wrappers put before every name.
+PREFIXES = ("module.", "_orig_mod.", "model.")
+AVERAGED = "n_averaged"  # of torch.optim.swa_utils.AveragedModel, beside module.…
+COUNTER = "num_batches_tracked"  # of BatchNorm; files from before torch 0.4.1 have none
 
 
 class CheckpointError(Exception):
     """A checkpoint that is missing, unreadable or of another architecture, in one line."""
+
+
+class LayoutError(CheckpointError):
+    """A checkpoint whose keys or shapes aren't the model's."""
 
 
 def save_checkpoint(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
@@ -22,29 +37,26 @@ def save_checkpoint(path: str | os.PathLike[str], content: dict[str, Any]) -> No
         torch.save(content, temporary)
 
 
-def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+def load_checkpoint(path: str | os.PathLike[str]) -> Any:
     """Read a checkpoint from a file or a URL, onto the CPU, with ``weights_only=True``.
 
     Only ``argparse.Namespace`` is allowed besides tensors and plain values, since the host's own
     checkpoints carry one.
 
     Raises:
-        CheckpointError: if it is missing or unreadable, or needs code to be run.
+        CheckpointError: if it is missing, damaged or unreadable, or needs code to be run.
     """
     path = os.fspath(path)
     try:
+        file = _downloaded(path) if is_url(path) else Path(path).expanduser()
+        _check_sums(file)
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")  # what matters is said by an error
-            if path.startswith(("http://", "https://")):
-                return torch.hub.load_state_dict_from_url(
-                    path, map_location="cpu", weights_only=True
-                )
-            content: dict[str, Any] = torch.load(
-                os.path.expanduser(path), map_location="cpu", weights_only=True
-            )
-            return content
+            return torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"checkpoint not found: {path}") from None
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:  # torch's message advises to run what is inside
         raise CheckpointError(
             f"can't read checkpoint {path}: it holds something else than tensors and plain values"
@@ -54,40 +66,129 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise CheckpointError(f"can't read checkpoint {path}: {reason}") from error
 
 
-def weights_of(checkpoint: Any) -> dict[str, torch.Tensor]:
-    """Return the state dict of a checkpoint: the host's layout (key ``model``) or a plain one."""
-    if isinstance(checkpoint, dict) and isinstance(checkpoint.get("model"), dict):
-        checkpoint = checkpoint["model"]
-    if not isinstance(checkpoint, dict) or not all(
-        isinstance(value, torch.Tensor) for value in checkpoint.values()
-    ):
-        raise CheckpointError("expected a state dict, or a checkpoint with one under 'model'")
-    return checkpoint
+def is_url(path: str) -> bool:
+    """Whether a checkpoint is to be downloaded."""
+    return path.startswith(("http://", "https://"))
+
+
+def _downloaded(url: str) -> Path:
+    """Download a file into torch.hub's folder of checkpoints, where it isn't there yet."""
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(file), progress=False)
+    return file
+
+
+def _check_sums(file: Path) -> None:
+    """Raise ``CheckpointError`` if a byte isn't what was written; torch itself doesn't look."""
+    if not zipfile.is_zipfile(file):  # the format before torch 1.6 has no sums
+        return
+    with zipfile.ZipFile(file) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise CheckpointError(
+            f"checkpoint {file} is damaged: {damaged!r} has another checksum than when it was "
+            "written; copy or download it again"
+        )
+
+
+def weights_of(checkpoint: Any) -> dict[str, Tensor]:
+    """Return the state dict of a checkpoint: a plain one, or one under a name in ``CONTAINERS``.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    while isinstance(checkpoint, Mapping):
+        inside = [name for name in CONTAINERS if isinstance(checkpoint.get(name), Mapping)]
+        if not inside:
+            break
+        checkpoint = checkpoint[inside[0]]
+    if not isinstance(checkpoint, Mapping) or not any(map(torch.is_tensor, checkpoint.values())):
+        raise CheckpointError(
+            f"expected a state dict, or one under {', '.join(CONTAINERS)}; "
+            f"found {type(checkpoint).__name__}"
+        )
+    odd = next((key for key, value in checkpoint.items() if not torch.is_tensor(value)), None)
+    if odd is not None:
+        raise CheckpointError(f"expected tensors only; {odd!r} isn't one")
+    return dict(checkpoint)
+
+
+def without_prefixes(state: dict[str, Tensor], expected: Collection[str]) -> dict[str, Tensor]:
+    """Return a state dict without what wrappers put before every name, as far as it is needed.
+
+    Args:
+        state: by the names in the file.
+        expected: names that the model has.
+    """
+    while not set(expected) <= set(state):
+        names = [name for name in state if name != AVERAGED]
+        prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in names)), None)
+        if prefix is None or not names:
+            break
+        state = {name.removeprefix(prefix): state[name] for name in names}
+    return state
+
+
+def is_plain(checkpoint: Any, expected: Collection[str]) -> bool:
+    """Whether a checkpoint is a state dict, or has one under ``model``, as the host reads it."""
+    return set(checkpoint.get("model", checkpoint)) == set(expected)
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Load a checkpoint's weights into a plain model; keys and shapes have to agree.
 
     Raises:
-        CheckpointError: if it can't be read or is of another architecture.
+        CheckpointError: if it can't be read, is of another architecture, or isn't finite.
     """
-    found = weights_of(load_checkpoint(path))
+    path = os.fspath(path)
     expected = model.state_dict()
-    name = type(model).__name__
+    try:
+        found = without_prefixes(weights_of(load_checkpoint(path)), expected)
+        load_state(model, found)
+    except LayoutError as error:
+        message = f"checkpoint {path} is of another architecture: {error}"
+        raise CheckpointError(message) from error
+    except CheckpointError as error:
+        message = str(error)
+        raise CheckpointError(message if path in message else f"{path}: {message}") from error
+
+
+def load_state(model: nn.Module, found: dict[str, Tensor]) -> None:
+    """Load a state dict into a plain model, all of it or nothing.
+
+    Raises:
+        CheckpointError: see ``check_state``.
+    """
+    check_state(model, found)
+    model.load_state_dict(found, strict=True)
+
+
+def check_state(model: nn.Module, found: dict[str, Tensor]) -> None:
+    """Check a state dict against a plain model; BatchNorm's counters are added where they lack.
+
+    Raises:
+        LayoutError: if keys or shapes differ.
+        CheckpointError: if a value isn't finite.
+    """
+    expected, name = model.state_dict(), type(model).__name__
+    for key, value in expected.items():
+        if key.endswith(COUNTER):  # as torch itself does
+            found.setdefault(key, torch.zeros_like(value, device="cpu"))
     missing = [key for key in expected if key not in found]
     surplus = [key for key in found if key not in expected]
-    if missing or surplus:
-        parts = [f"{name} expects {missing[0]!r}"] if missing else []
-        parts += [f"the file has {surplus[0]!r}"] if surplus else []
-        counts = f"{len(missing)} missing and {len(surplus)} unexpected keys"
-        raise CheckpointError(
-            f"checkpoint {os.fspath(path)} is of another architecture: "
-            f"{' where '.join(parts)} ({counts})"
-        )
+    counts = f"({len(missing)} missing and {len(surplus)} unexpected keys)"
+    has = f"the file has {surplus[0]!r}" if surplus else ""
     for key, value in expected.items():
+        if key not in found:
+            where = f" where {has}" if has else ""
+            raise LayoutError(f"{name} expects {key!r}{where} {counts}")
         if found[key].shape != value.shape:
-            raise CheckpointError(
-                f"checkpoint {os.fspath(path)} is of another architecture: {key!r} is "
-                f"{tuple(found[key].shape)} in the file and {tuple(value.shape)} in {name}"
-            )
-    model.load_state_dict(found, strict=True)
+            shapes = f"{tuple(found[key].shape)} in the file and {tuple(value.shape)} in {name}"
+            raise LayoutError(f"{key!r} is {shapes}")
+        odd = int((~found[key].isfinite()).sum())
+        if odd:
+            raise CheckpointError(f"{key!r} isn't finite ({odd} of {found[key].numel()} values)")
+    if surplus:
+        raise LayoutError(f"{has} {counts}")

@@ -1,6 +1,6 @@
 """Evaluation: clean accuracy, PGD and AutoAttack, with all that a quoted figure needs."""
 
-import logging
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,12 +10,17 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ..common.distributed import sum_over_processes
-from ..common.images import check_images, drawn, unpack
+from ..common.images import check_images, count, drawn, unpack
+from ..common.outputs import LogitsOnly, logits_of
 from ..common.state import eval_mode, preserved_rng
+from ..loading.datasets import class_names
 from ..parts.adversarial.threat_model import perturbation_size
 from .attacks import Attack
 
-logger = logging.getLogger("mixacm")
+RANDOMISED = (
+    "the model is randomised: two passes over the same images differ, so that a plain attack "
+    "overestimates its robustness; try --attack autoattack --version rand"
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Accuracy:
         attack: with its threat model.
         seed: of the images' choice and of the attack.
         batch_size: of the attack, whose random draws depend on it.
+        warnings: what speaks against the figure, a line each.
     """
 
     correct: int
@@ -37,6 +43,7 @@ class Accuracy:
     attack: Attack
     seed: int
     batch_size: int | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def value(self) -> float:
@@ -61,15 +68,20 @@ class Accuracy:
         return {
             **asdict(self),
             "attack": self.attack.settings(),
+            "warnings": list(self.warnings),
             "accuracy": self.value,
             "clean_accuracy": self.clean,
             "interval_95": [low, high],
         }
 
 
+class UnsuitedModelError(ValueError):
+    """A model that can't be evaluated on these images, or not at all."""
+
+
 def evaluate(
     model: nn.Module,
-    dataset: Dataset,
+    dataset: Dataset[Any],
     attack: Attack,
     *,
     n: int | None = None,
@@ -82,10 +94,12 @@ def evaluate(
     """Accuracy of a model under an attack, on images of a dataset.
 
     Only correctly classified images are attacked, so robust accuracy can't exceed clean accuracy.
-    On every batch it is checked that the perturbation is in the ball and the image in [0, 1].
+    On every batch it is checked that the perturbation is in the ball and the image in [0, 1]. An
+    image whose logits stop being finite under the attack isn't robust.
 
     Args:
-        model: takes ``(N, 3, H, W)`` in [0, 1]; put into eval mode.
+        model: takes ``(N, C, H, W)`` in [0, 1]; put into eval mode. Its output is what
+            ``logits_of`` knows.
         dataset: yields ``(image, label)``, images in [0, 1].
         attack: with its threat model.
         n: number of images, drawn with ``seed``, the same for every model; by default all.
@@ -97,28 +111,79 @@ def evaluate(
 
     Raises:
         ValueError: if an image isn't in [0, 1] or there are fewer than ``n``.
+        UnsuitedModelError: if the model's logits aren't finite, or are of other classes than the
+            dataset's.
+        TypeError: if the model returns no logits.
         RuntimeError: if the attack leaves the ball or [0, 1].
     """
-    images_of_seed = drawn(dataset, n, seed)
-    loader = DataLoader(images_of_seed, batch_size=batch_size, num_workers=num_workers)
-    for warning in attack.warnings():
-        logger.warning(warning)
-    model = model.to(device).eval()
+    chosen = drawn(dataset, n, seed)
+    loader = DataLoader(chosen, batch_size=batch_size, num_workers=num_workers)
+    model = LogitsOnly(model).to(device).eval()
+    doubts: Counter[str] = Counter()
+    warnings = attack.warnings()
     correct = clean_correct = 0
     with preserved_rng():
         torch.manual_seed(seed)
-        for batch in tqdm(loader, desc=attack.name, disable=not progress, leave=False):
+        for number, batch in enumerate(
+            tqdm(loader, attack.name, disable=not progress, leave=False)
+        ):
             images, labels, _ = unpack(batch, torch.device(device))
             check_images(images)
             with torch.no_grad():
-                right = model(images).argmax(1) == labels
+                logits = model(images)
+                if number == 0 and _differ(logits, model(images)):
+                    warnings.append(RANDOMISED)
+            check_logits(logits, labels)
+            _check_class_count(logits.shape[1], dataset)
+            right = logits.argmax(1) == labels
             clean_correct += int(right.sum())
             if right.any():
-                images, labels = images[right], labels[right]
-                adversarial, robust = attack.perturb(model, images, labels, seed)
-                _check_adversarial(adversarial, images, attack)
-                correct += int(robust.sum())
-    return Accuracy(correct, clean_correct, len(images_of_seed), attack, seed, batch_size)
+                attacked = attack.perturb(model, images[right], labels[right], seed)
+                _check_adversarial(attacked.images, images[right], attack)
+                correct += int(attacked.standing.sum())
+                doubts.update(attacked.doubts)
+    warnings += [
+        f"{doubt} ({shown} of {clean_correct} images)" for doubt, shown in doubts.items() if shown
+    ]
+    return Accuracy(
+        correct, clean_correct, count(chosen), attack, seed, batch_size, tuple(warnings)
+    )
+
+
+def check_logits(logits: Tensor, labels: Tensor) -> None:
+    """Raise ``UnsuitedModelError`` unless logits are finite and labels among their classes.
+
+    Args:
+        logits: ``(N, K)``.
+        labels: ``(N,)``, of the same images.
+    """
+    odd = int((~logits.isfinite().all(1)).sum())
+    if odd:
+        raise UnsuitedModelError(
+            f"the model's logits aren't finite for {odd} of {len(logits)} images"
+        )
+    classes = logits.shape[1]
+    if labels.min() < 0 or labels.max() >= classes:
+        raise UnsuitedModelError(
+            f"found label {int(labels.max() if labels.min() >= 0 else labels.min())}; the model "
+            f"has {classes} classes"
+        )
+
+
+def _check_class_count(classes: int, dataset: Dataset[Any]) -> None:
+    names = class_names(dataset)
+    if names is not None and len(names) != classes:
+        raise UnsuitedModelError(
+            f"the dataset has {len(names)} classes and the model {classes}, so that labels may "
+            "mean other classes: folders of images are numbered in their order. Give a folder for "
+            "each class, or the dataset a target_transform"
+        )
+
+
+def _differ(first: Tensor, second: Tensor) -> bool:
+    """Whether two passes over the same images differ by more than rounding."""
+    scale = torch.maximum(first.abs().amax(), second.abs().amax())
+    return bool((first - second).abs().amax() > 1e-4 * scale)
 
 
 def _check_adversarial(adversarial: Tensor, images: Tensor, attack: Attack) -> None:
@@ -128,18 +193,33 @@ def _check_adversarial(adversarial: Tensor, images: Tensor, attack: Attack) -> N
         raise RuntimeError(f"{attack.title} left [0, 1]: {error}") from error
     norm, eps = attack.ball
     largest = perturbation_size(adversarial - images, norm).max()
-    if largest > eps + 1e-5:
+    if largest > eps * (1 + 1e-5) + 1e-6:  # rounding
         raise RuntimeError(f"{attack.title} left its ball: {norm} {largest:.6f} > {eps:.6f}")
 
 
 @torch.no_grad()
-def clean_accuracy(model: nn.Module, loader: DataLoader, device: torch.device) -> float:
-    """Top-1 accuracy, as a fraction, on unattacked images; the model is used in eval mode."""
-    correct = total = 0
+def clean_accuracies(
+    model: nn.Module, loader: DataLoader[Any], device: torch.device
+) -> dict[int, float]:
+    """Top-k accuracies on unattacked images, as fractions; the model is used in eval mode.
+
+    Returns:
+        k to accuracy: for 1 and, where there are more than five classes, for 5.
+
+    Raises:
+        UnsuitedModelError: see ``check_logits``.
+        TypeError: if the model returns no logits.
+    """
+    total, correct = 0, {1: 0}
     with eval_mode(model):
         for batch in loader:
             images, labels, _ = unpack(batch, device)
-            correct += int((model(images).argmax(1) == labels).sum())
+            logits = logits_of(model(images))
+            check_logits(logits, labels)
+            if logits.shape[1] > 5:
+                hits = (logits.topk(5).indices == labels[:, None]).sum()
+                correct[5] = correct.get(5, 0) + int(hits)
+            correct[1] += int((logits.argmax(1) == labels).sum())
             total += len(labels)
-    correct_everywhere, total_everywhere = sum_over_processes(correct, total, device=device)
-    return correct_everywhere / total_everywhere
+    everywhere, *sums = sum_over_processes(total, *correct.values(), device=device)
+    return {k: hits / everywhere for k, hits in zip(correct, sums, strict=True)}

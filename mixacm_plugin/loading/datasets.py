@@ -27,6 +27,65 @@ def labels_of(dataset: Any) -> Sequence[int] | None:
     return labels_of(wrapped) if wrapped is not None else getattr(dataset, "targets", None)
 
 
+def _unwrapped(dataset: Any, name: str) -> Any:
+    """Return an attribute of a dataset, or of the one that it is a subset or a wrapper of."""
+    for inner in ("dataset", "org_dataset"):
+        if hasattr(dataset, inner) and not hasattr(dataset, name):
+            return _unwrapped(getattr(dataset, inner), name)
+    return getattr(dataset, name, None)
+
+
+def class_names(dataset: Any) -> list[str] | None:
+    """Names of a dataset's classes in the order of its labels, where it tells them.
+
+    Args:
+        dataset: with ``class_to_idx`` or ``classes``, or a subset or the host's wrapper of such.
+            One with a ``target_transform`` has labels of its own and isn't asked.
+    """
+    if _unwrapped(dataset, "target_transform") is not None:
+        return None
+    numbers = _unwrapped(dataset, "class_to_idx")
+    if isinstance(numbers, Mapping) and sorted(numbers.values()) == list(range(len(numbers))):
+        return [str(name) for name in sorted(numbers, key=numbers.__getitem__)]
+    names = _unwrapped(dataset, "classes")
+    return None if names is None else [str(name) for name in names]
+
+
+def check_classes(recipe: Recipe, config: Mapping[str, Any]) -> None:
+    """Compare the classes of the datasets that a recipe trains, validates and tests on.
+
+    A folder of images that lacks a class numbers the others anew.
+
+    Raises:
+        RecipeError: if their number differs or, where datasets number them by ``class_to_idx``,
+            their names.
+    """
+    paths = [
+        f"{path}.{name}"
+        for path, _ in sections.stages(config)
+        for name in ("train_data_loader", "val_data_loader")
+    ]
+    first: tuple[str, list[str], bool] | None = None
+    for path in dict.fromkeys([*paths, "test.test_data_loader"]):
+        dataset_id = sections.get(config, f"{path}.dataset_id")
+        dataset = config["datasets"].get(dataset_id)
+        names = class_names(dataset)
+        if names is None:
+            continue
+        numbered = _unwrapped(dataset, "class_to_idx") is not None
+        if first is None:
+            first = dataset_id, names, numbered
+        by_name = numbered and first[2]
+        if len(names) != len(first[1]) or (by_name and names != first[1]):
+            other = sorted(set(first[1]) ^ set(names)) if by_name else []
+            differ = f" (they differ in {', '.join(other[:5])})" if other else ""
+            raise recipe.error(
+                f"{path}.dataset_id",
+                f"{dataset_id} has {len(names)} classes, {first[0]} has {len(first[1])}{differ}, "
+                "so that their labels don't mean the same; give each the same folders",
+            )
+
+
 def first_batch(loader: DataLoader, size: int) -> Any:
     """Collate the first images of a loader and, where the dataset tells, one of its last class.
 

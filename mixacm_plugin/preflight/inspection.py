@@ -90,7 +90,9 @@ def inspect_recipe(
         for inspected in found.stages:
             inspected.images_per_epoch = inspected.steps_per_epoch = None
     steps = [stage.steps_per_epoch for stage in found.stages]
-    found.warnings += recipe_warnings(prepared.config, steps, random_weights=random_weights)
+    found.warnings += recipe_warnings(
+        prepared.config, prepared.models, steps, random_weights=random_weights
+    )
     if "teacher" in prepared.models and not any(stage.pairs for stage in found.stages):
         found.suggestion = _suggest(prepared, found.warnings)
     found.peak_memory = _peak_memory(device)

@@ -5,8 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
+from torch import nn
 from torch.utils.data import SequentialSampler
 
+from ..common.checkpoints import is_plain, load_checkpoint
 from ..loading.models import brings_weights, stage_checkpoint
 from ..reading import sections
 from ..reading.nodes import walk
@@ -19,6 +21,7 @@ SCHEDULE_LENGTHS = ("T_max", "epochs", "total_steps")
 
 def recipe_warnings(
     config: Mapping[str, Any],
+    models: Mapping[str, nn.Module],
     steps_per_epoch: Sequence[int | None],
     *,
     random_weights: bool = False,
@@ -26,12 +29,14 @@ def recipe_warnings(
     """Yield what is likely to be wrong with a built recipe.
 
     Args:
-        config: the built recipe, already accepted by ``checks.check_config``.
+        config: the built recipe, already accepted by ``checks.check_built``.
+        models: the plain model of each role.
         steps_per_epoch: batches in an epoch of each stage; ``None`` if unknown.
         random_weights: whether checkpoints were left out on purpose.
     """
     if not random_weights:
         yield from _random_teacher(config)
+        yield from _foreign_checkpoints(config, models)
     for (path, stage), steps in zip(sections.stages(config), steps_per_epoch, strict=True):
         for where, term in sections.terms(stage, path):
             yield from _kd_weights(where, term)
@@ -60,6 +65,18 @@ def _random_teacher(config: Mapping[str, Any]) -> Iterator[str]:
         return
     if stage_checkpoint(config) is None:
         yield f"{path}: no src_ckpt, so the teacher's weights are random"
+
+
+def _foreign_checkpoints(
+    config: Mapping[str, Any], models: Mapping[str, nn.Module]
+) -> Iterator[str]:
+    for role, path in sections.model_sections(config).items():
+        source = sections.get(config, f"{path}.src_ckpt")
+        if source and not is_plain(load_checkpoint(source), models[role].state_dict()):
+            yield (
+                f"{path}.src_ckpt: the host's own script reads the file as it is, without opening "
+                f"{source} or stripping prefixes as this package does"
+            )
 
 
 def _kd_weights(where: str, term: Mapping[str, Any]) -> Iterator[str]:

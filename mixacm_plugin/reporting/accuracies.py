@@ -21,6 +21,12 @@ def markdown_table(rows: Sequence[tuple[str, Accuracy]]) -> str:
             f"| {100 * accuracy.clean:.1f} | {100 * accuracy.value:.1f} "
             f"| {100 * low:.1f} – {100 * high:.1f} |"
         )
+    warned = [(name, accuracy) for name, accuracy in rows if accuracy.warnings]
+    lines += [
+        f"\nwarning: {name}, {accuracy.attack.title}: {warning}"
+        for name, accuracy in warned
+        for warning in accuracy.warnings
+    ]
     return "\n".join(lines)
 
 

@@ -55,6 +55,7 @@ def markdown(table: Table) -> str:
         ),
         "",
         table.caption,
+        *(f"\n† {warning}" for warning in table.warnings),
     ]
     return "\n".join(lines) + "\n"
 
@@ -113,6 +114,7 @@ LATEX = {
     "≤": r"$\le$",
     "≥": r"$\ge$",
     "∞": r"$\infty$",
+    "†": r"$\dagger$",
     "ℓ": r"$\ell$",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
@@ -161,7 +163,9 @@ def latex(table: Table) -> str:
         _latex_line(rf"\textbf{{{_latex(c.text)}}}" if c.bold else _latex(c.text) for c in row)
         for row in table.rows
     ]
-    lines += [r"    \bottomrule", r"  \end{tabular}", r"\end{table}"]
+    lines += [r"    \bottomrule", r"  \end{tabular}"]
+    lines += [rf"  \par {_latex('† ' + warning)}" for warning in table.warnings]
+    lines += [r"\end{table}"]
     return "% needs \\usepackage{booktabs}\n" + "\n".join(lines) + "\n"
 
 

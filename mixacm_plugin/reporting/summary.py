@@ -83,6 +83,7 @@ class Row:
     failed: Mapping[int | None, str]  # seed to error
     not_run: tuple[int | None, ...]  # seeds
     values: Mapping[str, Value]  # by the column's title; empty where no seed finished
+    warnings: Mapping[str, tuple[str, ...]]  # by the column's title: what speaks against a figure
 
     @property
     def state(self) -> str:
@@ -132,6 +133,15 @@ class Summary:
             numbers += " (without ±: of a single model)"
         settings = "; ".join(column.setting for column in self.columns)
         return f"Accuracy in %, {over} {numbers}. {settings}."
+
+    def warnings(self) -> list[str]:
+        """What speaks against figures, with the row and the column of each."""
+        return [
+            f"{row.name}, {title}: {warning}"
+            for row in self.rows
+            for title, warnings in row.warnings.items()
+            for warning in warnings
+        ]
 
     def short_caption(self) -> str:
         """The same in few words, for a figure's title."""
@@ -200,12 +210,14 @@ def _row(
     measured: Sequence[Mapping[Setting, Accuracy]],
     columns: Sequence[Column],
 ) -> Row:
-    values = {}
+    values, warnings = {}, {}
     for column in columns:
         setting = (column.attack, column.n, column.seed)
         found = [run[setting] for run in measured if setting in run]
         if found:
             values[column.title] = Value(tuple(a.value for a in found), found[0].interval())
+            said = dict.fromkeys(warning for accuracy in found for warning in accuracy.warnings)
+            warnings[column.title] = tuple(said)
     return Row(
         name=row.name,
         overrides=overrides(row.changes),
@@ -219,4 +231,5 @@ def _row(
         },
         not_run=tuple(run.seed for run in row.runs if run.status == "not run"),
         values=values,
+        warnings=warnings,
     )

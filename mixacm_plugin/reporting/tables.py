@@ -26,6 +26,7 @@ class Table:
         reference: label of the last columns that hold published figures; empty without any.
         references: how many columns those are.
         rows: cells of each row.
+        warnings: what speaks against the figures that are marked with a dagger.
     """
 
     caption: str
@@ -33,6 +34,7 @@ class Table:
     reference: str
     references: int
     rows: tuple[tuple[Cell, ...], ...]
+    warnings: tuple[str, ...] = ()
 
 
 def lay_out(summary: Summary) -> Table:
@@ -71,6 +73,7 @@ def lay_out(summary: Summary) -> Table:
         reference=summary.reference_label if references else "",
         references=references,
         rows=tuple(zip(*columns, strict=True)),
+        warnings=tuple(summary.warnings()),
     )
 
 
@@ -88,7 +91,8 @@ def _accuracies(rows: Sequence[Row], column: str) -> list[Cell]:
     for row in rows:
         value = row.values.get(column)
         if value is not None:
-            cells.append(Cell(_accuracy(value), round(100 * value.mean, 1) == best))
+            mark = " †" if row.warnings[column] else ""
+            cells.append(Cell(_accuracy(value) + mark, round(100 * value.mean, 1) == best))
         else:
             cells.append(Cell("failed" if row.failed and not row.done else NOTHING))
     return cells

@@ -6,6 +6,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from ..common.errors import RecipeError
 from ..common.files import write_json
 from ..common.validation import Spec, validated
@@ -29,6 +31,7 @@ class AccuracyResult(Spec):
     accuracy: float
     clean_accuracy: float
     interval_95: list[float]
+    warnings: list[str] = Field(default_factory=list)
 
     def figure(self) -> Accuracy:
         """Return it as the evaluation gave it.
@@ -38,7 +41,13 @@ class AccuracyResult(Spec):
         """
         attack = attack_of(self.attack)
         return Accuracy(
-            self.correct, self.clean_correct, self.n, attack, self.seed, self.batch_size
+            self.correct,
+            self.clean_correct,
+            self.n,
+            attack,
+            self.seed,
+            self.batch_size,
+            tuple(self.warnings),
         )
 
 

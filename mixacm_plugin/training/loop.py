@@ -1,6 +1,5 @@
 """Training: epochs on the host's boxes, checkpoints, metrics and resuming."""
 
-import argparse
 import json
 import logging
 import time
@@ -15,7 +14,7 @@ from torchdistill.core.distillation import DistillationBox
 from ..common.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from ..common.distributed import gather, share_buffers
 from ..common.state import rng_state, set_rng_state
-from ..evaluation.accuracy import clean_accuracy
+from ..evaluation.accuracy import UnsuitedModelError, clean_accuracies
 from ..parts.acm.frozen_teacher import FrozenTeacher
 from ..reading import sections
 from ..reading.recipe import Recipe
@@ -27,6 +26,11 @@ from .metrics import EpochMetrics, cut_lines
 from .prepare import prepare
 
 logger = logging.getLogger("mixacm")
+
+
+def best_of(last: Path) -> Path:
+    """Return where the best checkpoint of a run is kept, beside its last one."""
+    return last.with_name(f"best_{last.name}")
 
 
 class Training:
@@ -79,7 +83,7 @@ class Training:
         self.last_ckpt = Path(sections.get(self.config, self.ckpt_key)).expanduser()
         if self.last_ckpt.is_dir():
             raise recipe.error(self.ckpt_key, f"{self.last_ckpt} is a folder; name a file")
-        self.best_ckpt = self.last_ckpt.with_name(f"best_{self.last_ckpt.name}")
+        self.best_ckpt = best_of(self.last_ckpt)
         self.metrics_file = self.last_ckpt.with_name("metrics.jsonl")
 
     def resume(self, path: str) -> None:
@@ -117,7 +121,8 @@ class Training:
         except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
             message = f"{path} isn't a checkpoint of this recipe: {type(error).__name__}: {error}"
             raise self.recipe.error("--resume", message) from error
-        self.best_val_accuracy, self.last_saved = checkpoint["best_value"], checkpoint["epoch"]
+        self.best_val_accuracy = checkpoint["best_value"] / 100
+        self.last_saved = checkpoint["epoch"]
 
     def _compare_recipes(self, path: str, then: str) -> None:
         now, before = self.recipe.text(), then.splitlines()
@@ -177,7 +182,7 @@ class Training:
         self._check_weights(epoch)
         images, loss, terms = sums.means(self.device)
         share_buffers(self.models["student"])
-        accuracy = clean_accuracy(self.models["student"], box.val_data_loader, self.device)
+        accuracy = self._validate(epoch)
         self.improved = accuracy > self.best_val_accuracy or epoch == 0
         self.best_val_accuracy = max(self.best_val_accuracy, accuracy)
         return EpochMetrics(
@@ -190,6 +195,15 @@ class Training:
             images_per_second=images / sums.seconds,
             seconds=time.perf_counter() - started,
         )
+
+    def _validate(self, epoch: int) -> float:
+        student, loader = self.models["student"], self.box.val_data_loader
+        try:
+            return clean_accuracies(student, loader, self.device)[1]
+        except (UnsuitedModelError, TypeError) as error:
+            stage, _ = sections.current_stage(self.config, self.box)
+            message = f"{error}, after epoch {epoch + 1}; {self._last_good()}"
+            raise self.recipe.error(f"{stage}.val_data_loader", message) from error
 
     def _begin_epoch(self, epoch: int) -> None:
         box = self.box
@@ -235,8 +249,8 @@ class Training:
             return
         content = {
             **box_state(self.box, self.models),
-            "best_value": self.best_val_accuracy,
-            "args": argparse.Namespace(config=self.recipe.path, seed=self.seed),
+            "best_value": 100 * self.best_val_accuracy,  # in per cent, as the host has it
+            "args": {"config": self.recipe.path, "seed": self.seed},
             "recipe": self.recipe.text(),
             "epoch": metrics.epoch,
             "rng": states,

@@ -9,7 +9,7 @@ from torchdistill.common import main_util
 
 from ..common.distributed import seed_of_process
 from ..common.state import preserved_rng
-from ..loading.datasets import test_loader
+from ..loading.datasets import check_classes, test_loader
 from ..loading.models import build_models
 from ..loading.module_paths import check_module_paths
 from ..reading.checks import check_built, check_yaml
@@ -45,11 +45,12 @@ def prepare(
     1. the YAML: keys, kinds, registered names, rules across keys; nothing is constructed;
     2. what its tags build, datasets among it;
     3. the same again with what they have built, then losses, optimisers and schedules;
-    4. the models, and their checkpoints;
-    5. the test images, which are used after the last epoch;
-    6. module paths, against the models;
-    7. later stages, on copies, with a trial step each;
-    8. the host's box: who is trained, and a trial step of the first stage.
+    4. the datasets, against each other;
+    5. the models, and their checkpoints;
+    6. the test images, which are used after the last epoch;
+    7. module paths, against the models;
+    8. later stages, on copies, with a trial step each;
+    9. the host's box: who is trained, and a trial step of the first stage.
 
     Args:
         recipe: as read.
@@ -68,6 +69,7 @@ def prepare(
     if start_epoch and "stage1" in config["train"]:
         message = "--start_epoch can't enter a later stage; use --resume with a checkpoint"
         raise recipe.error("train", message)
+    check_classes(recipe, config)
     models = build_models(recipe, config)
     check_stage_checkpoints(recipe, config, models)
     with preserved_rng():

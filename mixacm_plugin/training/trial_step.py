@@ -4,12 +4,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchdistill.common.constant import SELF_MODULE_PATH
 
 from ..common.images import check_images, count, unpack
-from ..common.state import preserved_modules, preserved_rng
+from ..common.outputs import logits_of
+from ..common.state import eval_mode, preserved_modules, preserved_rng
+from ..evaluation.accuracy import UnsuitedModelError, check_logits
 from ..loading.datasets import first_batch
 from ..parts.acm.loss import PairError
 from ..reading.recipe import Recipe
@@ -43,18 +46,26 @@ def try_step(recipe: Recipe, box: Box, models: Mapping[str, nn.Module], path: st
         getattr(owner, "takes_pixels", False) for owner in owners
     )
     with preserved_rng():
-        for name in ("val_data_loader", "train_data_loader"):
+        for name in ("train_data_loader", "val_data_loader"):
             with _said_at(recipe, f"{path}.{name}"):
                 loader = getattr(box, name)
                 if len(loader) == 0:
                     raise ValueError(NO_BATCH)
-                images, *_ = first_batch(loader, 5)
+                few = unpack(first_batch(loader, 5), box.device)
                 if pixels:
-                    check_images(images)
+                    check_images(few[0])
         for size in _batch_sizes(box.train_data_loader):
             with _said_at(recipe, f"{path}.train_data_loader"):
                 batch = unpack(first_batch(box.train_data_loader, size), box.device)
             _step(recipe, box, models, batch, path)
+        with _said_at(recipe, f"{path}.val_data_loader"):
+            _validate(models["student"], few[0], few[1])
+
+
+@torch.no_grad()
+def _validate(student: nn.Module, images: Tensor, labels: Tensor) -> None:
+    with eval_mode(student):
+        check_logits(logits_of(student(images)), labels)
 
 
 def _processes(box: Box) -> list[Any]:
@@ -112,6 +123,8 @@ def _said_at(
         raise recipe.error(f"{key}.{error.where}", error.message) from error
     except ERRORS as error:
         message = f"{type(error).__name__}: {error}"
+        if isinstance(error, UnsuitedModelError):
+            message = str(error)
         if running:
             name, io_dicts = running[-1]
             where = f"{where}.kwargs.sub_terms.{name}"

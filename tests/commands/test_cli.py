@@ -38,8 +38,12 @@ def test_one_command_trains_and_tests_teacher_and_student(capsys):
     epochs = [line for line in lines if line.startswith("epoch ")]
     assert [line.split("  ")[0] for line in epochs] == ["epoch 1/2", "epoch 2/2"]
     assert all(word in epochs[0] for word in ("loss", "kd", "acm", "lr 0.05", "val", "images/s"))
-    accuracy = clean_percent(load_student("recipe.yaml"))
-    assert f"student_model: {accuracy:.2f} % of 50 test images" in lines
+    for which in ("last", "best"):
+        file = "out/student.pt" if which == "last" else "out/best_student.pt"
+        accuracy = clean_percent(load_student("recipe.yaml", file))
+        said = f"student_model, {which} checkpoint {file}: {accuracy:.2f} % of 50 test images"
+        (line,) = (line for line in lines if line.startswith(said))
+        assert float(line.rpartition("(top-5 ")[2].removesuffix(" %)")) >= accuracy
     assert any(line.startswith("teacher_model: ") for line in lines)
     assert "  num_epochs: 2" in lines  # -log_config
     log = Path("logs/train.log").read_text()
@@ -64,14 +68,15 @@ def test_a_run_goes_on_from_a_checkpoint_by_command():
 def test_training_without_a_teacher_tests_the_model(capsys):
     write(scratch())
     assert run(*TRAIN) == 0
-    assert "\nmodel: " in capsys.readouterr().out
+    assert "\nmodel, last checkpoint " in capsys.readouterr().out
 
 
 def test_test_only_does_not_train(student, capsys):
     before = Path("out/student.pt").read_bytes()
     assert run(*TRAIN, "-test_only") == 0
     out = capsys.readouterr().out
-    assert f"student_model: {clean_percent(student):.2f} % of 50 test images" in out
+    said = f"checkpoint out/student.pt: {clean_percent(student):.2f} % of 50 test images"
+    assert said in out
     assert "teacher_model: " in out
     assert "epoch" not in out
     assert Path("out/student.pt").read_bytes() == before
@@ -80,7 +85,7 @@ def test_test_only_does_not_train(student, capsys):
 def test_student_only_leaves_the_teacher_out(student, capsys):
     assert run(*TRAIN, "-test_only", "-student_only") == 0
     out = capsys.readouterr().out
-    assert "student_model: " in out
+    assert "student_model, last checkpoint " in out
     assert "teacher" not in out
 
 
@@ -165,10 +170,10 @@ def test_every_shipped_recipe_is_shown_with_overrides_as_a_recipe(name, capsys):
 
 
 def test_evaluate_prints_a_table_and_writes_json(student, capsys):
-    threat = ("--attack", "pgd", "--eps", "8/255", "--step-size", "2/255", "--steps", "3")
+    threat = ("--attack", "pgd", "--eps", "8/255", "--step-size", "2/255", "--steps", "4")
     assert run(*EVALUATE, *threat, "--n", "20", "--seed", "4", "--json", "out/pgd.json") == 0
     row = capsys.readouterr().out.splitlines()[-1]
-    assert row.startswith("| student | PGD-3 (step 2/255) | Linf | 8/255 | 20 | 4 |")
+    assert row.startswith("| student | PGD-4 (step 2/255) | Linf | 8/255 | 20 | 4 |")
     (figures,) = json.loads(Path("out/pgd.json").read_text())
     assert figures["attack"]["eps"] == "8/255"
     assert 0 <= figures["accuracy"] <= figures["clean_accuracy"] <= 1

@@ -19,11 +19,13 @@ from mixacm_plugin import (
     load_student,
     read_recipe,
 )
+from mixacm_plugin.evaluation.accuracy import clean_accuracies
 from mixacm_plugin.evaluation.attacks import attack_of
+from mixacm_plugin.evaluation.attacks.base import Attacked
 from mixacm_plugin.loading.models import load_model
 from mixacm_plugin.parts.adversarial.threat_model import perturbation_size
 from mixacm_plugin.reporting.accuracies import markdown_table, write_accuracies
-from recipes import Few, OutOfReach, digits, loader_accuracy, mixacm, state, write
+from recipes import CPU, Few, OutOfReach, digits, loader_accuracy, mixacm, state, write
 
 EPS = 0.15  # where about half of the correctly classified digits fall
 
@@ -77,9 +79,9 @@ class Recorded(PGD):
     batches: tuple = ()
 
     def perturb(self, model, images, labels, seed):
-        adversarial, standing = super().perturb(model, images, labels, seed)
-        self.batches[0].append((images, labels, adversarial, standing))
-        return adversarial, standing
+        attacked = super().perturb(model, images, labels, seed)
+        self.batches[0].append((images, labels, attacked.images, attacked.standing))
+        return attacked
 
 
 @pytest.mark.parametrize("norm, eps", [("Linf", EPS), ("L2", 1.0)])
@@ -132,6 +134,18 @@ def test_the_same_seed_gives_the_same_figures_and_leaves_the_generator_alone(mod
     assert evaluate(model, digits("test"), attack, n=100, seed=5) == first
     others = [evaluate(model, digits("test"), attack, n=100, seed=s).correct for s in range(6, 9)]
     assert set(others) != {first.correct}
+
+
+def test_top_5_is_told_where_there_are_more_than_five_classes(model):
+    loader = DataLoader(digits("test"), 100)
+    logits = model(digits("test").images)
+    labels = torch.tensor(digits("test").targets)
+    ranks = (logits >= logits.gather(1, labels[:, None])).sum(1)
+    found = clean_accuracies(model, loader, CPU)
+    assert found == {1: (ranks <= 1).float().mean(), 5: (ranks <= 5).float().mean()}
+    few = nn.Sequential(model, nn.Linear(10, 5))
+    four = TensorDataset(torch.rand(4, 3, 8, 8), torch.arange(4))
+    assert list(clean_accuracies(few, DataLoader(four, 4), CPU)) == [1]
 
 
 @pytest.mark.parametrize("correct, n", [(0, 10), (10, 10), (37, 100), (999, 1000)])
@@ -192,7 +206,7 @@ class Cheat(PGD):
 
     def perturb(self, model, images, labels, seed):
         adversarial = images * (1 - self.eps - self.step_size)  # some pixel of each image is 1
-        return adversarial, torch.ones(len(images), dtype=torch.bool)
+        return Attacked(adversarial, torch.ones(len(images), dtype=torch.bool))
 
 
 def test_an_attack_that_leaves_its_ball_is_caught(model):
@@ -206,7 +220,7 @@ class OutOfPixels(PGD):
     """Leaves [0, 1]."""
 
     def perturb(self, model, images, labels, seed):
-        return images + 0.01, torch.ones(len(images), dtype=torch.bool)
+        return Attacked(images + 0.01, torch.ones(len(images), dtype=torch.bool))
 
 
 def test_an_attack_that_leaves_the_range_of_pixels_is_caught(model):
@@ -268,10 +282,9 @@ def test_a_recipe_without_models_is_refused(models):
 
 
 @pytest.mark.parametrize(("eps", "warned"), [("8/255", False), ("0.05", True)])
-def test_pgd_that_cannot_reach_the_edge_of_its_ball_is_warned_of(eps, warned, model, caplog):
-    with caplog.at_level("WARNING", logger="mixacm"):
-        evaluate(model, Few("test", 5), PGD(eps=eps, steps=20, step_size="2/1000"))
-    assert ("can't reach the edge" in caplog.text) == warned
+def test_pgd_that_cannot_reach_the_edge_of_its_ball_is_warned_of(eps, warned, model):
+    accuracy = evaluate(model, Few("test", 5), PGD(eps=eps, steps=20, step_size="2/1000"))
+    assert any("can't reach the edge" in warning for warning in accuracy.warnings) == warned
 
 
 @pytest.mark.parametrize(
@@ -285,7 +298,8 @@ def test_pgds_step_is_a_quarter_of_eps(eps, step_size):
 def test_an_attack_is_what_its_settings_say():
     assert Clean().settings() == {"name": "clean"}
     autoattack = AutoAttack(eps=0.15)
-    assert autoattack.settings() == {"name": "autoattack", "norm": "Linf", "eps": 0.15}
+    settings = {"name": "autoattack", "norm": "Linf", "eps": 0.15, "version": "standard"}
+    assert autoattack.settings() == settings
     assert attack_of(autoattack.settings()) == autoattack
     pgd = PGD("L2", "1/2", 7, restarts=3)
     assert attack_of(pgd.settings()) == pgd

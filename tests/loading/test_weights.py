@@ -7,8 +7,9 @@ import torch
 import yaml
 
 from mixacm_plugin import RecipeError
-from mixacm_plugin.loading.models import brings_weights, load_model
+from mixacm_plugin.loading.models import brings_weights, build_models, load_model
 from mixacm_plugin.preflight.traps import recipe_warnings
+from mixacm_plugin.reading import sections
 from recipes import differing, mixacm, recipe, run, two_stages, write
 
 RANDOM = "the teacher's weights are random"
@@ -34,11 +35,17 @@ def test_a_model_that_brings_its_weights_is_told_from_one_that_does_not(section,
     assert brings_weights(yaml.safe_load(section)) is brings
 
 
+def warnings_of(built):
+    config = built.build()
+    stages = sections.stages(config)
+    return list(recipe_warnings(config, build_models(built, config), [None for _ in stages]))
+
+
 def test_a_teacher_with_a_stages_checkpoint_is_trained_with_and_evaluated():
     text = two_stages(mixacm()).replace("    src_ckpt: teacher.pt\n", "", 1)
     text = text.replace("requires_grad: False", "requires_grad: False\n      src_ckpt: teacher.pt")
     built = recipe(text)
-    assert not any(RANDOM in warning for warning in recipe_warnings(built.build(), [None] * 2))
+    assert not any(RANDOM in warning for warning in warnings_of(built))
     found = load_model(built, "teacher").state_dict()
     assert differing(found, torch.load("teacher.pt")) == []
 
@@ -46,7 +53,7 @@ def test_a_teacher_with_a_stages_checkpoint_is_trained_with_and_evaluated():
 def test_a_teacher_with_random_weights_is_warned_of_and_not_evaluated(capsys):
     text = mixacm().replace("    src_ckpt: teacher.pt\n", "", 1)
     built = recipe(text)
-    assert any(RANDOM in warning for warning in recipe_warnings(built.build(), [None]))
+    assert any(RANDOM in warning for warning in warnings_of(built))
     with pytest.raises(RecipeError, match="no checkpoint for the teacher"):
         load_model(built, "teacher")
 

@@ -110,6 +110,13 @@ def test_failed_runs_are_shown_with_their_errors():
     assert "no KD, seed 2: recipe.yaml: train: the loss became nan" in text
 
 
+def test_what_speaks_against_a_figure_is_on_the_page():
+    doubtful = done(0, 490, 335)
+    doubtful["accuracies"][1]["warnings"] = ["zero gradient (7 of 490 images)"]
+    _, page = report(results([row("a", [doubtful])]))
+    assert "† a, PGD-20: zero gradient (7 of 490 images)" in page.text
+
+
 def test_nothing_in_the_results_can_become_markup():
     evil = '<script>alert("1")</script>&amp;'
     content = results([row(evil, [failed(0, evil)], overrides={evil: evil}, reference=[1, 2])])
@@ -132,7 +139,7 @@ def test_each_row_has_the_commands_that_train_and_measure_it():
         f"{measure} clean --n 500 --seed 0",
         f"{measure} pgd --norm Linf --eps 0.15 --steps 20 --step-size 0.02 --restarts 1 "
         "--n 500 --seed 0",
-        f"{measure} autoattack --norm L2 --eps 0.5 --n 100 --seed 0",
+        f"{measure} autoattack --norm L2 --eps 0.5 --version standard --n 100 --seed 0",
     ]
 
 

@@ -193,6 +193,16 @@ def test_the_spreadsheet_holds_full_figures_and_says_which():
     assert (last[f"{pgd}: mean %"], last["size ratio"], last[f"{LABEL}: robust"]) == ("", "1", "")
 
 
+def test_what_speaks_against_a_figure_stands_with_it_in_every_markup():
+    doubtful = done(0, 490, 335)
+    doubtful["accuracies"][1]["warnings"] = ["zero gradient (7 of 490 images)"]
+    laid_out = table(results([row("a", [doubtful]), row("b", [done(0, 490, 335)])]))
+    assert [line[3].text for line in laid_out.rows] == ["67.0 †", "67.0"]
+    said = "a, PGD-20: zero gradient (7 of 490 images)"
+    assert f"\n† {said}\n" in markdown(laid_out)
+    assert rf"$\dagger$ {said}" in latex(laid_out)
+
+
 def test_names_are_escaped_in_every_markup():
     laid_out = table(results([row("α_acm | 50 % & <b>", [done(0, 490, 335)])], reference=None))
     assert r"| α\_acm \| 50 % & &lt;b> |" in markdown(laid_out)

@@ -45,7 +45,7 @@ def test_a_resumed_run_ends_as_one_that_never_stopped(text, killed_in):
     assert saved()["epoch"] == killed_in - 1
     training = Training(recipe(text), CPU)  # not seeded: all that counts is in the checkpoint
     training.resume("out/student.pt")
-    assert training.best_val_accuracy == saved()["best_value"]
+    assert 100 * training.best_val_accuracy == saved()["best_value"]
     training.run()
     resumed = saved()
     assert not differing(whole["model"], resumed["model"])

@@ -1,21 +1,35 @@
 """AutoAttack, by pyautoattack."""
 
 import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from .base import BallAttack
+from .base import Attacked, BallAttack, setting
+
+LOGGER = logging.getLogger("auto-attack")  # pyautoattack's
+VERSIONS = ("standard", "rand")
+
+
+def version(text: str) -> str:
+    """Check a flag's version of AutoAttack."""
+    if text not in VERSIONS:
+        raise ValueError(f"version must be one of {', '.join(VERSIONS)}; found {text!r}")
+    return text
 
 
 @dataclass(frozen=True)
 class AutoAttack(BallAttack):
-    """AutoAttack's standard version: two APGDs, FAB and Square, without parameters.
+    """AutoAttack: by default two APGDs, FAB and Square, without parameters.
 
     Args:
         norm: ``Linf`` or ``L2``.
         eps: radius of the ball, in pixels of range [0, 1]; ``8/255`` may be written as such.
+        version: ``standard``, or ``rand`` for randomised models: APGD on the mean of 20 gradients.
 
     Raises:
         ValueError: on other values.
@@ -24,40 +38,78 @@ class AutoAttack(BallAttack):
     """
 
     name = "autoattack"
+    version: str = setting("standard", "standard, or rand for randomised models", version)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        version(self.version)
 
     @property
     def title(self) -> str:
         """Its version."""
-        return "AutoAttack (standard)"
+        return f"AutoAttack ({self.version})"
 
     @property
     def short(self) -> str:
         """A column's title."""
         return "AutoAttack"
 
+    def details(self) -> dict[str, str]:
+        """Each setting in words."""
+        return {**super().details(), "version": self.version}
+
     def check_model(self, model: nn.Module, images: Tensor) -> None:
         """Raise ``ValueError`` if there are too few classes to attack towards."""
         _other_classes(model, images)
 
-    def perturb(
-        self, model: nn.Module, images: Tensor, labels: Tensor, seed: int
-    ) -> tuple[Tensor, Tensor]:
+    def perturb(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Attacked:
         """Attack with each part what still stands."""
         import pyautoattack  # only here, since it takes a while
 
-        logging.getLogger("auto-attack").setLevel(logging.WARNING)
         others = _other_classes(model, images)
         norm, eps = self.ball
-        attack = pyautoattack.AutoAttack(
-            model, norm=norm, eps=eps, seed=seed, version="standard", device=images.device
-        )
-        # The standard version attacks towards nine other classes; there may be fewer.
-        attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = min(9, others)
-        adversarial, predicted = attack.run_standard_evaluation(
-            images, labels, batch_size=len(images)
-        )
+        with _warnings_kept() as said:
+            attack = pyautoattack.AutoAttack(
+                _Guarded(model, images, labels),
+                norm=norm,
+                eps=eps,
+                seed=seed,
+                version=self.version,
+                device=images.device,
+            )
+            # The standard version attacks towards nine other classes; there may be fewer.
+            attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = min(9, others)
+            adversarial, predicted = attack.run_standard_evaluation(
+                images, labels, batch_size=len(images)
+            )
         # Its own verdict: a second look in another batch can flip points on the decision boundary.
-        return adversarial, predicted == labels
+        return Attacked(adversarial, predicted == labels, dict.fromkeys(said, len(images)))
+
+
+class _Guarded(nn.Module):
+    """A model whose logits are finite: where they aren't, they say another class than the label.
+
+    An argmax would take a NaN for the class at whose place it stands, here and inside the attacks.
+    """
+
+    def __init__(self, model: nn.Module, images: Tensor, labels: Tensor) -> None:
+        super().__init__()
+        self.model = model
+        self.images, self.labels = images, labels
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``(N, K)`` of images in the balls around those that are attacked."""
+        if images.requires_grad:
+            images = images.clone()
+            images.register_hook(torch.nan_to_num)
+        logits: Tensor = self.model(images)
+        odd = ~logits.isfinite().all(1)
+        if not odd.any():
+            return logits
+        nearest = torch.cdist(images[odd].flatten(1), self.images.flatten(1)).argmin(1)
+        other = (self.labels[nearest] + 1) % logits.shape[1]
+        logits = torch.where(odd[:, None], 0, logits)
+        return logits.index_put((odd.nonzero()[:, 0], other), torch.ones_like(logits[odd, 0]))
 
 
 def _other_classes(model: nn.Module, images: Tensor) -> int:
@@ -66,3 +118,28 @@ def _other_classes(model: nn.Module, images: Tensor) -> int:
     if classes < 4:
         raise ValueError(f"AutoAttack's standard version needs at least 4 classes; found {classes}")
     return int(classes) - 1
+
+
+@contextmanager
+def _warnings_kept() -> Iterator[list[str]]:
+    """Collect what pyautoattack warns of, in one line each, instead of printing it."""
+    said: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(_in_a_line(record))  # type: ignore[method-assign]
+    level, propagate = LOGGER.level, LOGGER.propagate
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.WARNING)
+    LOGGER.propagate = False
+    try:
+        yield said
+    finally:
+        LOGGER.removeHandler(handler)
+        LOGGER.setLevel(level)
+        LOGGER.propagate = propagate
+
+
+def _in_a_line(record: logging.LogRecord) -> str:
+    text = re.sub(r" See \S+ for details\.", "", record.getMessage())
+    # Counts differ from batch to batch; how many images there were is said beside it.
+    text = re.sub(r"there are \d+ points", "there are points", text)
+    return f"AutoAttack says: {' '.join(text.split())}"

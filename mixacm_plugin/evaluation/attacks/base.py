@@ -1,9 +1,10 @@
 """What every attack has: a name, settings that say all that a quoted figure needs, ``perturb``."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -81,14 +82,29 @@ class Attack(ABC):
         """Raise ``ValueError`` if a model doesn't suit the attack, by its logits of ``images``."""
 
     @abstractmethod
-    def perturb(
-        self, model: nn.Module, images: Tensor, labels: Tensor, seed: int
-    ) -> tuple[Tensor, Tensor]:
-        """Attack images ``(N, 3, H, W)`` in [0, 1] that the model classifies correctly.
+    def perturb(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> "Attacked":
+        """Attack images that the model classifies correctly.
 
-        Returns:
-            The perturbed images, and ``(N,)`` whether each is still classified correctly.
+        Args:
+            model: gives logits ``(N, K)``.
+            images: ``(N, C, H, W)`` in [0, 1].
+            labels: ``(N,)`` classes.
+            seed: of the attack's own generators, where it has some.
         """
+
+
+class Attacked(NamedTuple):
+    """What an attack made of a batch.
+
+    Args:
+        images: perturbed, of the shape they had.
+        standing: ``(N,)`` whether each is still classified correctly, with finite logits.
+        doubts: what speaks against the figure, with the number of images that show it.
+    """
+
+    images: Tensor
+    standing: Tensor
+    doubts: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -122,6 +138,11 @@ class BallAttack(Attack):
     def details(self) -> dict[str, str]:
         """Norm and ε."""
         return {"norm": self.norm, "eps": f"ε={self.eps}"}
+
+
+def still_right(logits: Tensor, labels: Tensor) -> Tensor:
+    """Whether each image ``(N,)`` is classified correctly, by finite logits ``(N, K)``."""
+    return (logits.argmax(1) == labels) & logits.isfinite().all(1)
 
 
 def check_count(name: str, value: Any) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .base import Attack
+from .base import Attack, Attacked
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,7 @@ class Clean(Attack):
         """A column's title."""
         return "clean"
 
-    def perturb(
-        self, model: nn.Module, images: Tensor, labels: Tensor, seed: int
-    ) -> tuple[Tensor, Tensor]:
+    def perturb(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Attacked:
         """Leave the images as they are."""
-        return images, torch.ones(len(images), dtype=torch.bool, device=images.device)
+        standing = torch.ones(len(images), dtype=torch.bool, device=images.device)
+        return Attacked(images, standing)

@@ -9,7 +9,11 @@ from torch import Tensor, nn
 from ...common.values import parse_number
 from ...parts.adversarial.pgd import pgd
 from ...parts.adversarial.threat_model import reaches_edge
-from .base import BallAttack, check_count, count, number, setting
+from .base import Attacked, BallAttack, check_count, count, number, setting, still_right
+
+# Of images that withstood; PGD stands still where the gradient is exactly zero.
+AT_START = "zero gradient at the start of PGD, which can't move there; try AutoAttack"
+AT_END = "zero gradient at the end of PGD, which can't move there; try AutoAttack"
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,20 @@ class PGD(BallAttack):
             return []
         return [f"{self.title} can't reach the edge of its ball, ε = {self.eps}"]
 
-    def perturb(
-        self, model: nn.Module, images: Tensor, labels: Tensor, seed: int
-    ) -> tuple[Tensor, Tensor]:
+    def perturb(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Attacked:
         """Attack from each random start what still stands."""
         norm, eps = self.ball
         adversarial = images.clone()
         standing = torch.ones(len(images), dtype=torch.bool, device=images.device)
+        flat = {place: torch.zeros_like(standing) for place in (AT_START, AT_END)}
         for _ in range(self.restarts):
+
+            def watch(step: int, gradient: Tensor) -> None:
+                zero = gradient.flatten(1).abs().amax(1) == 0
+                for place, at in ((AT_START, 0), (AT_END, self.steps - 1)):
+                    if step == at:
+                        flat[place][standing] |= zero
+
             attacked = pgd(
                 model,
                 images[standing],
@@ -86,13 +96,15 @@ class PGD(BallAttack):
                 step_size=self._step(),
                 steps=self.steps,
                 norm=norm,
+                watch=watch,
             )
             adversarial[standing] = attacked
             with torch.no_grad():
-                standing[standing.clone()] = model(attacked).argmax(1) == labels[standing]
+                standing[standing.clone()] = still_right(model(attacked), labels[standing])
             if not standing.any():
                 break
-        return adversarial, standing
+        doubts = {place: int((zero & standing).sum()) for place, zero in flat.items()}
+        return Attacked(adversarial, standing, doubts)
 
     def _step(self) -> float:
         try:

@@ -43,12 +43,11 @@ def channel_map(activation: Tensor, *, mapping: str = "mean") -> Tensor:
     return MAPPINGS[mapping](activation) if activation.ndim == 4 else activation
 
 
-def normalize_map(maps: Tensor, *, eps: float = 1e-12) -> Tensor:
+def normalize_map(maps: Tensor) -> Tensor:
     """Divide each channel map by its magnitude.
 
     Args:
         maps: ``(N, C)``, any scale.
-        eps: magnitude up to which a map counts as zero.
 
     Returns:
         ``(N, C)``, unit norm per image; zero, with zero gradient, where the map is zero.
@@ -59,7 +58,10 @@ def normalize_map(maps: Tensor, *, eps: float = 1e-12) -> Tensor:
         >>> normalize_map(torch.tensor([[3.0, 4.0], [0.0, 0.0]])).tolist()
         [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
     """
-    norm = torch.linalg.vector_norm(maps, dim=1, keepdim=True)
-    # torch.nn.functional.normalize would give a zero map a gradient of 1 / eps.
-    positive = norm > eps
-    return torch.where(positive, maps / torch.where(positive, norm, 1), 0)
+    # An activation has no scale of its own, so none counts as zero but zero: divided by the largest
+    # entry first, squares of small ones don't vanish. torch.nn.functional.normalize has a floor.
+    largest = maps.detach().abs().amax(1, keepdim=True)
+    zero = largest == 0
+    scaled = maps / torch.where(zero, 1, largest)
+    norm = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
+    return torch.where(zero, 0, scaled / torch.where(zero, 1, norm))

@@ -18,6 +18,7 @@ def ascend(
     steps: int,
     norm: str = "Linf",
     start: Tensor | None = None,
+    watch: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
     """Projected gradient ascent from a start near the images; the last iterate.
 
@@ -29,16 +30,22 @@ def ascend(
         steps: number of steps.
         norm: ``Linf`` or ``L2``.
         start: perturbation to begin with, ``(N, C, H, W)``; by default none.
+        watch: called with each step's number and gradient.
 
     Returns:
-        ``(N, C, H, W)``, inside the ball and [0, 1].
+        ``(N, C, H, W)``, inside the ball and [0, 1]. Images whose gradient isn't finite stay where
+        they are, since the objective isn't either there.
     """
     images = images.detach()
     adversarial = (images if start is None else images + start).clamp(0, 1)
-    for _ in range(steps):
+    for number in range(steps):
         with torch.enable_grad():
             adversarial.requires_grad_(True)
             (gradient,) = torch.autograd.grad(objective(adversarial), adversarial)
+        finite = gradient.flatten(1).isfinite().all(1).view(-1, *[1] * (gradient.ndim - 1))
+        gradient = torch.where(finite, gradient, 0)
+        if watch is not None:
+            watch(number, gradient)
         step = step_size * steepest_direction(gradient, norm=norm)
         perturbation = project(adversarial.detach() + step - images, eps=eps, norm=norm)
         adversarial = (images + perturbation).clamp(0, 1)
@@ -55,6 +62,7 @@ def pgd(
     steps: int,
     norm: str = "Linf",
     random_start: bool = True,
+    watch: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
     """Projected gradient ascent on the cross-entropy; the last iterate.
 
@@ -69,6 +77,7 @@ def pgd(
         steps: number of steps; none leaves the start.
         norm: ``Linf`` or ``L2``.
         random_start: start at a random point of the ball instead of at the image.
+        watch: called with each step's number and gradient.
 
     Returns:
         ``(N, C, H, W)``, inside the ball and [0, 1].
@@ -86,4 +95,5 @@ def pgd(
         steps=steps,
         norm=norm,
         start=random_perturbation(images, eps=eps, norm=norm) if random_start else None,
+        watch=watch,
     )

@@ -92,7 +92,12 @@ def steepest_direction(gradient: Tensor, *, norm: str) -> Tensor:
     """
     if check_norm(norm) == "Linf":
         return gradient.sign()
-    return gradient / _like(perturbation_size(gradient, norm).clamp_min(1e-12), gradient)
+    # Gradients have no scale of their own: divided by their largest entry before they are squared,
+    # the smallest ones count as well.
+    largest = perturbation_size(gradient, "Linf")
+    scaled = gradient / _like(torch.where(largest > 0, largest, 1), gradient)
+    size = perturbation_size(scaled, norm)
+    return scaled / _like(torch.where(size > 0, size, 1), scaled)
 
 
 def random_perturbation(images: Tensor, *, eps: float, norm: str) -> Tensor:

@@ -16,6 +16,12 @@ Model = TypeVar("Model", bound=nn.Module)
 
 def _normalize_input(model: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     images, *rest = args
+    channels = len(model.get_buffer("normalization_mean"))
+    if images.ndim != 4 or images.shape[1] != channels:
+        raise ValueError(
+            f"the model normalises {channels} channels; found images of shape "
+            f"{tuple(images.shape)}, expected (N, {channels}, H, W)"
+        )
     mean, std = model.get_buffer("normalization_mean"), model.get_buffer("normalization_std")
     return (images - mean) / std, *rest
 

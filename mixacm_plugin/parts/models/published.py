@@ -10,14 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...common.checkpoints import CheckpointError, load_checkpoint
+from ...common.checkpoints import (
+    CheckpointError,
+    LayoutError,
+    check_state,
+    load_checkpoint,
+    load_state,
+    weights_of,
+    without_prefixes,
+)
 
-# Where weights lie beside the state of optimisers and schedulers: under `model` in files of
-# MadryLab's library (github.com/MadryLab/robustness, robustness/train.py), under the others in
-# files on RobustBench (github.com/RobustBench/robustbench, robustbench/utils.py).
-CONTAINERS = ("state_dict", "model_state_dict", "model")
-# DataParallel adds the first, wrappers that normalise or attack add the second.
-PREFIXES = ("module.", "model.")
 # The attacker of MadryLab's library holds the model and its normaliser a second time
 # (robustness/attacker.py).
 DUPLICATE = re.compile(r"^(module\.)?attacker\.")
@@ -93,43 +95,27 @@ def layout_of(state: Mapping[str, Tensor]) -> str | None:
 
 
 def plain_weights(checkpoint: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Take the weights out of what a published file holds, under the plain model's own names.
+    """Take the weights out of what a published file holds.
 
     Args:
-        checkpoint: a state dict, or a dict with one under a name in ``CONTAINERS``.
+        checkpoint: a state dict, or a dict with one, as files of MadryLab's library
+            (robustness/train.py) and on RobustBench (robustbench/utils.py) have it.
 
     Returns:
-        The state dict without prefixes and without a second copy of the model, and the buffers of
-        the normaliser, if the file had one, as ``mean`` and ``std``.
+        The state dict without a second copy of the model, and the buffers of the normaliser, if the
+        file had one, as ``mean`` and ``std``.
 
     Raises:
         CheckpointError: if there is no state dict.
 
     Source: the layouts named at the top of this module.
     """
-    while isinstance(checkpoint, Mapping):
-        inside = [c for c in CONTAINERS if isinstance(checkpoint.get(c), Mapping)]
-        if not inside:
-            break
-        checkpoint = checkpoint[inside[0]]
-    if not isinstance(checkpoint, Mapping) or not any(map(torch.is_tensor, checkpoint.values())):
-        raise CheckpointError(
-            f"expected a state dict, or one under {', '.join(CONTAINERS)}; "
-            f"found {type(checkpoint).__name__}"
-        )
-    odd = [key for key, value in checkpoint.items() if not torch.is_tensor(value)]
-    if odd:
-        raise CheckpointError(f"expected tensors only; {odd[0]!r} isn't one")
-    state = {key: value for key, value in checkpoint.items() if not DUPLICATE.match(key)}
+    state = {k: v for k, v in weights_of(checkpoint).items() if not DUPLICATE.match(k)}
     normaliser: dict[str, Tensor] = {}
     for key in list(state):
         found = NORMALISER.match(key)
         if found:
             normaliser["mean" if found[1] in MEANS else "std"] = state.pop(key)
-    prefix = next((p for p in PREFIXES if _all_have(state, p)), None)
-    while prefix:
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
-        prefix = next((p for p in PREFIXES if _all_have(state, p)), None)
     return state, normaliser
 
 
@@ -145,28 +131,21 @@ def load_published(model: nn.Module, path: str | os.PathLike[str]) -> None:
             of another architecture or normalises in another way than the model.
     """
     path = os.fspath(path)
-    try:
-        found, normaliser = plain_weights(_read(path))
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"{path}: {error}" if path not in str(error) else str(error)
-        ) from error
     expected = model.state_dict()
-    for key, value in expected.items():
-        # Files from before torch 0.4.1 have no such counters; torch itself adds them like this.
-        if key.endswith("num_batches_tracked"):
-            found.setdefault(key, torch.zeros_like(value, device="cpu"))
-    mismatch = _first_mismatch(found, expected)
-    if mismatch:
+    try:
+        state, normaliser = plain_weights(_read(path))
+        found = without_prefixes(state, expected)
+        check_state(model, found)
+        _check_normaliser(model, normaliser)
+        load_state(model, found)
+    except LayoutError as error:
         layout, own = layout_of(found), layout_of(expected)
         hint = f"; the file is in the layout of {layout}" if layout and layout != own else ""
-        raise CheckpointError(f"{path} doesn't fit {own or type(model).__name__}: {mismatch}{hint}")
-    _check_normaliser(model, normaliser, path)
-    model.load_state_dict(found, strict=True)
-
-
-def _all_have(state: Mapping[str, Tensor], prefix: str) -> bool:
-    return bool(state) and all(key.startswith(prefix) for key in state)
+        fits = f"{path} doesn't fit {own or type(model).__name__}"
+        raise CheckpointError(f"{fits}: {error}{hint}") from error
+    except CheckpointError as error:
+        message = str(error)
+        raise CheckpointError(message if path in message else f"{path}: {message}") from error
 
 
 def _read(path: str) -> Any:
@@ -186,31 +165,18 @@ def _read(path: str) -> Any:
         ) from error
 
 
-def _first_mismatch(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
-    for key, value in expected.items():
-        if key not in found:
-            return (
-                f"it has no {key!r}, but {next((k for k in found if k not in expected), 'less')!r}"
-            )
-        if found[key].shape != value.shape:
-            shapes = f"{tuple(found[key].shape)} in the file and {tuple(value.shape)} in the model"
-            return f"{key!r} is {shapes}"
-    surplus = next((key for key in found if key not in expected), None)
-    return f"it has {surplus!r}, which the model lacks" if surplus else None
-
-
-def _check_normaliser(model: nn.Module, normaliser: Mapping[str, Tensor], path: str) -> None:
+def _check_normaliser(model: nn.Module, normaliser: Mapping[str, Tensor]) -> None:
     for name, value in normaliser.items():
         own = getattr(model, f"normalization_{name}", None)
         if own is None:
             raise CheckpointError(
-                f"{path} normalises its input and {type(model).__name__} doesn't; build it by "
+                f"it normalises its input and {type(model).__name__} doesn't; build it by "
                 f"normalized with {name}: {value.flatten().tolist()}"
             )
         published = value.flatten().to(own).expand(own.numel())
         if not torch.allclose(published, own.flatten(), atol=1e-3):
             raise CheckpointError(
-                f"{path} normalises with {name} {_numbers(value)}, the model with {_numbers(own)}"
+                f"it normalises with {name} {_numbers(value)}, the model with {_numbers(own)}"
             )
 
 

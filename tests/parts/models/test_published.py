@@ -17,8 +17,8 @@ from torchdistill.models.registry import get_model
 
 from hostile import Code
 from mixacm_plugin import dm_wide_resnet, hendrycks_wide_resnet, load_published, normalized
-from mixacm_plugin.common.checkpoints import CheckpointError
-from mixacm_plugin.parts.models.published import layout_of, plain_weights
+from mixacm_plugin.common.checkpoints import CheckpointError, without_prefixes
+from mixacm_plugin.parts.models.published import layout_of
 from mixacm_plugin.parts.models.teachers import IMAGENET_MEAN, IMAGENET_STD
 
 FEW = {"num_classes": 10}
@@ -162,7 +162,7 @@ def test_a_file_of_madrylabs_library_loads_without_its_second_copy():
 
 def test_a_layer_that_is_called_like_a_prefix_stays():
     state = {"model.weight": torch.zeros(1), "head.weight": torch.zeros(1)}
-    assert list(plain_weights(prefixed(state, "module."))[0]) == list(state)
+    assert list(without_prefixes(prefixed(state, "module."), state)) == list(state)
 
 
 WIDE = {"depth": 10, "k": 1, "dropout_p": 0.0, "pretrained": False, "progress": False}
@@ -174,8 +174,9 @@ WIDE = {"depth": 10, "k": 1, "dropout_p": 0.0, "pretrained": False, "progress": 
         # Another layout, by name
         (
             weights(gowal_keys(34, 20)),
-            "it has no 'conv1.weight', but 'init_conv.weight'; the file is in the layout of "
-            "Gowal et al.'s WideResNet-34-20 (dm_wide_resnet)",
+            "expects 'conv1.weight' where the file has 'init_conv.weight' (39 missing and 191 "
+            "unexpected keys); the file is in the layout of Gowal et al.'s WideResNet-34-20 "
+            "(dm_wide_resnet)",
         ),
         (madry(resnet_state()), "layout of torchvision's ResNet"),
         (
@@ -187,15 +188,15 @@ WIDE = {"depth": 10, "k": 1, "dropout_p": 0.0, "pretrained": False, "progress": 
             weights(hendrycks_keys(28, 10)),
             "doesn't fit Hendrycks et al.'s WideResNet-10-1 (hendrycks_wide_resnet): "
             "'block1.layer.0.conv1.weight' is (160, 16, 3, 3) in the file and (16, 16, 3, 3) in "
-            "the model; the file is in the layout of Hendrycks et al.'s WideResNet-28-10",
+            "HendrycksWideResNet; the file is in the layout of Hendrycks et al.'s WideResNet-28-10",
         ),
         (
             weights(hendrycks_keys(10, 1, 100)),
-            "'fc.weight' is (100, 64) in the file and (10, 64) in the model",
+            "'fc.weight' is (100, 64) in the file and (10, 64) in HendrycksWideResNet",
         ),
         (
             weights({**hendrycks_keys(10, 1), "sub_block1.bn.weight": (1,)}),
-            "it has 'sub_block1.bn.weight', which the model lacks",
+            "the file has 'sub_block1.bn.weight' (0 missing and 1 unexpected keys)",
         ),
         # Another normalisation
         (

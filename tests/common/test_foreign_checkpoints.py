@@ -1,0 +1,143 @@
+"""Checkpoints that others wrote, or that were damaged on the way."""
+
+import random
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from mixacm_plugin import Training, dm_wide_resnet, load_student
+from mixacm_plugin.common.checkpoints import (
+    CheckpointError,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+)
+from recipes import CPU, differing, recipe, run, state, write
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(1)
+    return dm_wide_resnet(10, 1, 10)
+
+
+def prefixed(weights, prefix):
+    return {prefix + name: value for name, value in weights.items()}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda weights: prefixed(weights, "module."),
+        lambda weights: prefixed(weights, "_orig_mod."),
+        lambda weights: prefixed(weights, "model."),
+        lambda weights: prefixed(weights, "module._orig_mod.model."),
+        lambda weights: {"state_dict": weights, "epoch": 3},
+        lambda weights: {"net": prefixed(weights, "module."), "acc": 91.3},
+        lambda weights: {"model": weights, "optimizer": {"state": {}}, "args": None},
+        lambda weights: {"model_state_dict": weights},
+        lambda weights: {"model_ema": weights},
+        lambda weights: {"state_dict": prefixed(weights, "model."), "hyper_parameters": {}},
+    ],
+)
+def test_weights_of_other_libraries_are_loaded(wrap, model):
+    torch.save(wrap(model.state_dict()), "foreign.pt")
+    fresh = dm_wide_resnet(10, 1, 10)
+    load_weights(fresh, "foreign.pt")
+    assert not differing(state(fresh), state(model))
+
+
+def test_weights_of_torchs_averaged_model_are_loaded(model):
+    torch.save(AveragedModel(model).state_dict(), "average.pt")
+    fresh = dm_wide_resnet(10, 1, 10)
+    load_weights(fresh, "average.pt")
+    assert not differing(state(fresh), state(model))
+
+
+def test_a_models_own_weights_are_taken_before_an_average(model):
+    average = {name: value + 1 for name, value in model.state_dict().items()}
+    torch.save({"model_ema": average, "model": model.state_dict()}, "both.pt")
+    fresh = dm_wide_resnet(10, 1, 10)
+    load_weights(fresh, "both.pt")
+    assert not differing(state(fresh), state(model))
+
+
+def test_a_part_that_is_called_like_a_prefix_stays(model):
+    wrapped = nn.Sequential()
+    wrapped.add_module("model", model)
+    torch.save(wrapped.state_dict(), "own.pt")
+    load_weights(wrapped, "own.pt")
+
+
+def test_recipes_and_commands_take_them_too(model, capsys):
+    read = recipe()
+    torch.save({"state_dict": prefixed(torch.load("teacher.pt"), "module.")}, "teacher.pt")
+    Training(read, CPU)
+    torch.save({"net": prefixed(model.state_dict(), "_orig_mod.")}, "net.pt")
+    write()
+    torch.save({"state_dict": prefixed(model.state_dict(), "module.")}, "teacher.pt")
+    argv = ("evaluate", "--config", "recipe.yaml", "--device", "cpu", "--attack", "clean")
+    assert run("main", *argv, "--ckpt", "net.pt") == 0
+    assert run("main", *argv, "--model", "teacher") == 0
+    assert not differing(state(load_student("recipe.yaml", "net.pt")), state(model))
+
+
+def test_check_says_that_the_hosts_script_reads_files_as_they_are(capsys):
+    write()
+    plain = torch.load("teacher.pt")
+    for content, warned in ((plain, False), ({"model": plain}, False), ({"net": plain}, True)):
+        torch.save(content, "teacher.pt")
+        assert run("main", "check", "recipe.yaml", "--device", "cpu") == 0
+        out = capsys.readouterr().out
+        assert ("- models.teacher_model.src_ckpt: the host's own script" in out) == warned
+
+
+def damaged(path, offset):
+    content = bytearray(Path(path).read_bytes())
+    content[offset] ^= 0x10
+    Path("damaged.pt").write_bytes(content)
+
+
+def test_every_flipped_byte_is_noticed_or_harmless(model):
+    save_checkpoint("whole.pt", {"model": model.state_dict(), "epoch": 3})
+    size = Path("whole.pt").stat().st_size
+    generator = random.Random(0)
+    with zipfile.ZipFile("whole.pt") as archive:  # in the pickle, in a tensor, anywhere
+        entries = [entry.header_offset + 120 for entry in archive.infolist()]
+    offsets = [*entries, *(generator.randrange(size) for _ in range(100)), size - 1, size - 30]
+    noticed = 0
+    for offset in offsets:
+        damaged("whole.pt", min(offset, size - 1))
+        try:
+            loaded = load_checkpoint("damaged.pt")
+        except CheckpointError as error:
+            noticed += 1
+            assert "damaged.pt" in str(error)
+            assert "\n" not in str(error)
+        else:
+            assert not differing(loaded["model"], state(model)), offset
+    assert noticed > 90
+
+
+def test_a_damaged_teacher_is_one_line_before_training(capsys):
+    write()
+    with zipfile.ZipFile("teacher.pt") as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+    damaged("teacher.pt", largest.header_offset + 200)
+    Path("damaged.pt").rename("teacher.pt")
+    assert run("torchdistill", "--config", "recipe.yaml", "--device", "cpu") == 2
+    error = capsys.readouterr().err
+    assert "models.teacher_model.src_ckpt: checkpoint teacher.pt is damaged" in error
+    assert error.count("\n") == 1
+
+
+def test_what_training_writes_is_loaded_by_torch_in_its_default_mode():
+    training = Training(recipe(), CPU, seed=0)
+    training.run()
+    for file in (training.last_ckpt, training.best_ckpt):
+        checkpoint = torch.load(file)  # weights_only, and no classes allowed
+        assert list(checkpoint["model"]) == list(training.models["student"].state_dict())
