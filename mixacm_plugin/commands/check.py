@@ -79,6 +79,8 @@ def report(found: Inspection) -> list[str]:
                 "" if found.size_ratio is None else f" ({found.size_ratio:.4g} %)"
             )
         lines.append(f"{role}: {name}, {parameters:,} parameters{ratio}")
+    if found.teacher:
+        lines.append(found.teacher)
     for stage in found.stages:
         epochs = f"{stage.epochs} epoch{'s'[: stage.epochs != 1]}"
         lines += ["", f"{stage.path}: {epochs}", *_stage(stage)]

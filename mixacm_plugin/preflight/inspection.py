@@ -25,6 +25,7 @@ class Inspection:
     Args:
         models: class and number of parameters by role; of the student, those that are trained.
         stages: in their order.
+        teacher: its accuracy on some validation images, in a line.
         warnings: a line each.
         suggestion: lines under ``train`` that would make it MixACM, each with whether it is new.
         peak_memory: in bytes: on CUDA of tensors, on the CPU of the whole process; ``None`` where
@@ -33,6 +34,7 @@ class Inspection:
 
     models: dict[str, tuple[str, int]] = field(default_factory=dict)
     stages: list[Stage] = field(default_factory=list)
+    teacher: str | None = None
     warnings: list[str] = field(default_factory=list)
     suggestion: list[tuple[str, bool]] = field(default_factory=list)
     peak_memory: int | None = None
@@ -78,7 +80,9 @@ def inspect_recipe(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with preserved_rng():
-        prepared = prepare(recipe, device, seed=0)
+        real = input_shape is None and not random_weights
+        prepared = prepare(recipe, device, seed=0, real=real)
+        found.teacher = prepared.teacher
         found.warnings[:0] = prepared.warnings
         found.models = {role: _describe(role, model) for role, model in prepared.models.items()}
         for number, (path, stage) in enumerate(sections.stages(prepared.config)):

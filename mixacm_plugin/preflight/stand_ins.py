@@ -80,7 +80,7 @@ def use_random_weights(recipe: Recipe) -> None:
         if MODEL_KWARGS.fullmatch(path) and name in NO_WEIGHTS:
             return NO_WEIGHTS[name]
         inside = path.startswith(("models.", "train."))
-        return None if inside and name == "src_ckpt" else node
+        return None if inside and name in ("src_ckpt", "expected_accuracy") else node
 
     _edit(recipe.root, drop_source)
     for path, node in list(walk(recipe.root)):

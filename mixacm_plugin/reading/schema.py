@@ -104,6 +104,9 @@ MODEL = _section(
     dst_ckpt=Key(FILE),
     **_any("repo_or_dir quantized sync_bn"),
 )
+STUDENTS = ("student_model", "model")
+PERCENT = Kind("per cent, from 0 to 100", lambda v: NUMBER.holds(v) and 0 <= v <= 100)
+TEACHER = Key(MAPPING, keys={**(MODEL.keys or {}), "expected_accuracy": Key(PERCENT)})
 REDESIGN: Keys = {
     "sequential": Key(NAMES),
     "frozen_modules": Key(NAMES),
@@ -198,9 +201,7 @@ def recipe_keys(stages: Collection[str]) -> Keys:
     return {
         "dependencies": Key(),
         "datasets": KWARGS,
-        "models": Key(
-            MAPPING, keys=dict.fromkeys(("teacher_model", "student_model", "model"), MODEL)
-        ),
+        "models": Key(MAPPING, keys={"teacher_model": TEACHER, **dict.fromkeys(STUDENTS, MODEL)}),
         "train": Key(MAPPING, keys=train),
         "test": Key(
             MAPPING, keys={"log_freq": Key(), "test_data_loader": Key(MAPPING, keys=LOADER.keys)}

@@ -16,17 +16,19 @@ from ..reading.checks import check_built, check_yaml
 from ..reading.recipe import Recipe
 from .boxes import Box
 from .building import build_box, check_later_stages, check_stage, check_stage_checkpoints
+from .teacher import measure_teacher
 
 
 class Prepared(NamedTuple):
     """A recipe that can be trained: built, its plain models by role, and the host's box.
 
-    Warnings are of what the YAML has and nothing reads.
+    Besides: what the teacher is like, in a line, and what may be wrong.
     """
 
     config: Mapping[str, Any]
     models: Mapping[str, nn.Module]
     box: Box
+    teacher: str | None
     warnings: Sequence[str]
 
 
@@ -37,6 +39,7 @@ def prepare(
     seed: int | None = None,
     start_epoch: int = 0,
     lr_factor: int = 1,
+    real: bool = True,
 ) -> Prepared:
     """Check a recipe and build what trains it.
 
@@ -50,7 +53,8 @@ def prepare(
     6. the test images, which are used after the last epoch;
     7. module paths, against the models;
     8. later stages, on copies, with a trial step each;
-    9. the host's box: who is trained, and a trial step of the first stage.
+    9. the host's box: who is trained, and a trial step of the first stage;
+    10. the teacher, on some validation images.
 
     Args:
         recipe: as read.
@@ -58,6 +62,7 @@ def prepare(
         seed: of all generators.
         start_epoch: number of the first epoch.
         lr_factor: of the learning rate.
+        real: whether images and weights are the recipe's, so that the teacher can be measured.
 
     Raises:
         RecipeError: on anything wrong with the recipe.
@@ -87,6 +92,7 @@ def prepare(
         seed=seed,
     )
     check_stage(recipe, config, box, models)
+    teacher, doubt = measure_teacher(recipe, config, box, models, device) if real else (None, None)
     if distributed:  # the same weights everywhere, but not the same mixup and crops
         main_util.set_seed(seed_of_process(torch.initial_seed() if seed is None else seed))
-    return Prepared(config, models, box, warnings)
+    return Prepared(config, models, box, teacher, [*warnings, *([doubt] if doubt else [])])

@@ -189,7 +189,7 @@ def mixacm(
     train = train.replace("MIDDLE", transforms[0]).replace("LAST", transforms[1])
     models = (
         "models:\n"
-        + _model("teacher_model", teacher_width, "src_ckpt: teacher.pt")
+        + _model("teacher_model", teacher_width, "src_ckpt: teacher.pt\n    expected_accuracy: 0")
         + _model("student_model", student_width, "dst_ckpt: out/student.pt")
     )
     return f"{DATA}{models}\ntrain:\n{LOADERS}{train}\n{TEST}"

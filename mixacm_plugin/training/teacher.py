@@ -1,0 +1,94 @@
+"""The teacher, measured on some validation images before a student is taught by it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ..common.images import count, drawn, unpack
+from ..common.outputs import logits_of
+from ..common.state import eval_mode, preserved_rng
+from ..reading import sections
+from ..reading.recipe import Recipe
+from .boxes import Box
+
+IMAGES = 256  # enough to tell a useless teacher; their standard error is 3 points at most
+
+
+def measure_teacher(
+    recipe: Recipe,
+    config: Mapping[str, Any],
+    box: Box,
+    models: Mapping[str, nn.Module],
+    device: torch.device,
+) -> tuple[str | None, str | None]:
+    """Measure the teacher's clean accuracy on validation images, drawn at random.
+
+    Args:
+        recipe: names the file in errors.
+        config: the built recipe.
+        box: whose validation images they are.
+        models: the plain model of each role.
+        device: where they are.
+
+    Returns:
+        The figure in a line, ``None`` where there is nothing to measure; and a warning where it is
+        near what guessing gives and the recipe doesn't say what to expect.
+
+    Raises:
+        RecipeError: if it is far below the teacher's ``expected_accuracy``.
+    """
+    path = sections.model_sections(config).get("teacher")
+    if path is None:
+        return None, None
+    right, labels = _answers(models["teacher"], box.val_data_loader, device)
+    if right is None:
+        return "teacher: not measured, since its classes aren't the data's", None
+    accuracy, n = float(right.double().mean()), len(right)
+    figure = f"{100 * accuracy:.1f} % of {n} validation images right"
+    expected = sections.get(config, f"{path}.expected_accuracy")
+    if expected is not None:
+        if accuracy < _least(expected / 100, n):
+            raise recipe.error(
+                f"{path}.expected_accuracy",
+                f"expected {expected:g} %, found {figure}; compare the teacher's classes and its "
+                "normalisation with the data's (0 expects nothing)",
+            )
+        return f"teacher: {figure}", None
+    guessing = float(labels.bincount().max()) / n
+    if accuracy <= guessing + 3 * _error(guessing, n):
+        return f"teacher: {figure}", (
+            f"{path}: the teacher has {figure}, about as many as guessing has; compare its classes "
+            "and its normalisation with the data's (expected_accuracy: 0 says that it is meant so)"
+        )
+    return f"teacher: {figure}", None
+
+
+@torch.no_grad()
+def _answers(
+    teacher: nn.Module, loader: DataLoader[Any], device: torch.device
+) -> tuple[Tensor | None, Tensor]:
+    """Return whether the teacher is right on some images, if it can be, and their labels."""
+    some = drawn(loader.dataset, min(IMAGES, count(loader.dataset)), seed=0)
+    collate: Any = loader.collate_fn
+    right, labels = [], []
+    with preserved_rng(), eval_mode(teacher):
+        for batch in DataLoader(some, batch_size=64, collate_fn=collate):
+            images, targets, _ = unpack(batch, device)
+            logits = logits_of(teacher(images))
+            if targets.ndim != 1 or targets.max() >= logits.shape[1]:
+                return None, targets
+            right.append(logits.argmax(1) == targets)
+            labels.append(targets)
+    return torch.cat(right), torch.cat(labels)
+
+
+def _error(accuracy: float, n: int) -> float:
+    return float((accuracy * (1 - accuracy) / n) ** 0.5)
+
+
+def _least(expected: float, n: int) -> float:
+    """Return what is far below an expected accuracy: by five points, and not by chance."""
+    return expected - max(0.05, 3 * _error(expected, n))

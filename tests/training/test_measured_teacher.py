@@ -1,0 +1,106 @@
+"""The teacher is measured before a student is taught by it, and a useless one is said to be."""
+
+import logging
+
+import pytest
+import torch
+
+from mixacm_plugin import RecipeError, Training, read_recipe
+from mixacm_plugin.common.files import recipe_file
+from mixacm_plugin.training.prepare import prepare
+from recipes import CPU, differing, run, state
+
+KEY = "models.teacher_model.expected_accuracy"
+TEACHER = "quickstart/teacher.pt"
+
+
+def quickstart(*overrides):
+    return read_recipe("quickstart/mixacm", ["models.student_model.dst_ckpt=out/s.pt", *overrides])
+
+
+def log_of(caplog, *overrides):
+    """What is said before training, and how loud."""
+    with caplog.at_level(logging.INFO, "mixacm"):
+        Training(quickstart(*overrides), CPU)
+    return [(r.levelname, r.getMessage()) for r in caplog.records if "teacher" in r.getMessage()]
+
+
+def shifted(name="shifted.pt"):
+    """A teacher whose labels are shifted by one, in a recipe that doesn't say what to expect."""
+    weights = torch.load(recipe_file(TEACHER))
+    for part in ("logits.weight", "logits.bias"):
+        weights[part] = weights[part].roll(1, 0)
+    torch.save(weights, name)
+    return f"models.teacher_model.src_ckpt={name}", f"{KEY}=null"
+
+
+def test_a_good_teacher_is_measured_and_nothing_else_is_said(caplog):
+    ((level, line),) = log_of(caplog)
+    assert level == "INFO"
+    assert line == "teacher: 99.0 % of 200 validation images right"
+
+
+def test_a_teacher_whose_labels_are_shifted_is_warned_of(caplog):
+    _, (level, line) = log_of(caplog, *shifted())
+    assert level == "WARNING"
+    assert "0.0 % of 200 validation images right, about as many as guessing has" in line
+
+
+def test_a_teacher_who_sees_pixels_divided_twice_is_warned_of(caplog):
+    dark = "!import_call {key: torchvision.transforms.v2.Normalize, init: {kwargs: {mean: [0, 0, 0]"
+    dark += ", std: [255, 255, 255]}}}"
+    kwargs = f"datasets.digits/val.init.kwargs={{split: val, transform: {dark}}}"
+    lines = log_of(caplog, kwargs, f"{KEY}=null")
+    assert [level for level, _ in lines] == ["INFO", "WARNING"]
+
+
+def test_a_teacher_far_below_its_expected_accuracy_is_refused():
+    wrong, _ = shifted()
+    with pytest.raises(RecipeError, match=r"expected 99 %, found 0\.0 % of 200") as error:
+        Training(quickstart(wrong, f"{KEY}=99"), CPU)
+    assert error.value.where == KEY
+
+
+@pytest.mark.parametrize("expected", [100, 95, 50, 0])
+def test_a_teacher_near_or_above_its_expected_accuracy_is_fine(expected, caplog):
+    assert [level for level, _ in log_of(caplog, f"{KEY}={expected}")] == ["INFO"]
+
+
+@pytest.mark.parametrize("value", ["-1", "101", "'99'", "[99]"])
+def test_an_expected_accuracy_is_in_per_cent(value):
+    with pytest.raises(RecipeError, match="expected per cent, from 0 to 100"):
+        Training(quickstart(f"{KEY}={value}"), CPU)
+
+
+def test_a_teacher_of_other_classes_is_not_measured(caplog):
+    five = "{depth: 10, width: 1, num_classes: 5}"
+    weights = torch.load(recipe_file(TEACHER))
+    torch.save({k: v[:5] if "logits" in k else v for k, v in weights.items()}, "five.pt")
+    kd = "train.criterion.kwargs.sub_terms.kd.criterion"
+    labels = f"{kd}={{key: CrossEntropyLoss, kwargs: {{}}}}"
+    wrapper = "{key: SimpleLossWrapper, kwargs: {input: {is_from_teacher: False, module_path: '.', "
+    wrapper += "io: output}, target: {uses_label: True}}}"
+    with open("labels.yaml", "w") as file:
+        file.write(f"{labels.replace('=', ': ', 1)}\n{kd}_wrapper: {wrapper}\n")
+    teacher = (f"models.teacher_model.kwargs={five}", "models.teacher_model.src_ckpt=five.pt")
+    (_, line), *warnings = log_of(caplog, *teacher, "labels.yaml")
+    assert line == "teacher: not measured, since its classes aren't the data's"
+    assert warnings == []
+
+
+def test_check_prints_it_and_leaves_it_out_for_stand_ins(capsys):
+    check = ("main", "check", "quickstart/mixacm", "--device", "cpu")
+    assert run(*check) == 0
+    assert "\nteacher: 99.0 % of 200 validation images right\n" in capsys.readouterr().out
+    assert run(*check, "--input-shape", "3,8,8") == 0
+    assert "validation images right" not in capsys.readouterr().out
+
+
+def test_measuring_leaves_no_trace():
+    plain = prepare(quickstart(), CPU, seed=3, real=False)
+    drawn = torch.rand(3)
+    measured = prepare(quickstart(), CPU, seed=3)
+    assert torch.equal(torch.rand(3), drawn)
+    for role, model in measured.models.items():
+        assert not differing(state(model), state(plain.models[role]))
+        assert model.training == plain.models[role].training
