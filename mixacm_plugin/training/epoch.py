@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ..common.distributed import sum_over_processes
 from ..common.images import unpack
 from .boxes import Box
-from .metrics import record_terms
+from .metrics import record_terms, terms_in_float32
 
 
 class NotFiniteError(Exception):
@@ -81,7 +81,7 @@ def train_steps(box: Box, device: torch.device, title: str) -> EpochSums:
     sums = EpochSums(lr=box.optimizer.param_groups[0]["lr"])
     shown = sys.stderr.isatty() and is_main_process()
     bar = tqdm(box.train_data_loader, desc=title, disable=not shown, leave=False)
-    with record_terms(box.criterion) as terms:
+    with terms_in_float32(box.criterion), record_terms(box.criterion) as terms:
         for step, batch in enumerate(bar):
             images, targets, extra = unpack(batch, device)
             loss = box.forward_process(images, targets, extra)

@@ -1,7 +1,7 @@
 """What is measured while training: loss terms, validation accuracy, one record an epoch."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +55,34 @@ def cut_lines(file: Path, epoch: int) -> None:
     old = [line for line in read_json_lines(file) if line["epoch"] < epoch] if epoch else []
     with replacing(file) as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in old), encoding="utf-8")
+
+
+@contextmanager
+def terms_in_float32(criterion: nn.Module) -> Iterator[None]:
+    """Give each term of the host's loss activations of float32 at least, in the block.
+
+    Under a forward process of less precision hooked tensors are of less: a mean of bfloat16 squares
+    is good to two digits. ``ACMLoss`` sees to it by itself, also under the host's own script.
+    """
+    terms = [term for term, _ in getattr(criterion, "term_dict", {}).values()]
+    handles = [term.register_forward_pre_hook(lambda _, args: _in_float32(args)) for term in terms]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _in_float32(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        low = value.is_floating_point() and value.element_size() < 4
+        return value.float() if low else value
+    if isinstance(value, Mapping):
+        return {name: _in_float32(part) for name, part in value.items()}
+    if isinstance(value, tuple):
+        parts = [_in_float32(part) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    return value
 
 
 @contextmanager
