@@ -50,7 +50,7 @@ from .parts.schedulers import warmup_cosine
 
 if TYPE_CHECKING:
     from .evaluation.accuracy import Accuracy, evaluate
-    from .evaluation.attacks import PGD, Attack, AutoAttack, Clean
+    from .evaluation.attacks import PGD, Attack, AutoAttack, Clean, Square
     from .loading.models import load_student
     from .reading.read import read_recipe
     from .reading.recipe import Recipe
@@ -64,6 +64,7 @@ _USED_LATER = {
     "Attack": "evaluation.attacks",
     "AutoAttack": "evaluation.attacks",
     "Clean": "evaluation.attacks",
+    "Square": "evaluation.attacks",
     "Recipe": "reading.recipe",
     "Training": "training.loop",
     "evaluate": "evaluation.accuracy",
@@ -89,6 +90,7 @@ __all__ = [
     "RandomImages",
     "Recipe",
     "RecipeError",
+    "Square",
     "TRADESLoss",
     "Training",
     "UserError",

@@ -10,6 +10,7 @@ from ..common.errors import UserError
 from ..common.images import drawn
 from ..evaluation.accuracy import UnsuitedModelError, evaluate
 from ..evaluation.attacks import ATTACKS, attack_of
+from ..evaluation.sanity import IMAGES, sanity
 from ..loading.datasets import evaluation_dataset
 from ..loading.models import load_model
 from ..reading.read import read_recipe
@@ -44,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=natural, default=0, help="of the images' choice and attack (default: 0)"
     )
+    parser.add_argument(
+        "--sanity",
+        action="store_true",
+        help=f"also check on {IMAGES} images that attacks do their work on this model",
+    )
     parser.add_argument("--json", metavar="FILE", help="also write the figures to this file")
     parser.set_defaults(run=run)
 
@@ -70,6 +76,8 @@ def run(args: argparse.Namespace) -> None:
         attack = attack_of({"name": args.attack, **given})
     except ValueError as error:
         raise UserError(f"--attack {args.attack}: {error}") from error
+    if args.sanity and attack.threat is None:
+        raise UserError(f"--sanity: needs an attack with a threat model; {args.attack} has none")
     recipe = read_recipe(args.config, args.overrides)
     model = load_model(recipe, args.model, args.ckpt)
     dataset = evaluation_dataset(recipe)
@@ -94,5 +102,8 @@ def run(args: argparse.Namespace) -> None:
         raise recipe.error("test", str(error)) from error
     rows = [(args.model, accuracy)]
     print(markdown_table(rows))
+    lines = sanity(model, dataset, attack, seed=args.seed, device=device) if args.sanity else []
+    if lines:
+        print("", *lines, sep="\n")
     if args.json:
-        write_accuracies(args.json, rows)
+        write_accuracies(args.json, rows, lines)

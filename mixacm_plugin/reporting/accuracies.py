@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..common.files import write_json
 from ..evaluation.accuracy import Accuracy
+from ..evaluation.sanity import SanityLine
 
 
 def markdown_table(rows: Sequence[tuple[str, Accuracy]]) -> str:
@@ -30,6 +31,11 @@ def markdown_table(rows: Sequence[tuple[str, Accuracy]]) -> str:
     return "\n".join(lines)
 
 
-def write_accuracies(path: str | Path, rows: Sequence[tuple[str, Accuracy]]) -> None:
-    """Write named accuracies with their settings to a file."""
-    write_json(path, [{"model": name, **accuracy.to_json()} for name, accuracy in rows])
+def write_accuracies(
+    path: str | Path,
+    rows: Sequence[tuple[str, Accuracy]],
+    sanity: Sequence[SanityLine] = (),
+) -> None:
+    """Write named accuracies with their settings to a file, and what was checked of the attack."""
+    checked = {"sanity": [line.to_json() for line in sanity]} if sanity else {}
+    write_json(path, [{"model": name, **accuracy.to_json(), **checked} for name, accuracy in rows])

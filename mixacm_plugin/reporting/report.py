@@ -70,6 +70,7 @@ def page(results: Results, pictures: Sequence[tuple[str, bytes]]) -> str:
         settings=[line for row in results.rows for line in _settings(row)],
         run_heads=("row", "seed", "state", *titles, "training", "parameters", "recipe hash"),
         runs=[line for row in results.rows for line in _runs(row, columns)],
+        sanity=[line for row in results.rows for line in _sanity(row)],
         commands=[(row.name, _commands(row, columns)) for row in results.rows],
         versions=", ".join(f"{name} {version}" for name, version in results.packages.items()),
     )
@@ -108,6 +109,13 @@ def _runs(row: RowResult, columns: Sequence[Column]) -> Iterator[tuple[str, ...]
             f"{row.parameters:,}" if row.parameters else NOTHING,
             run.recipe_hash,
         )
+
+
+def _sanity(row: RowResult) -> Iterator[tuple[str, ...]]:
+    for run in row.runs:
+        seed = NOTHING if run.seed is None else str(run.seed)
+        for line in run.sanity:
+            yield row.name, seed, line.name, line.figures, "yes" if line.holds else "no"
 
 
 def _commands(row: RowResult, columns: Sequence[Column]) -> list[str]:

@@ -22,6 +22,7 @@ from ..common.images import drawn
 from ..common.state import eval_mode, preserved_rng
 from ..evaluation.accuracy import evaluate
 from ..evaluation.attacks import Attack, attack_of
+from ..evaluation.sanity import sanity
 from ..loading.datasets import evaluation_dataset
 from ..loading.models import load_model
 from ..reading.read import load_plugins, read_recipe
@@ -35,8 +36,9 @@ PACKAGES = ("mixacm-plugin", "torch", "torchvision", "torchdistill", "pyautoatta
 
 def is_done(run: Run, study: Study) -> bool:
     """Whether a run is trained and has all of the study's measurements."""
-    accuracies = run.result.get("accuracies", {})
-    return all(measurement.key in accuracies for measurement in study.measurements)
+    result = run.result
+    measured = all(m.key in result.get("accuracies", {}) for m in study.measurements)
+    return measured and (study.sanity is None or study.sanity.key in result.get("sanity", {}))
 
 
 def prepare(run: Run, study: Study, device: str | None) -> Path:
@@ -54,6 +56,7 @@ def prepare(run: Run, study: Study, device: str | None) -> Path:
         "measurements": [
             {"attack": m.attack.settings(), "n": m.n, "key": m.key} for m in study.measurements
         ],
+        "sanity": study.sanity and study.sanity.key,
     }
     digest = hashlib.sha256(json.dumps(task).encode()).hexdigest()[:8]
     file = run.folder / f"task_{digest}.json"
@@ -103,6 +106,10 @@ def _execute(folder: Path, task: Mapping[str, Any]) -> None:
         if spec["key"] not in result["accuracies"]:
             accuracy = evaluate(model, dataset, attack, n=spec["n"], device=device)
             result["accuracies"][spec["key"]] = accuracy.to_json()
+            write_json(result_file, _with_versions(result))
+        if spec["key"] == task["sanity"] and spec["key"] not in result.setdefault("sanity", {}):
+            lines = sanity(model, dataset, attack, device=device)
+            result["sanity"][spec["key"]] = [line.to_json() for line in lines]
             write_json(result_file, _with_versions(result))
 
 

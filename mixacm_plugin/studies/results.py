@@ -51,6 +51,14 @@ class AccuracyResult(Spec):
         )
 
 
+class SanityResult(Spec):
+    """One thing that should hold of an evaluation, as ``SanityLine.to_json`` writes it."""
+
+    name: str
+    holds: bool
+    figures: str
+
+
 class RunResult(Spec):
     """One seed of a row; without a seed, a teacher that was only measured."""
 
@@ -61,6 +69,7 @@ class RunResult(Spec):
     recipe_hash: str
     checkpoint: str | None = None
     accuracies: list[AccuracyResult]
+    sanity: list[SanityResult] = Field(default_factory=list)
 
     def figures(self) -> list[Accuracy]:
         """Return its accuracies, the clean one among them."""

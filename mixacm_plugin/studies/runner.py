@@ -8,7 +8,7 @@ from .execute import PACKAGES, is_done, prepare
 from .launchers import Launcher
 from .results import Results, RowResult, RunResult
 from .runs import Run
-from .study import Measurement, Study
+from .study import Study
 
 
 def run_all(
@@ -102,7 +102,7 @@ def collect(
                 relative_cost=(costs or {}).get(row.name),
                 size_ratio=parameters / teacher if parameters and teacher else None,
                 runs=[
-                    _collect_run(run, result, study.measurements, errors.get(run.key))
+                    _collect_run(run, result, study, errors.get(run.key))
                     for run, result in zip(own, results, strict=True)
                 ],
             )
@@ -127,11 +127,10 @@ def _versions(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     }
 
 
-def _collect_run(
-    run: Run, result: Mapping[str, Any], measurements: Sequence[Measurement], error: str | None
-) -> RunResult:
+def _collect_run(run: Run, result: Mapping[str, Any], study: Study, error: str | None) -> RunResult:
     accuracies = result.get("accuracies", {})
-    done = all(measurement.key in accuracies for measurement in measurements)
+    done = is_done(run, study)
+    key = study.sanity and study.sanity.key
     return RunResult(
         seed=run.seed,
         status="done" if done else "failed" if error else "not run",
@@ -139,7 +138,8 @@ def _collect_run(
         train_seconds=result.get("train_seconds"),
         recipe_hash=run.key,
         checkpoint=None if run.seed is None else (run.folder / "student.pt").as_posix(),
-        accuracies=[accuracies[m.key] for m in measurements if m.key in accuracies],
+        accuracies=[accuracies[m.key] for m in study.measurements if m.key in accuracies],
+        sanity=result.get("sanity", {}).get(key, []),
     )
 
 

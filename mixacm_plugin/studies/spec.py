@@ -85,6 +85,7 @@ class ScaleSpec(Spec):
     ) = None
     reference: ReferenceSpec | None = None
     plots: list[Any] | None = None
+    sanity: bool | None = None
 
 
 class StudySpec(Spec):
@@ -99,3 +100,4 @@ class StudySpec(Spec):
     reference: ReferenceSpec | None = None
     scales: dict[Any, ScaleSpec] | None = None
     plots: list[Any] | None = None
+    sanity: bool | None = None

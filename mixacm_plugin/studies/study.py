@@ -56,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Study:
-    """A study at one of its scales."""
+    """A study at one of its scales; ``sanity`` is the measurement whose attack is checked."""
 
     path: str
     name: str
@@ -67,6 +67,7 @@ class Study:
     rows: list[Row]
     reference: ReferenceSpec | None = None
     plots: list[Any] = field(default_factory=list)
+    sanity: Measurement | None = None
 
     def error(self, where: str, message: str) -> RecipeError:
         """Return an error that names this study."""
@@ -82,7 +83,8 @@ def read_study(path: str | os.PathLike[str], scale: str | None = None) -> Study:
             ``seeds``, ``evaluate`` (attacks with norm, eps, steps, n, ...), ``rows`` (name and
             ``set``: a mapping of key paths, an override file, or a list of these; optionally
             their own ``base``, ``reference`` figures and ``measure: teacher``) and, optionally,
-            ``set`` for all rows, ``reference`` ({label, columns}), ``plots`` and ``scales``.
+            ``set`` for all rows, ``reference`` ({label, columns}), ``plots``, ``scales`` and
+            ``sanity: True``, which checks the first attack on each student.
         scale: name of one of its ``scales``, which replaces what it names: base, seeds, evaluate,
             plots, reference, the ``set`` of all rows, and rows, all by a list or some by name.
 
@@ -106,16 +108,21 @@ def read_study(path: str | os.PathLike[str], scale: str | None = None) -> Study:
     merged = _at_scale(spec, scale, error)
     raise_all([error(*problem) for problem in _mistakes(merged, path)])
     name = Path(path).stem
+    measurements = [Measurement(attack_in(m), m.get("n")) for m in merged.evaluate or ()]
+    attacks = [m for m in measurements if m.attack.threat is not None]
+    if merged.sanity and not attacks:
+        raise error("sanity", "needs an attack with a threat model under evaluate")
     return Study(
         path=path,
         name=name,
         title=merged.title or name,
         scale=scale,
         seeds=list(merged.seeds or ()),
-        measurements=[Measurement(attack_in(m), m.get("n")) for m in merged.evaluate or ()],
+        measurements=measurements,
         rows=[_row(merged, row, path) for row in merged.rows or ()],
         reference=merged.reference,
         plots=merged.plots or [{"kind": "bars"}],
+        sanity=attacks[0] if merged.sanity else None,
     )
 
 

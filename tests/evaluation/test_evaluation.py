@@ -181,7 +181,7 @@ def test_more_images_than_there_are_is_refused(n, model):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ({"name": "fgsm"}, "attack must be one of clean, pgd, autoattack; found 'fgsm'"),
+        ({"name": "fgsm"}, "attack must be one of clean, pgd, autoattack, square; found 'fgsm'"),
         ({"name": "pgd", "norm": "L1"}, "norm must be one of Linf, L2; found 'L1'"),
         ({"name": "pgd", "eps": "wide"}, "expected a number such as 8/255"),
         ({"name": "pgd", "eps": -0.1}, "at least 0"),

@@ -15,7 +15,8 @@ from recipes import CPU, mixacm, recipe
 
 L2 = (
     "        l2: {criterion: {key: MSELoss, kwargs: {}}, "
-    "criterion_wrapper: {key: SimpleLossWrapper, kwargs: {input: {is_from_teacher: False, module_path: relu, io: output}, "
+    "criterion_wrapper: {key: SimpleLossWrapper, kwargs: {"
+    "input: {is_from_teacher: False, module_path: relu, io: output}, "
     "target: {is_from_teacher: True, module_path: relu, io: output}}}, weight: 1.0}\n"
 )
 

@@ -9,10 +9,13 @@ from .autoattack import AutoAttack
 from .base import Attack
 from .clean import Clean
 from .pgd import PGD
+from .square import Square
 
-ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in (Clean, PGD, AutoAttack)}
+ATTACKS: dict[str, type[Attack]] = {
+    attack.name: attack for attack in (Clean, PGD, AutoAttack, Square)
+}
 
-__all__ = ["ATTACKS", "PGD", "Attack", "AutoAttack", "Clean", "attack_of"]
+__all__ = ["ATTACKS", "PGD", "Attack", "AutoAttack", "Clean", "Square", "attack_of"]
 
 
 def attack_of(settings: Mapping[str, Any]) -> Attack:

@@ -1,17 +1,13 @@
 """AutoAttack, by pyautoattack."""
 
-import logging
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from .base import Attacked, BallAttack, setting
+from .pyautoattack_model import Guarded, warnings_kept
 
-LOGGER = logging.getLogger("auto-attack")  # pyautoattack's
 VERSIONS = ("standard", "rand")
 
 
@@ -68,9 +64,9 @@ class AutoAttack(BallAttack):
 
         others = _other_classes(model, images)
         norm, eps = self.ball
-        with _warnings_kept() as said:
+        with warnings_kept() as said:
             attack = pyautoattack.AutoAttack(
-                _Guarded(model, images, labels),
+                Guarded(model, images, labels),
                 norm=norm,
                 eps=eps,
                 seed=seed,
@@ -86,60 +82,9 @@ class AutoAttack(BallAttack):
         return Attacked(adversarial, predicted == labels, dict.fromkeys(said, len(images)))
 
 
-class _Guarded(nn.Module):
-    """A model whose logits are finite: where they aren't, they say another class than the label.
-
-    An argmax would take a NaN for the class at whose place it stands, here and inside the attacks.
-    """
-
-    def __init__(self, model: nn.Module, images: Tensor, labels: Tensor) -> None:
-        super().__init__()
-        self.model = model
-        self.images, self.labels = images, labels
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(N, K)`` of images in the balls around those that are attacked."""
-        if images.requires_grad:
-            images = images.clone()
-            images.register_hook(torch.nan_to_num)
-        logits: Tensor = self.model(images)
-        odd = ~logits.isfinite().all(1)
-        if not odd.any():
-            return logits
-        nearest = torch.cdist(images[odd].flatten(1), self.images.flatten(1)).argmin(1)
-        other = (self.labels[nearest] + 1) % logits.shape[1]
-        logits = torch.where(odd[:, None], 0, logits)
-        return logits.index_put((odd.nonzero()[:, 0], other), torch.ones_like(logits[odd, 0]))
-
-
 def _other_classes(model: nn.Module, images: Tensor) -> int:
     with torch.no_grad():
         classes = model(images[:1]).shape[1]
     if classes < 4:
         raise ValueError(f"AutoAttack's standard version needs at least 4 classes; found {classes}")
     return int(classes) - 1
-
-
-@contextmanager
-def _warnings_kept() -> Iterator[list[str]]:
-    """Collect what pyautoattack warns of, in one line each, instead of printing it."""
-    said: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: said.append(_in_a_line(record))  # type: ignore[method-assign]
-    level, propagate = LOGGER.level, LOGGER.propagate
-    LOGGER.addHandler(handler)
-    LOGGER.setLevel(logging.WARNING)
-    LOGGER.propagate = False
-    try:
-        yield said
-    finally:
-        LOGGER.removeHandler(handler)
-        LOGGER.setLevel(level)
-        LOGGER.propagate = propagate
-
-
-def _in_a_line(record: logging.LogRecord) -> str:
-    text = re.sub(r" See \S+ for details\.", "", record.getMessage())
-    # Counts differ from batch to batch; how many images there were is said beside it.
-    text = re.sub(r"there are \d+ points", "there are points", text)
-    return f"AutoAttack says: {' '.join(text.split())}"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ class PGD(BallAttack):
         super().__post_init__()
         if self.step_size is None:
             object.__setattr__(self, "step_size", quarter(self.eps))
-        self._step()
+        step_length(self.step_size)
         check_count("steps", self.steps)
         check_count("restarts", self.restarts)
 
@@ -70,7 +71,7 @@ class PGD(BallAttack):
     def warnings(self) -> list[str]:
         """Whether its steps can lead from the centre to the edge."""
         _, eps = self.ball
-        if reaches_edge(eps=eps, step_size=self._step(), steps=self.steps):
+        if reaches_edge(eps=eps, step_size=self.step, steps=self.steps):
             return []
         return [f"{self.title} can't reach the edge of its ball, ε = {self.eps}"]
 
@@ -93,7 +94,7 @@ class PGD(BallAttack):
                 images[standing],
                 labels[standing],
                 eps=eps,
-                step_size=self._step(),
+                step_size=self.step,
                 steps=self.steps,
                 norm=norm,
                 watch=watch,
@@ -106,11 +107,22 @@ class PGD(BallAttack):
         doubts = {place: int((zero & standing).sum()) for place, zero in flat.items()}
         return Attacked(adversarial, standing, doubts)
 
-    def _step(self) -> float:
-        try:
-            return parse_number(self.step_size if self.step_size is not None else 0)
-        except ValueError as error:
-            raise ValueError(f"step_size: {error}") from None
+    @property
+    def step(self) -> float:
+        """Length of a step, in pixels of [0, 1]."""
+        return step_length(self.step_size)
+
+
+def step_length(step_size: Any) -> float:
+    """Read the length of a step.
+
+    Raises:
+        ValueError: if it is no such number.
+    """
+    try:
+        return parse_number(step_size)
+    except ValueError as error:
+        raise ValueError(f"step_size: {error}") from None
 
 
 def quarter(eps: str | float) -> str:

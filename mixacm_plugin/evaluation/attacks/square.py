@@ -1,0 +1,66 @@
+"""Square, the attack of AutoAttack that takes no gradients, by pyautoattack."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from .base import Attacked, BallAttack, check_count, count, setting
+from .pyautoattack_model import Guarded, warnings_kept
+
+
+@dataclass(frozen=True)
+class Square(BallAttack):
+    """Random search by squares: a black-box attack, to hold gradients' attacks against.
+
+    Args:
+        norm: ``Linf`` or ``L2``.
+        eps: radius of the ball, in pixels of range [0, 1]; ``8/255`` may be written as such.
+        queries: number of forward passes.
+
+    Raises:
+        ValueError: on other values.
+
+    Source: Andriushchenko et al. 2020; ``pyautoattack``.
+    """
+
+    name = "square"
+    queries: int = setting(5000, "number of forward passes", count)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("queries", self.queries)
+
+    @property
+    def title(self) -> str:
+        """Its number of queries."""
+        return f"Square ({self.queries} queries)"
+
+    @property
+    def short(self) -> str:
+        """A column's title."""
+        return "Square"
+
+    def details(self) -> dict[str, str]:
+        """Each setting in words."""
+        return {**super().details(), "queries": f"{self.queries} queries"}
+
+    def perturb(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Attacked:
+        """Attack all images at once."""
+        import pyautoattack  # only here, since it takes a while
+
+        norm, eps = self.ball
+        with warnings_kept() as said:
+            attack = pyautoattack.AutoAttack(
+                Guarded(model, images, labels),
+                norm=norm,
+                eps=eps,
+                seed=seed,
+                version="custom",
+                attacks=["square"],
+                device=images.device,
+            )
+            attack.square.n_queries = self.queries
+            adversarial, predicted = attack.run_standard_evaluation(
+                images, labels, batch_size=len(images)
+            )
+        return Attacked(adversarial, predicted == labels, dict.fromkeys(said, len(images)))

@@ -1,0 +1,107 @@
+"""Sanity lines: they hold of a plain network, and not where attacks fail to do their work."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mixacm_plugin import PGD, AutoAttack, Clean, Square, evaluate
+from mixacm_plugin.evaluation.sanity import sanity
+from mixacm_plugin.reporting.report import page
+from mixacm_plugin.studies.runner import collect
+from mixacm_plugin.studies.runs import resolve
+from recipes import Few, digits, run, write
+from studies import done_here, write_study
+
+NAMES = [
+    "more steps aren't weaker",
+    "an attack without bounds leaves nothing",
+    "gradients do no worse than none",
+    "the loss grows along the attack",
+]
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 64), nn.ReLU(), nn.Linear(64, 10))
+    optimizer = torch.optim.Adam(network.parameters(), 0.01)
+    for _ in range(30):
+        for images, labels in DataLoader(digits("train"), 100, shuffle=True):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(images), labels).backward()
+            optimizer.step()
+    return network
+
+
+class Sharp(nn.Module):
+    """The same classes by logits so large that float32's softmax has no gradient."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images):
+        return 1e4 * self.model(images)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [PGD(eps=0.1, steps=10), PGD("L2", 0.5, 10), AutoAttack(eps=0.1)],
+    ids=["Linf", "L2", "AutoAttack"],
+)
+def test_of_a_plain_network_all_lines_hold(model, attack):
+    lines = sanity(model, digits("test"), attack, n=40)
+    assert [line.name for line in lines] == NAMES
+    assert [line.holds for line in lines] == [True] * 4, list(map(str, lines))
+
+
+def test_of_masked_gradients_they_do_not_hold(model):
+    lines = sanity(Sharp(model), digits("test"), PGD(eps=0.1, steps=10), n=40)
+    holds = {line.name: line.holds for line in lines}
+    assert not holds["an attack without bounds leaves nothing"]
+    assert not holds["gradients do no worse than none"]
+    assert "DOES NOT HOLD" in str(lines[1])
+
+
+def test_clean_accuracy_has_no_sanity(model):
+    with pytest.raises(ValueError, match="'clean' has none"):
+        sanity(model, digits("test"), Clean())
+
+
+def test_square_is_an_attack_of_its_own(model):
+    plain = evaluate(model, Few("test", 30), Square(eps=0.1, queries=200))
+    masked = evaluate(Sharp(model), Few("test", 30), Square(eps=0.1, queries=200))
+    assert plain.attack.title == "Square (200 queries)"
+    assert plain.correct == masked.correct < plain.clean_correct  # it needs no gradient
+    with pytest.raises(ValueError, match="queries must be a whole number of at least 1; found 0"):
+        Square(queries=0)
+
+
+def test_the_command_prints_the_lines_and_writes_them(capsys):
+    write()
+    argv = ("evaluate", "--config", "recipe.yaml", "--device", "cpu", "--model", "teacher")
+    pgd = ("--attack", "pgd", "--eps", "0.1", "--steps", "2", "--step-size", "0.1", "--n", "5")
+    assert run("main", *argv, *pgd, "--sanity", "--json", "out.json") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("sanity, ")]
+    assert [line.split(": ")[0].removeprefix("sanity, ") for line in lines] == NAMES
+    (figure,) = json.loads(Path("out.json").read_text())
+    assert [line["name"] for line in figure["sanity"]] == NAMES
+    assert run("main", *argv, "--attack", "clean", "--sanity") == 2
+    assert "--sanity: needs an attack with a threat model" in capsys.readouterr().err
+
+
+def test_a_study_keeps_them_and_its_report_shows_them():
+    study = write_study(rows=[{"name": "one"}], sanity=True)
+    runs = resolve(study, Path("cache"))
+    done_here(study, runs)
+    results = collect(study, runs, {})
+    assert [line.name for line in results.rows[0].runs[0].sanity] == NAMES
+    html = page(results, [])
+    assert "Sanity of the attack" in html
+    assert "an attack without bounds leaves nothing" in html
+    without = write_study(rows=[{"name": "one"}])
+    assert "Sanity of the attack" not in page(collect(without, runs, {}), [])
