@@ -1,5 +1,6 @@
 """Mean channel maps of trained models, and how far each is from the teacher's."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,11 +12,14 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from ..common.images import check_images, drawn, unpack
-from ..parts.acm.channel_maps import channel_map, normalize_map
-from ..parts.acm.loss import IO, SIDES, ACMLoss, PairError
+from ..parts.acm.channel_maps import LAYOUTS, channel_map, normalize_map
+from ..parts.acm.loss import ACMLoss
+from ..parts.acm.pairs import IO, SIDES, PairEnd, PairError
 from ..parts.acm.transforms import resize_channels
 from ..reading import sections
 from ..reading.recipe import Recipe
+
+GIVEN = re.compile(r"(?P<path>.+?):(?P<io>input|output)(:(?P<layout>\w+))?")
 
 
 @dataclass(frozen=True)
@@ -24,14 +28,12 @@ class Block:
 
     Args:
         name: of the block.
-        path: of the module, for each role.
-        io: ``input`` or ``output`` of the module, for each role.
+        ends: module, input or output, and layout, for each role.
         kind: pooling that makes channel counts equal, as in ``resize_channels``, if any.
     """
 
     name: str
-    path: Mapping[str, str]
-    io: Mapping[str, str]
+    ends: Mapping[str, PairEnd]
     kind: str | None = None
 
 
@@ -63,24 +65,15 @@ def blocks_of(recipe: Recipe, given: Sequence[str] = ()) -> tuple[list[Block], s
 
     Args:
         recipe: of it only ``train`` is built, and only where nothing is given.
-        given: ``module.path:output`` or ``module.path:input`` each, for all models.
+        given: ``module.path:output`` or ``module.path:input`` each, for all models; a layout may
+            follow, as in ``features.1:output:nhwc``.
 
     Raises:
         RecipeError: on a hook point that is malformed or given twice, or if the recipe has no
             ACMLoss.
     """
     if given:
-        blocks = []
-        for text in given:
-            path, separator, io = text.rpartition(":")
-            if not separator or io not in IO:
-                raise recipe.error(f"--blocks {text}", "expected MODULE.PATH:output or :input")
-            if given.count(text) > 1:
-                raise recipe.error(f"--blocks {text}", "given twice")
-            both = {f"{path}:{end}" for end in IO} <= set(given)
-            name = text if both else path
-            blocks.append(Block(name, dict.fromkeys(SIDES, path), dict.fromkeys(SIDES, io)))
-        return blocks, "mean"
+        return [_given(recipe, text, given) for text in given], "mean"
     config = {"train": recipe.build("train")}
     for path, stage in sections.stages(config):
         for where, term in sections.terms(stage, path):
@@ -93,16 +86,24 @@ def blocks_of(recipe: Recipe, given: Sequence[str] = ()) -> tuple[list[Block], s
                 except TypeError as error:
                     raise recipe.error(where, str(error)) from error
                 blocks = [
-                    Block(
-                        name,
-                        {side: pair[side]["path"] for side in SIDES},
-                        {side: pair[side]["io"] for side in SIDES},
-                        (pair["transform"] or {}).get("kind"),
-                    )
+                    Block(name, loss.ends[name], (pair["transform"] or {}).get("kind"))
                     for name, pair in loss.pairs.items()
                 ]
                 return blocks, loss.mapping
     raise recipe.error("train", "no ACMLoss names hook points here; give them with --blocks")
+
+
+def _given(recipe: Recipe, text: str, given: Sequence[str]) -> Block:
+    found = GIVEN.fullmatch(text)
+    if found is None or (found["layout"] or "nchw") not in LAYOUTS:
+        message = "expected MODULE.PATH:output or :input, then :nhwc or :tokens where it is so"
+        raise recipe.error(f"--blocks {text}", message)
+    if given.count(text) > 1:
+        raise recipe.error(f"--blocks {text}", "given twice")
+    path = found["path"]
+    both = {f"{path}:{end}" for end in IO} <= set(given)
+    end = PairEnd(path, found["io"], found["layout"] or "nchw")
+    return Block(text if both else path, dict.fromkeys(SIDES, end))
 
 
 @torch.no_grad()
@@ -146,17 +147,24 @@ def mean_channel_maps(
     of_batch: dict[str, Tensor] = {}
     handles = []
     for block in blocks:
-        path, io = block.path[role], block.io[role]
+        end = block.ends[role]
+        path = end.path
         if path not in modules:
             raise ValueError(f"{type(model).__name__} has no module {path!r} (block {block.name})")
 
         # Mapped at once: a later in-place ReLU would change the tensor. Of a module that is called
         # several times the last call counts, as in the host.
         def hook(
-            _: nn.Module, args: Any, output: Tensor, name: str = block.name, io: str = io
+            _: nn.Module, args: Any, output: Tensor, name: str = block.name, end: PairEnd = end
         ) -> None:
-            activation = output if io == "output" else args[0]
-            of_batch[name] = normalize_map(channel_map(activation, mapping=mapping))
+            activation = output if end.io == "output" else args[0]
+            maps = channel_map(
+                activation,
+                mapping=mapping,
+                layout=end.layout,
+                prefix_tokens=end.prefix_tokens,
+            )
+            of_batch[name] = normalize_map(maps)
 
         handles.append(modules[path].register_forward_hook(hook))
     try:
@@ -167,7 +175,7 @@ def mean_channel_maps(
             model(images)
             for block in blocks:
                 if block.name not in of_batch:
-                    path = block.path[role]
+                    path = block.ends[role].path
                     raise ValueError(
                         f"{type(model).__name__} never calls {path!r} (block {block.name})"
                     )

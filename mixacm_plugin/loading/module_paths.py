@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from ..common.errors import nearest
-from ..parts.acm.loss import IO, SIDES
+from ..parts.acm.pairs import IO, SIDES
 from ..parts.models.hook_points import hook_points
 from ..reading import sections
 from ..reading.recipe import Recipe

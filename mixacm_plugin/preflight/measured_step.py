@@ -12,12 +12,14 @@ from torch.utils.data import DataLoader
 from torchdistill.common.module_util import get_module
 
 from ..common.images import unpack
-from ..parts.acm.channel_maps import channel_map
-from ..parts.acm.loss import IO, SIDES, ACMLoss
+from ..parts.acm.loss import ACMLoss
+from ..parts.acm.pairs import IO, SIDES
 from ..reading import sections
-from ..training.boxes import Box
+from ..training.boxes import Box, student_of
 
 MOST_TIMED_STEPS = 20
+LOWEST = -0.4  # usual activation functions give nothing lower: hardswish gives -0.375
+DROWNS = 10_000.0  # the paper's own α_acm gives up to thousands at the start
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,11 @@ class PairEnd:
         side: ``teacher`` or ``student``.
         path: of the hooked module.
         io: its ``input`` or ``output``.
+        layout: where its channels are.
         shape: of an image's activation.
         channels: of its channel map, before any transform.
         transform: what changes this side's channel count; empty where nothing does.
+        lowest: value of the activation.
     """
 
     term: str
@@ -40,18 +44,28 @@ class PairEnd:
     side: str
     path: str
     io: str
+    layout: str
     shape: tuple[int, ...]
     channels: int
     transform: str
+    lowest: float
 
 
 @dataclass(frozen=True)
 class Term:
-    """A weighted term of the loss in the first step, and the norm of its gradient."""
+    """A weighted term of the loss in the first step.
+
+    Args:
+        name: in the recipe.
+        value: weighted.
+        gradient_norm: norm of its gradient in the student's trained parameters.
+        whole_norm: likewise in all that the optimiser trains.
+    """
 
     name: str
     value: float
     gradient_norm: float
+    whole_norm: float
 
 
 @contextmanager
@@ -128,34 +142,76 @@ def recorded_pairs(criterion: nn.Module, pairs: list[PairEnd]) -> Iterator[None]
 def _pairs(term: str, loss: ACMLoss, args: Sequence[Any]) -> Iterator[PairEnd]:
     hooked = {"student": args[0], "teacher": args[1]}
     for name, pair in loss.pairs.items():
-        ends = {side: (pair[side]["path"], pair[side]["io"]) for side in SIDES}
-        activations = {side: hooked[side][path][io] for side, (path, io) in ends.items()}
+        ends = loss.ends[name]
+        activations = {side: hooked[side][end.path][end.io] for side, end in ends.items()}
         with torch.no_grad():
-            maps = {s: channel_map(a, mapping=loss.mapping) for s, a in activations.items()}
+            maps = {side: loss.map_of(ends[side], a) for side, a in activations.items()}
         counts = {side: values.shape[1] for side, values in maps.items()}
         transform, kind = pair["transform"], ""
         if transform is not None and "module" in transform:
             kind = f"learnable {type(transform['module']).__name__}"
         elif transform is not None and counts["teacher"] != counts["student"]:
             kind = transform["kind"]
-        for side, (path, io) in ends.items():
+        for side, end in ends.items():
             shape = tuple(activations[side].shape[1:])
             own = kind if transform is not None and transform["side"] == side else ""
-            yield PairEnd(term, name, side, path, io, shape, counts[side], own)
+            lowest = float(activations[side].detach().min())
+            yield PairEnd(
+                term, name, side, end.path, end.io, end.layout, shape, counts[side], own, lowest
+            )
 
 
-def measured_terms(student: nn.Module, terms: Mapping[str, Tensor]) -> list[Term]:
-    """Return value and gradient norm of each term; no gradient is left in the student."""
-    parameters = [p for p in student.parameters() if p.requires_grad]
+def measured_terms(box: Box, terms: Mapping[str, Tensor]) -> list[Term]:
+    """Return value and gradient norms of each term; no gradient is left behind."""
+    optimised = [p for group in box.optimizer.param_groups for p in group["params"]]
+    own = {id(p) for p in student_of(box).parameters()}
+    parameters = [p for p in optimised if p.requires_grad]
     measured = []
     for name, value in terms.items():
-        norm = 0.0
-        if value.requires_grad and parameters:  # a stage may train the teacher's wrapper alone
+        squares = {True: 0.0, False: 0.0}
+        if value.requires_grad and parameters:
             gradients = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
-            squares = [g.detach().float().square().sum() for g in gradients if g is not None]
-            norm = float(sum(squares)) ** 0.5
-        measured.append(Term(name, float(value.detach()), norm))
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                if gradient is not None:
+                    squares[id(parameter) in own] += float(gradient.double().square().sum())
+        norm, whole = squares[True] ** 0.5, sum(squares.values()) ** 0.5
+        measured.append(Term(name, float(value.detach()), norm, whole))
     return measured
+
+
+def activation_warnings(path: str, pairs: Sequence[PairEnd]) -> Iterator[str]:
+    """Yield a warning for each pair whose activations are taken before an activation function."""
+    for end in pairs:
+        if end.lowest < LOWEST:
+            yield (
+                f"{path}.criterion.kwargs.sub_terms.{end.term}.criterion.kwargs.pairs.{end.pair}."
+                f"{end.side}: the {end.io} of {end.path} falls to {end.lowest:.3g}, so it isn't "
+                "activated; the paper's channel maps are taken after the activation"
+            )
+
+
+def gradient_warnings(
+    path: str, terms: Sequence[Term], weights: Mapping[str, float], *, real: bool
+) -> Iterator[str]:
+    """Yield a warning for each weighted term that trains nothing, or beside which others don't.
+
+    Args:
+        path: of the stage.
+        terms: measured.
+        weights: of the terms by name; one of 0 is meant to train nothing.
+        real: whether images and weights are the recipe's; of random ones magnitudes say nothing.
+    """
+    own = [term for term in terms if weights.get(term.name)]
+    for term in own:
+        where = f"{path}.criterion.kwargs.sub_terms.{term.name}"
+        rest = sum(other.whole_norm for other in own if other is not term)
+        if term.whole_norm == 0:
+            yield f"{where}: its gradient is zero at the start, so it trains nothing"
+        elif real and rest and term.whole_norm > DROWNS * rest:
+            yield (
+                f"{where}: its gradient is {term.whole_norm / rest:,.0f} times as large as that of "
+                "all others together; a lower weight may be meant"
+            )
 
 
 def images_per_second(box: Box, device: torch.device, seconds: float) -> float:

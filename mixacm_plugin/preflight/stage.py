@@ -11,12 +11,14 @@ from torch import nn
 from ..common.images import check_images, unpack
 from ..reading import sections
 from ..reading.recipe import Recipe
-from ..training.boxes import models_of, student_of
+from ..training.boxes import models_of
 from ..training.metrics import record_terms, terms_in_float32
 from ..training.prepare import Prepared
 from .measured_step import (
     PairEnd,
     Term,
+    activation_warnings,
+    gradient_warnings,
     images_per_second,
     measured_terms,
     recorded_pairs,
@@ -99,7 +101,10 @@ def inspect_stage(
             record_terms(box.criterion) as terms,
         ):
             loss = box.forward_process(images, targets, extra)
-        result.terms = measured_terms(student_of(box), {**terms, "total": loss})
+        result.terms = measured_terms(box, {**terms, "total": loss})
+        warnings += activation_warnings(path, result.pairs)
+        weights = {name: weight for name, (_, weight) in box.criterion.term_dict.items()}
+        warnings += gradient_warnings(path, result.terms, weights, real=prepared.real)
         if not math.isfinite(loss.item()):
             raise recipe.error(f"{path}.criterion", f"the loss is {loss.item()} at the start")
         box.post_forward_process(loss=loss)

@@ -10,7 +10,7 @@ from torchdistill.optim import registry as optim
 
 from ..common.errors import RecipeError, nearest, raise_all
 from ..common.state import preserved_rng
-from ..parts.acm.loss import SIDES, PairError
+from ..parts.acm.pairs import SIDES, PairError
 from .nodes import Problem, Unbuilt
 from .recipe import Recipe
 from .schema import model_names, not_registered

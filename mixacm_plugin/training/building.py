@@ -16,7 +16,8 @@ from ..parts.acm.loss import ACMLoss
 from ..reading import sections
 from ..reading.recipe import Recipe
 from .boxes import Box, distribute, skip_stage
-from .trial_step import try_step
+from .hooked import check_hooked
+from .trial_step import try_loaders, try_step
 
 
 def check_stage_checkpoints(
@@ -91,15 +92,19 @@ def _part_optimisers(train: dict[str, Any]) -> None:
 
 def check_later_stages(
     recipe: Recipe, config: Mapping[str, Any], models: Mapping[str, nn.Module], device: torch.device
-) -> None:
+) -> list[str]:
     """Set up each stage once, on copies, so that a mistake in a later one shows before training.
+
+    Returns:
+        A warning for each thing that may be wrong.
 
     Raises:
         RecipeError: on anything that would stop a stage's first step.
     """
+    warnings: list[str] = []
     later = len(list(sections.stages(config))) - 1
     if later == 0:
-        return
+        return warnings
     # The host changes it, and its wrappers of datasets change those.
     datasets = {name: copy.copy(dataset) for name, dataset in config["datasets"].items()}
     config = {**config, "train": recipe.build("train"), "datasets": datasets}
@@ -116,17 +121,21 @@ def check_later_stages(
             except Exception as error:
                 where = f"train.stage{box.stage_number}"
                 raise recipe.error(where, f"{type(error).__name__}: {error}") from error
-            check_stage(recipe, config, box, models)
+            warnings += check_stage(recipe, config, box, models)
+    return warnings
 
 
 def check_stage(
     recipe: Recipe, config: Mapping[str, Any], box: Box, models: Mapping[str, nn.Module]
-) -> None:
-    """Check a box at the beginning of a stage: who is trained, then a step.
+) -> list[str]:
+    """Check a box at the beginning of a stage: who is trained, what is hooked, then a step.
+
+    Returns:
+        A warning for each thing that may be wrong.
 
     Raises:
-        RecipeError: if the teacher would be trained, a learnable transform wouldn't, or the step
-            fails.
+        RecipeError: if the teacher would be trained, a learnable transform wouldn't, a pair has
+            another layout than its modules, or the step fails.
     """
     path, _ = sections.current_stage(config, box)
     optimised = {id(p) for group in box.optimizer.param_groups for p in group["params"]}
@@ -148,7 +157,10 @@ def check_stage(
                     f"under {path}.teacher.auxiliary_model_wrapper.kwargs.modules of a "
                     "FrozenTeacher",
                 )
+    images = try_loaders(recipe, box, models, path)
+    warnings = check_hooked(recipe, config, path, models, images)
     try_step(recipe, box, models, path)
+    return warnings
 
 
 def _acm_terms(box: Box, path: str) -> Iterator[tuple[str, str, ACMLoss]]:

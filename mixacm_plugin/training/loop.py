@@ -65,16 +65,17 @@ class Training:
         self.best_val_accuracy = 0.0
         self.last_saved: int | None = None
         self.distributed = main_util.is_dist_avail_and_initialized()
-        self.config, self.models, self.box, teacher, warnings = prepare(
+        prepared = prepare(
             recipe,
             self.device,
             seed=seed,
             start_epoch=start_epoch,
             lr_factor=main_util.get_world_size() if adjust_lr else 1,
         )
-        if teacher:
-            logger.info(teacher)
-        for warning in warnings:
+        self.config, self.models, self.box = prepared.config, prepared.models, prepared.box
+        if prepared.teacher:
+            logger.info(prepared.teacher)
+        for warning in prepared.warnings:
             logger.warning(warning)
         if start_epoch:
             logger.warning(

@@ -22,7 +22,8 @@ from .teacher import measure_teacher
 class Prepared(NamedTuple):
     """A recipe that can be trained: built, its plain models by role, and the host's box.
 
-    Besides: what the teacher is like, in a line, and what may be wrong.
+    Besides: what the teacher is like, in a line; what may be wrong; whether images and weights are
+    the recipe's.
     """
 
     config: Mapping[str, Any]
@@ -30,6 +31,7 @@ class Prepared(NamedTuple):
     box: Box
     teacher: str | None
     warnings: Sequence[str]
+    real: bool
 
 
 def prepare(
@@ -53,7 +55,7 @@ def prepare(
     6. the test images, which are used after the last epoch;
     7. module paths, against the models;
     8. later stages, on copies, with a trial step each;
-    9. the host's box: who is trained, and a trial step of the first stage;
+    9. the host's box: who is trained, what is hooked, and a trial step of the first stage;
     10. the teacher, on some validation images.
 
     Args:
@@ -80,7 +82,7 @@ def prepare(
     with preserved_rng():
         test_loader(recipe, config)
     check_module_paths(recipe, config, models)
-    check_later_stages(recipe, config, models, device)
+    warnings += check_later_stages(recipe, config, models, device)
     distributed = main_util.is_dist_avail_and_initialized()
     box = build_box(
         recipe,
@@ -91,8 +93,9 @@ def prepare(
         lr_factor=lr_factor,
         seed=seed,
     )
-    check_stage(recipe, config, box, models)
+    warnings += check_stage(recipe, config, box, models)
     teacher, doubt = measure_teacher(recipe, config, box, models, device) if real else (None, None)
     if distributed:  # the same weights everywhere, but not the same mixup and crops
         main_util.set_seed(seed_of_process(torch.initial_seed() if seed is None else seed))
-    return Prepared(config, models, box, teacher, [*warnings, *([doubt] if doubt else [])])
+    warnings += [doubt] if doubt else []
+    return Prepared(config, models, box, teacher, warnings, real)

@@ -14,12 +14,45 @@ from ..common.outputs import logits_of
 from ..common.state import eval_mode, preserved_modules, preserved_rng
 from ..evaluation.accuracy import UnsuitedModelError, check_logits
 from ..loading.datasets import first_batch
-from ..parts.acm.loss import PairError
+from ..parts.acm.pairs import PairError
 from ..reading.recipe import Recipe
 from .boxes import Box, forward_process_names, models_of, stand_ins, student_of, without_ddp
 
+FEW = 5  # images that show what a loader gives
 NO_BATCH = "not a single batch: fewer images than batch_size, and drop_last"
 ERRORS = (LookupError, ValueError, TypeError, RuntimeError, AttributeError, OSError)
+
+
+def try_loaders(recipe: Recipe, box: Box, models: Mapping[str, nn.Module], path: str) -> Tensor:
+    """Load a few images of a stage's training and validation data.
+
+    Args:
+        recipe: names the file in errors.
+        box: at the beginning of a stage.
+        models: the plain model of each role.
+        path: of the stage.
+
+    Returns:
+        The training images.
+
+    Raises:
+        RecipeError: if a loader can't be used, and on images outside of [0, 1] where an ε or a
+            model that normalises inside takes them for pixels.
+    """
+    pixels = any(hasattr(model, "normalization_mean") for model in models.values()) or any(
+        getattr(owner, "takes_pixels", False) for owner in _processes(box)
+    )
+    loaded = []
+    for name in ("train_data_loader", "val_data_loader"):
+        with _said_at(recipe, f"{path}.{name}"), preserved_rng():
+            loader = getattr(box, name)
+            if len(loader) == 0:
+                raise ValueError(NO_BATCH)
+            images, *_ = unpack(first_batch(loader, FEW), box.device)
+            if pixels:
+                check_images(images)
+            loaded.append(images)
+    return loaded[0]
 
 
 def try_step(recipe: Recipe, box: Box, models: Mapping[str, nn.Module], path: str) -> None:
@@ -30,36 +63,24 @@ def try_step(recipe: Recipe, box: Box, models: Mapping[str, nn.Module], path: st
 
     Args:
         recipe: names the file in errors.
-        box: at the beginning of a stage.
+        box: at the beginning of a stage, its loaders tried.
         models: the plain model of each role.
         path: of the stage.
 
     Raises:
-        RecipeError: on what would stop the training, and on images outside of [0, 1] where an ε or
-            a model that normalises inside takes them for pixels.
+        RecipeError: on what would stop the training.
     """
-    owners = _processes(box)
-    for owner in owners:
+    for owner in _processes(box):
         if hasattr(owner, "check_box"):
             owner.check_box(box)
-    pixels = any(hasattr(model, "normalization_mean") for model in models.values()) or any(
-        getattr(owner, "takes_pixels", False) for owner in owners
-    )
     with preserved_rng():
-        for name in ("train_data_loader", "val_data_loader"):
-            with _said_at(recipe, f"{path}.{name}"):
-                loader = getattr(box, name)
-                if len(loader) == 0:
-                    raise ValueError(NO_BATCH)
-                few = unpack(first_batch(loader, 5), box.device)
-                if pixels:
-                    check_images(few[0])
         for size in _batch_sizes(box.train_data_loader):
             with _said_at(recipe, f"{path}.train_data_loader"):
                 batch = unpack(first_batch(box.train_data_loader, size), box.device)
             _step(recipe, box, models, batch, path)
         with _said_at(recipe, f"{path}.val_data_loader"):
-            _validate(models["student"], few[0], few[1])
+            images, labels, _ = unpack(first_batch(box.val_data_loader, FEW), box.device)
+            _validate(models["student"], images, labels)
 
 
 @torch.no_grad()

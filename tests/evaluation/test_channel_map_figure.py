@@ -18,6 +18,7 @@ from mixacm_plugin.evaluation.channel_map_distances import (
     distances,
     mean_channel_maps,
 )
+from mixacm_plugin.parts.acm.pairs import PairEnd
 from mixacm_plugin.reporting.plots.channel_maps import draw
 from mixacm_plugin.reporting.plots.study import draw_all
 from recipes import mixacm, recipe, run, scratch, write
@@ -26,13 +27,8 @@ IMAGES = torch.tensor([[1.0, 0.0, 0.5], [0.2, 0.4, 0.4]]).view(2, 3, 1, 1).expan
 DATA = TensorDataset(IMAGES, torch.zeros(2, dtype=torch.long))
 
 
-def block(path="0", io="output", kind=None):
-    return Block(
-        "b",
-        dict.fromkeys(("teacher", "student"), path),
-        dict.fromkeys(("teacher", "student"), io),
-        kind,
-    )
+def block(path="0", io="output", kind=None, **layout):
+    return Block("b", dict.fromkeys(("teacher", "student"), PairEnd(path, io, **layout)), kind)
 
 
 def checkpoint(path, seed, width=1):
@@ -126,7 +122,7 @@ def test_the_number_of_channels_alone_is_no_distance(kind, magnitude):
 
 def test_hook_points_are_those_of_the_recipes_acm_loss():
     blocks, mapping = blocks_of(recipe(mixacm(2, 1, "adaptive_avg_pool")))
-    assert [(b.name, b.path["teacher"], b.io["student"], b.kind) for b in blocks] == [
+    assert [(b.name, b.ends["teacher"].path, b.ends["student"].io, b.kind) for b in blocks] == [
         ("middle", "layer.1.block.0.relu_0", "output", "adaptive_avg_pool"),
         ("last", "relu", "output", "adaptive_avg_pool"),
     ]
@@ -138,8 +134,12 @@ def test_hook_points_are_those_of_the_recipes_acm_loss():
 
 def test_hook_points_can_be_given():
     (b,), _ = blocks_of(recipe(scratch()), ["layer.0.block.0.relu_0:input"])
-    assert (b.name, b.path["teacher"]) == ("layer.0.block.0.relu_0", "layer.0.block.0.relu_0")
-    assert b.io["student"] == "input"
+    assert (b.name, b.ends["teacher"].path) == ("layer.0.block.0.relu_0", "layer.0.block.0.relu_0")
+    assert b.ends["student"].io == "input"
+    (b,), _ = blocks_of(recipe(scratch()), ["features.1:output:nhwc"])
+    assert b.ends["student"] == ("features.1", "output", "nhwc", 0)
+    with pytest.raises(RecipeError, match=r"--blocks features\.1:output:chw: expected"):
+        blocks_of(recipe(scratch()), ["features.1:output:chw"])
 
 
 def test_input_and_output_of_the_same_module_are_two_blocks():

@@ -7,7 +7,7 @@ import pytest
 from torchdistill.common.yaml_util import load_yaml_file
 
 from mixacm_plugin import RecipeError, Training, read_recipe
-from mixacm_plugin.parts.acm.loss import PairError
+from mixacm_plugin.parts.acm.pairs import PairError
 from mixacm_plugin.reading.sections import get
 from recipes import CPU, differing, mixacm, state, two_stages, write
 

@@ -1,46 +1,83 @@
 """Channel maps: what the channels of an activation respond to, one number each."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+Dims = tuple[int, ...]
 # The paper leaves the formula of g_c open; `mean` is the plugin's default reading of it.
-MAPPINGS: dict[str, Callable[[Tensor], Tensor]] = {
-    "mean": lambda a: a.mean((2, 3)),
-    "abs_mean": lambda a: a.abs().mean((2, 3)),
-    "square_mean": lambda a: a.square().mean((2, 3)),
-    "max": lambda a: a.amax((2, 3)),
+MAPPINGS: dict[str, Callable[[Tensor, Dims], Tensor]] = {
+    "mean": lambda a, positions: a.mean(positions),
+    "abs_mean": lambda a, positions: a.abs().mean(positions),
+    "square_mean": lambda a, positions: a.square().mean(positions),
+    "max": lambda a, positions: a.amax(positions),
 }
 
 
-def channel_map(activation: Tensor, *, mapping: str = "mean") -> Tensor:
+class Layout(NamedTuple):
+    """Which dimensions of an activation are what."""
+
+    shape: str
+    channels: int
+    positions: Dims
+
+
+LAYOUTS = {
+    "nchw": Layout("(N, C, H, W)", 1, (2, 3)),
+    "nhwc": Layout("(N, H, W, C)", 3, (1, 2)),
+    "tokens": Layout("(N, L, C)", 2, (1,)),
+}
+
+
+def channel_map(
+    activation: Tensor, *, mapping: str = "mean", layout: str = "nchw", prefix_tokens: int = 0
+) -> Tensor:
     r"""Channel map :math:`a = g_c(A)` of an activation, not yet normalised.
 
     Computed in float32 or, for float64 input, in float64.
 
     Args:
-        activation: ``(N, C, H, W)``, any scale; ``(N, C)`` is a channel map already.
+        activation: ``(N, C, H, W)``, any scale, or as its layout says; ``(N, C)`` is a channel map
+            already.
         mapping: ``mean``, ``abs_mean``, ``square_mean`` or ``max``, over the positions.
+        layout: ``nchw``; ``nhwc``, as in Swin transformers; ``tokens``, ``(N, L, C)``, as in ViTs.
+        prefix_tokens: tokens at the beginning that are no positions, such as a ViT's class token.
 
     Returns:
         ``(N, C)``.
 
     Raises:
-        ValueError: if ``mapping`` is unknown or ``activation`` has neither 2 nor 4 dimensions.
+        ValueError: if ``mapping`` or ``layout`` is unknown, or ``activation`` has another number of
+            dimensions or too few tokens.
 
-    Source: MixACM, supplement A.2.
+    Source: MixACM, supplement A.2, which knows ``(N, C, H, W)`` only.
 
     Example:
         >>> channel_map(torch.tensor([[[[1.0, 3.0]], [[0.0, -4.0]]]])).tolist()
         [[2.0, -2.0]]
     """
-    if mapping not in MAPPINGS:
-        raise ValueError(f"mapping must be one of {', '.join(MAPPINGS)}; got {mapping!r}")
-    if activation.ndim not in (2, 4):
-        raise ValueError(f"channel_map needs (N, C, H, W) or (N, C), got {tuple(activation.shape)}")
+    for name, value, known in (("mapping", mapping, MAPPINGS), ("layout", layout, LAYOUTS)):
+        if value not in list(known):  # a list, since it may not be hashable
+            raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
     activation = activation.to(torch.promote_types(activation.dtype, torch.float32))
-    return MAPPINGS[mapping](activation) if activation.ndim == 4 else activation
+    if activation.ndim == 2:
+        return activation
+    shape, _, positions = LAYOUTS[layout]
+    if activation.ndim != len(positions) + 2:
+        raise ValueError(
+            f"channel_map needs {shape}, for the layout {layout}, or (N, C); got "
+            f"{tuple(activation.shape)}"
+        )
+    if prefix_tokens:
+        if layout != "tokens" or not 0 < prefix_tokens < activation.shape[1]:
+            raise ValueError(
+                f"prefix_tokens: expected fewer than the tokens of {LAYOUTS['tokens'].shape}; got "
+                f"{prefix_tokens} of {tuple(activation.shape)} in the layout {layout}"
+            )
+        activation = activation[:, prefix_tokens:]
+    return MAPPINGS[mapping](activation, positions)
 
 
 def normalize_map(maps: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """The activated channel map loss L_acm."""
 
-import math
 from collections.abc import Iterator, Mapping
 from functools import reduce
 from typing import Any
@@ -10,21 +9,8 @@ from torch import Tensor, nn
 from torchdistill.losses.registry import register_mid_level_loss
 
 from .channel_maps import MAPPINGS, channel_map, normalize_map
-from .transforms import POOLINGS, resize_channels
-
-SIDES = ("teacher", "student")
-IO = ("input", "output")
-
-
-class PairError(ValueError):
-    """A misconfigured argument of ``ACMLoss``; ``where`` is its key path inside the kwargs."""
-
-    def __init__(self, where: str, message: str) -> None:
-        super().__init__(f"{where}: {message}")
-        self.where, self.message = where, message
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.where, self.message)  # from another process, see RecipeError
+from .pairs import SIDES, PairEnd, PairError, check_pair, check_transform, end_of
+from .transforms import resize_channels
 
 
 def acm_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
@@ -38,7 +24,7 @@ def acm_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
         A scalar, zero where the maps agree up to a positive factor and at most ``4 / C``.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: if the shapes differ, or aren't of channel maps.
 
     Source: MixACM, supplement A.2; the distance and its reduction are this plugin's reading.
 
@@ -47,10 +33,10 @@ def acm_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
         >>> acm_loss(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]])).item()
         1.0
     """
-    if student_map.shape != teacher_map.shape:
+    if student_map.ndim != 2 or student_map.shape != teacher_map.shape:
         raise ValueError(
-            f"channel maps differ in shape: student {tuple(student_map.shape)}, "
-            f"teacher {tuple(teacher_map.shape)}"
+            f"expected channel maps (N, C) of one shape; found student {tuple(student_map.shape)}, "
+            f"teacher {tuple(teacher_map.shape)}. channel_map makes them of activations"
         )
     return (normalize_map(student_map) - normalize_map(teacher_map)).square().mean()
 
@@ -64,7 +50,10 @@ class ACMLoss(nn.Module):
 
     Args:
         pairs: name to ``{teacher: {path, io}, student: {path, io}}`` and, optionally, ``weight``
-            (default 1) and ``transform``.
+            (default 1), ``transform``, ``layout`` (default ``nchw``, see ``channel_map``),
+            ``prefix_tokens`` and ``call: last``, which says that a module called several times is
+            meant to count by its last call, as it does in the host. A side may have a ``layout``
+            and ``prefix_tokens`` of its own.
         mapping: see ``channel_map``.
         transform: for all pairs without their own: ``{side: teacher|student, kind: ...}`` with a
             kind of ``resize_channels``, or ``{side, module}`` with a module from ``affine``.
@@ -88,11 +77,12 @@ class ACMLoss(nn.Module):
             raise PairError("mapping", f"expected one of {', '.join(MAPPINGS)}; found {mapping!r}")
         if not isinstance(pairs, Mapping) or not pairs:
             raise PairError("pairs", f"expected named pairs; found {pairs!r}")
-        _check_transform(transform, "transform")
+        check_transform(transform, "transform")
         for name, pair in pairs.items():
-            _check_pair(pair, f"pairs.{name}")
+            check_pair(pair, f"pairs.{name}")
         self.mapping = mapping
         self.pairs = {n: {"weight": 1.0, "transform": transform, **p} for n, p in pairs.items()}
+        self.ends = {n: {s: end_of(pair, s) for s in SIDES} for n, pair in pairs.items()}
 
     def forward(
         self,
@@ -109,6 +99,12 @@ class ACMLoss(nn.Module):
         total: Tensor = reduce(torch.add, losses)
         return total
 
+    def map_of(self, end: PairEnd, activation: Tensor) -> Tensor:
+        """Channel map ``(N, C)`` of what is hooked at one side of a pair, not yet transformed."""
+        return channel_map(
+            activation, mapping=self.mapping, layout=end.layout, prefix_tokens=end.prefix_tokens
+        )
+
     def learnable_transforms(self) -> Iterator[tuple[str, nn.Module]]:
         """Yield the name of each pair with a learnable transform, and the transform."""
         for name, pair in self.pairs.items():
@@ -122,7 +118,8 @@ class ACMLoss(nn.Module):
     def _pair_loss(self, name: str, pair: Mapping[str, Any], hooked: Mapping[str, Any]) -> Tensor:
         maps = {}
         for side in SIDES:
-            path, io = pair[side]["path"], pair[side]["io"]
+            end = self.ends[name][side]
+            path, io = end.path, end.io
             try:
                 activation = hooked[side][path][io]
             except KeyError:
@@ -132,7 +129,7 @@ class ACMLoss(nn.Module):
                     f"train.{side}.forward_hook.{io}",
                 ) from None
             try:
-                maps[side] = channel_map(activation, mapping=self.mapping)
+                maps[side] = self.map_of(end, activation)
             except ValueError as error:
                 raise PairError(f"pairs.{name}.{side}", f"'{path}': {error}") from None
         transform = pair["transform"]
@@ -169,53 +166,3 @@ class ACMLoss(nn.Module):
         with torch.autocast(maps[side].device.type, enabled=False):
             transformed: Tensor = module(maps[side].to(next(module.parameters()).dtype))
             return transformed.to(maps[side].dtype)
-
-
-def _check_pair(pair: Any, where: str) -> None:
-    if not isinstance(pair, Mapping):
-        raise PairError(where, f"expected {{teacher: ..., student: ...}}; found {pair!r}")
-    for side in SIDES:
-        end = pair.get(side)
-        if (
-            not isinstance(end, Mapping)
-            or set(end) != {"path", "io"}
-            or not isinstance(end["path"], str)
-            or end["io"] not in IO
-        ):
-            raise PairError(
-                f"{where}.{side}", f"expected {{path: ..., io: input|output}}; found {end!r}"
-            )
-    unknown = set(pair) - {*SIDES, "weight", "transform"}
-    if unknown:
-        raise PairError(where, f"unknown key {sorted(unknown)[0]!r}")
-    weight = pair.get("weight", 1.0)
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
-        raise PairError(f"{where}.weight", f"expected a finite number; found {weight!r}")
-    _check_transform(pair.get("transform"), f"{where}.transform")
-
-
-def _check_transform(transform: Any, where: str) -> None:
-    if transform is None:
-        return
-    if not isinstance(transform, Mapping) or set(transform) not in (
-        {"side", "kind"},
-        {"side", "module"},
-    ):
-        raise PairError(where, f"expected {{side, kind}} or {{side, module}}; found {transform!r}")
-    if transform["side"] not in SIDES:
-        raise PairError(
-            f"{where}.side", f"expected teacher or student; found {transform['side']!r}"
-        )
-    if "kind" in transform and transform["kind"] not in list(POOLINGS):
-        raise PairError(
-            f"{where}.kind", f"expected one of {', '.join(POOLINGS)}; found {transform['kind']!r}"
-        )
-    module = transform.get("module")
-    if "module" in transform and not (
-        isinstance(module, nn.Module) and next(module.parameters(), None) is not None
-    ):
-        raise PairError(
-            f"{where}.module",
-            f"expected an alias of an affine that the teacher's wrapper owns; "
-            f"found {transform['module']!r}",
-        )

@@ -8,7 +8,7 @@ from torch.autograd import gradcheck
 from torchdistill.losses.registry import get_mid_level_loss
 
 from mixacm_plugin import ACMLoss, acm_loss, affine, resize_channels
-from mixacm_plugin.parts.acm.loss import PairError
+from mixacm_plugin.parts.acm.pairs import PairError
 
 POOL = {"side": "teacher", "kind": "adaptive_max_pool"}
 

@@ -1,0 +1,174 @@
+"""What a stage hooks, looked at in a pass of the plain models: calls, and where channels are."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchdistill.common.module_util import get_module
+
+from ..common.state import eval_mode, preserved_rng
+from ..parts.acm.channel_maps import LAYOUTS
+from ..parts.acm.pairs import IO, LAST, SIDES, PairEnd, end_of
+from ..parts.models.layouts import told_layout
+from ..reading import sections
+from ..reading.recipe import Recipe
+
+SHAPES = {**{name: layout.shape for name, layout in LAYOUTS.items()}, "ncl": "(N, C, L)"}
+
+
+@dataclass
+class Hooked:
+    """A hooked end of a module, in one pass.
+
+    Args:
+        module: that is hooked.
+        calls: how often it was called.
+        shape: of what is hooked, of the last call.
+    """
+
+    module: nn.Module
+    calls: int = 0
+    shape: tuple[int, ...] = ()
+
+
+@dataclass
+class Pass:
+    """What was hooked in passes over an image, and over the same at twice its size."""
+
+    plain: dict[tuple[str, str], Hooked] = field(default_factory=dict)
+    doubled: dict[tuple[str, str], Hooked] = field(default_factory=dict)
+
+
+def check_hooked(
+    recipe: Recipe,
+    config: Mapping[str, Any],
+    path: str,
+    models: Mapping[str, nn.Module],
+    images: Tensor,
+) -> list[str]:
+    """Check what a stage hooks, and what its ``ACMLoss`` takes for channels.
+
+    Args:
+        recipe: names the file in errors.
+        config: the built recipe.
+        path: of the stage.
+        models: the plain model of each role.
+        images: ``(N, C, H, W)``, of the training data.
+
+    Returns:
+        A warning for each module that is called more than once, and for each layout that can't be
+        told.
+
+    Raises:
+        RecipeError: if a pair of ``ACMLoss`` has another layout than its module, or a module that
+            is called more than once and doesn't say ``call: last``.
+    """
+    stage = sections.get(config, path)
+    names = sections.stage_sections(config)
+    passes = {
+        role: _look(models[role], sections.get(stage, f"{name}.forward_hook") or {}, images[:1])
+        for role, name in names.items()
+        if not sections.is_redesigned(stage.get(name, {}))
+    }
+    warnings: list[str] = []
+    paired = set()
+    for key, role, pair in _pairs(stage, path):
+        end = end_of(pair, role)
+        hooked = passes[role].plain.get((end.path, end.io)) if role in passes else None
+        if hooked is not None:
+            paired.add((role, end.path, end.io))
+            _check_calls(recipe, key, end, pair, hooked)
+            warnings += _layout(recipe, key, end, hooked, passes[role])
+    for role, seen in passes.items():
+        for (module_path, io), hooked in seen.plain.items():
+            if hooked.calls > 1 and (role, module_path, io) not in paired:
+                warnings.append(
+                    f"{path}.{names[role]}.forward_hook.{io}: {module_path} is called "
+                    f"{hooked.calls} times in a pass; the host keeps its last call"
+                )
+    return warnings
+
+
+def _pairs(stage: Mapping[str, Any], path: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Yield key path, role and pair for each side of each pair of ``ACMLoss``."""
+    for where, term in sections.terms(stage, path):
+        if sections.get(term, "criterion.key") == "ACMLoss":
+            for name, pair in term["criterion"]["kwargs"]["pairs"].items():
+                for role in SIDES:
+                    yield f"{where}.criterion.kwargs.pairs.{name}.{role}", role, pair
+
+
+def _check_calls(
+    recipe: Recipe, key: str, end: PairEnd, pair: Mapping[str, Any], hooked: Hooked
+) -> None:
+    if hooked.calls > 1 and pair.get("call") != LAST:
+        raise recipe.error(
+            key,
+            f"{end.path!r} is called {hooked.calls} times in a pass, and the host keeps its last "
+            "call; if that is meant, write call: last in the pair",
+        )
+
+
+def _layout(recipe: Recipe, key: str, end: PairEnd, hooked: Hooked, seen: Pass) -> Iterator[str]:
+    if len(hooked.shape) == 2:  # a channel map already
+        return
+    doubled = seen.doubled.get((end.path, end.io))
+    told = told_layout(hooked.module, hooked.shape, doubled.shape if doubled else None)
+    shape = "×".join(map(str, hooked.shape[1:]))
+    if told is None:
+        yield (
+            f"{key}: {shape} is taken for {SHAPES[end.layout]} (layout: {end.layout}); it can't be "
+            "told here whether its channels are there"
+        )
+    elif told != end.layout:
+        fits = f"write layout: {told}" if told in LAYOUTS else "hook another module"
+        raise recipe.error(
+            key,
+            f"the {end.io} of {end.path!r} is {SHAPES[told]}, {shape} here; found layout: "
+            f"{end.layout}. {fits[0].upper()}{fits[1:]}",
+        )
+
+
+def _look(model: nn.Module, hooks: Mapping[str, Sequence[str]], image: Tensor) -> Pass:
+    ends = [(module_path, io) for io in IO for module_path in hooks.get(io) or ()]
+    seen = Pass()
+    if not ends or image.ndim != 4:
+        return seen
+    twice = F.interpolate(image, scale_factor=2.0)
+    seen.plain = _passed(model, ends, image) or {}
+    seen.doubled = _passed(model, ends, twice) or {}
+    return seen
+
+
+@torch.no_grad()
+def _passed(
+    model: nn.Module, ends: Sequence[tuple[str, str]], images: Tensor
+) -> dict[tuple[str, str], Hooked] | None:
+    """Return what is hooked in a pass over images, if the model takes them."""
+    found: dict[tuple[str, str], Hooked] = {}
+    with ExitStack() as stack:
+        stack.enter_context(preserved_rng())
+        stack.enter_context(eval_mode(model))
+        for module_path, io in ends:
+            module = get_module(model, module_path)
+            if not isinstance(module, nn.Module):
+                continue
+            hooked = found[module_path, io] = Hooked(module)
+
+            def note(_: Any, args: Any, output: Any, hooked: Hooked = hooked, io: str = io) -> None:
+                value = args if io == "input" else output
+                value = value[0] if isinstance(value, tuple) and value else value
+                hooked.calls += 1
+                hooked.shape = tuple(value.shape) if isinstance(value, Tensor) else ()
+
+            handle = module.register_forward_hook(note)
+            stack.callback(handle.remove)
+        try:
+            model(images)
+        except Exception:  # another size than it takes, or more inputs: the trial step says what
+            return None
+    return found
