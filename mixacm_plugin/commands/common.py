@@ -12,6 +12,8 @@ from torchdistill.common.main_util import is_main_process
 
 from ..common.errors import UserError
 
+RECIPE = "a YAML file, or the name of a shipped recipe"
+
 
 def argument_type(read: Callable[[str], Any]) -> Callable[[str], Any]:
     """Make an argument type of a function that raises ``ValueError`` with words for a person."""
@@ -49,8 +51,8 @@ def positive(text: str) -> int:
 def add_recipe(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
     """Add the recipe, by ``--config`` or also without a flag, and its overrides."""
     if positional:
-        parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="recipe, a YAML file")
-    about = "the same" if positional else "recipe, a YAML file"
+        parser.add_argument("recipe", nargs="?", metavar="RECIPE", help=RECIPE)
+    about = "the same" if positional else RECIPE
     parser.add_argument("--config", required=not positional, metavar="RECIPE", help=about)
     add_overrides(
         parser, "override a value of the recipe, or those an override file names; may be repeated"

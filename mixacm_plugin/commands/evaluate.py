@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which of the recipe's (default: student)",
     )
     parser.add_argument("--ckpt", metavar="FILE", help="default: the recipe's dst_ckpt or src_ckpt")
-    parser.add_argument("--attack", choices=tuple(ATTACKS), required=True)
+    parser.add_argument("--attack", choices=tuple(ATTACKS), required=True, help="clean is none")
     for name, (setting, attacks) in _settings().items():
         default = "" if setting.default is None else f", default: {setting.default}"
         parser.add_argument(

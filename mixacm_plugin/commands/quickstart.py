@@ -20,8 +20,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folder. Takes a few minutes on two CPU cores; what is finished is never repeated."
     )
     add_device(parser)
-    parser.add_argument("--out", default="runs/quickstart", metavar="DIR", help="where to write")
-    parser.add_argument("--seeds", type=natural, nargs="+", default=[0], metavar="SEED")
+    parser.add_argument(
+        "--out", default="runs/quickstart", metavar="DIR", help="default: runs/quickstart"
+    )
+    parser.add_argument(
+        "--seeds",
+        type=natural,
+        nargs="+",
+        default=[0],
+        metavar="SEED",
+        help="training seeds (default: 0)",
+    )
     parser.set_defaults(run=run)
 
 

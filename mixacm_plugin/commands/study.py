@@ -32,10 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Run every row and seed of a study, measure it, and write tables, pictures and "
         "results.json. What is finished is never repeated: stop and start again as you like."
     )
-    parser.add_argument("study", metavar="FILE", help="study, a YAML file")
+    parser.add_argument("study", metavar="FILE", help="a YAML file, or the name of a shipped study")
     parser.add_argument("--scale", help="one of the study's scales, e.g. digits")
     parser.add_argument(
-        "--seeds", type=natural, nargs="+", metavar="SEED", help="instead of its own"
+        "--seeds",
+        type=natural,
+        nargs="+",
+        metavar="SEED",
+        help="training seeds, instead of the study's own",
     )
     parser.add_argument(
         "--rows",
@@ -47,7 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_overrides(parser, "override a value in all rows that have it; may be repeated")
     parser.add_argument("--out", metavar="DIR", help="default: runs/studies/NAME[-SCALE]")
-    parser.add_argument("--cache", default="runs/studies/cache", metavar="DIR", help="for all runs")
+    parser.add_argument(
+        "--cache",
+        default="runs/studies/cache",
+        metavar="DIR",
+        help="folder of all runs (default: runs/studies/cache)",
+    )
     parser.add_argument(
         "--jobs", type=positive, help="runs at a time (default: 1, of a Slurm cluster all)"
     )

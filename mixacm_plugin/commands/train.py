@@ -32,6 +32,7 @@ examples:
   mixacm recipes copy quickstart/mixacm .
   torchdistill --config mixacm.yaml --seed 0
   torchdistill --config mixacm.yaml --set train.num_epochs=2 --run_log train.log
+  torchdistill --config mixacm.yaml --resume runs/quickstart/mixacm/student.pt
   torchrun --nproc_per_node 4 -m mixacm_plugin train --config mixacm.yaml
 """
 
@@ -44,12 +45,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
     add_device(parser)
     parser.add_argument(
-        "--run_log", metavar="FILE", help="also log to this file, with the host's lines"
+        "--run_log", metavar="FILE", help="also log to this file, with torchdistill's lines"
     )
     parser.add_argument(
-        "--start_epoch", type=natural, default=0, metavar="N", help="first epoch's number"
+        "--start_epoch",
+        type=natural,
+        default=0,
+        metavar="N",
+        help="number of the first epoch, and nothing else",
     )
-    parser.add_argument("--resume", metavar="FILE", help="go on from a checkpoint of this recipe")
+    parser.add_argument(
+        "--resume", metavar="FILE", help="resume an interrupted run from its checkpoint"
+    )
     parser.add_argument(
         "--seed", type=natural, help="of all random generators; makes a run on a CPU repeatable"
     )
@@ -58,12 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-log_config", action="store_true", help="log the recipe with its overrides"
     )
-    parser.add_argument(
-        "--world_size", type=int, default=1, help="without effect: torchrun sets it"
-    )
+    parser.add_argument("--world_size", type=int, default=1, help="no effect: torchrun sets it")
     parser.add_argument("--dist_url", default="env://", help="how the processes find each other")
     parser.add_argument(
-        "-adjust_lr", action="store_true", help="multiply the learning rate by the processes"
+        "-adjust_lr",
+        action="store_true",
+        help="multiply the learning rate by the number of processes",
     )
     parser.add_argument(
         "-disable_cudnn_benchmark", action="store_true", help="don't let cuDNN time its algorithms"

@@ -77,7 +77,7 @@ class FourRotations(BaseDatasetWrapper):
     ``transform``; ``Digits`` and the parts that ``hold_out`` returns aren't such.
 
     Args:
-        org_dataset: gives square images ``(C, H, H)``, and labels.
+        org_dataset: given by the host; has square images ``(C, H, H)``, and labels.
     """
 
     def __getitem__(self, index: int) -> tuple[Tensor, int, dict[str, Any]]:

@@ -1,0 +1,89 @@
+"""Measured figures in the documents are those of the shipped results."""
+
+import re
+
+import pytest
+
+from documents import GUIDE, README, TOP, prose, section, table
+from mixacm_plugin.reporting.markup import markdown
+from mixacm_plugin.reporting.summary import summarise
+from mixacm_plugin.reporting.tables import lay_out
+from mixacm_plugin.studies.results import read_results
+
+FOLDERS = sorted((TOP / "recipes/studies/results").iterdir())
+RESULTS = {folder.name: summarise(read_results(folder)) for folder in FOLDERS}
+BESIDE = {name: "compare" if name.startswith("compare") else "studies" for name in RESULTS}
+FIGURE = re.compile(r"\d+\.\d ± \d+\.\d")
+
+
+def shown(value):
+    spread = "" if value.std is None else f" ± {100 * value.std:.1f}"
+    return f"{100 * value.mean:.1f}{spread}"
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_the_table_of_a_study_is_what_its_results_give(name):
+    text = (TOP / "recipes" / BESIDE[name] / "README.md").read_text(encoding="utf-8")
+    assert markdown(lay_out(RESULTS[name])).strip() in text
+
+
+def rows(name):
+    return {row.name: row for row in RESULTS[name].rows}
+
+
+def test_the_comparison_in_the_readme_is_what_the_study_gave():
+    compared, named = rows("compare"), set()
+    for method, attacks, accuracies, cost in table(
+        README, "Compared with other methods", "method"
+    ).rows:
+        name = method.partition(" (")[0]
+        if name in compared:
+            row = compared[name]
+            named.add(name)
+            assert (
+                accuracies == f"{shown(row.values['PGD-20'])} / {shown(row.values['AutoAttack'])}"
+            )
+            assert cost == f"{row.relative_cost:.2f}"
+            assert attacks in ("yes", "no")
+    others = [r for n, r in compared.items() if n.endswith("+ mixup") and n not in named]
+    number, means = method.split()[0], {}
+    assert number == str(len(others))
+    for title in ("PGD-20", "AutoAttack"):
+        values = [100 * row.values[title].mean for row in others]
+        means[title] = f"{min(values):.1f} to {max(values):.1f}"
+    assert accuracies == f"{means['PGD-20']} / {means['AutoAttack']}"
+    costs = [row.relative_cost for row in others]
+    assert cost == f"{min(costs):.2f} to {max(costs):.2f}"
+
+
+def test_figures_with_a_spread_are_in_some_results():
+    known = {shown(v) for s in RESULTS.values() for row in s.rows for v in row.values.values()}
+    text = f"{section(README, 'Compared with other methods')}\n{prose(GUIDE)}"
+    found = FIGURE.findall(re.sub(r"\s+", " ", text))
+    assert len(found) > 30
+    assert set(found) <= known
+
+
+def test_figures_on_cifar_10_are_in_the_results():
+    found = rows("compare-one-machine")
+    text = re.sub(r"\s+", " ", section(GUIDE, "What was measured, and where"))
+    for name, shortened in (
+        *(("KD + mixup", "KD + mixup"), ("direct ℓ2 + mixup", "direct ℓ2 + mixup (weight 1)")),
+        *(
+            ("MixACM", "MixACM"),
+            ("ARD", "ARD (PGD of 7 steps in training)"),
+            ("Fast-AT", "Fast-AT"),
+        ),
+        *(("PGD7-AT", "PGD7-AT"), ("from scratch", "normal training")),
+    ):
+        accuracies = [shown(found[name].values[t]) for t in ("clean", "PGD-20", "AutoAttack")]
+        assert f"{shortened} {' / '.join(accuracies)} %" in text
+    text = re.sub(r"\s+", " ", section(README, "Compared with other methods"))
+    for words, name in (
+        ("by MixACM", "MixACM"),
+        ("by ARD", "ARD"),
+        ("by KD + mixup", "KD + mixup"),
+    ):
+        assert f"{shown(found[name].values['PGD-20'])} % {words}" in text
+    assert f"{shown(found['direct ℓ2 + mixup'].values['PGD-20'])} % by direct ℓ2 + mixup" in text
+    assert f"{len(rows('compare'))} rows of other methods" in prose(GUIDE)
