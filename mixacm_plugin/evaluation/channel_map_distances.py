@@ -142,14 +142,14 @@ def mean_channel_maps(
     Source: MixACM, supplement A.2 and figure 4.
     """
     images_of_seed = drawn(dataset, n, seed)
-    modules = dict(model.named_modules())
     sums: dict[str, Tensor] = {}
     of_batch: dict[str, Tensor] = {}
     handles = []
     for block in blocks:
         end = block.ends[role]
         path = end.path
-        if path not in modules:
+        module = find_module(model, path)
+        if not isinstance(module, nn.Module):
             raise ValueError(f"{type(model).__name__} has no module {path!r} (block {block.name})")
 
         # Mapped at once: a later in-place ReLU would change the tensor. Of a module that is called
@@ -166,7 +166,7 @@ def mean_channel_maps(
             )
             of_batch[name] = normalize_map(maps)
 
-        handles.append(modules[path].register_forward_hook(hook))
+        handles.append(module.register_forward_hook(hook))
     try:
         model = model.to(device).eval()
         for batch in DataLoader(images_of_seed, batch_size=batch_size):

@@ -1,21 +1,24 @@
 """Checks of the module paths that a recipe names, against its models."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
 
 from ..common.errors import nearest
+from ..common.modules import find_module
 from ..parts.acm.pairs import IO, SIDES
 from ..parts.models.hook_points import hook_points
 from ..reading import sections
 from ..reading.recipe import Recipe
 
+FREEZABLE = (nn.Module, nn.Parameter)
+
 
 def check_module_paths(
     recipe: Recipe, config: Mapping[str, Any], built: Mapping[str, nn.Module]
 ) -> None:
-    """Check the module paths of pairs, hooks and frozen modules against the models.
+    """Check the paths of modules that pairs, hooks and the like name, against the models.
 
     Args:
         recipe: names the file in errors.
@@ -26,31 +29,44 @@ def check_module_paths(
         RecipeError: on a path that a model lacks.
     """
     for path, stage in sections.stages(config):
-        # Of a model that the host redesigns it resolves the paths itself, in its own one.
-        plain = [
-            role
-            for role, section in sections.stage_sections(config).items()
-            if not sections.is_redesigned(stage[section])
-        ]
-        for where, term in sections.terms(stage, path):
-            if sections.get(term, "criterion.key") == "ACMLoss":
-                for name, pair in term["criterion"]["kwargs"]["pairs"].items():
-                    for side in (side for side in SIDES if side in plain):
-                        key = f"{where}.criterion.kwargs.pairs.{name}"
-                        _check_path(recipe, f"{key}", side, built[side], pair[side]["path"])
-        for role, section in sections.stage_sections(config).items():
-            part = stage[section]
-            _check_not_cut(recipe, part, f"{path}.{section}", built[role])
-            if role not in plain:
-                continue
-            hooks = part.get("forward_hook") or {}
-            lists = {f"forward_hook.{io}": hooks.get(io) or [] for io in IO}
-            lists["frozen_modules"] = part.get("frozen_modules") or []
-            for name, module_paths in lists.items():
-                for module_path in module_paths:
-                    if not module_path.startswith("instance("):
-                        key = f"{path}.{section}.{name}"
-                        _check_path(recipe, key, role, built[role], module_path)
+        names = sections.stage_sections(config)
+        for role, section in names.items():
+            _check_not_cut(recipe, stage[section], f"{path}.{section}", built[role])
+        # Of a model in a wrapper of its own the host resolves the paths itself.
+        plain = {
+            role: built[role]
+            for role, section in names.items()
+            if not sections.is_wrapped(stage[section])
+        }
+        for where, role, module_path, kind in _named(stage, path, names):
+            if role in plain:
+                _check_path(recipe, where, role, plain[role], module_path, kind)
+
+
+def _named(
+    stage: Mapping[str, Any], path: str, names: Mapping[str, str]
+) -> Iterator[tuple[str, str, str, Any]]:
+    """Yield key path, role, module path and the types that will do, of all that a stage names."""
+    hooked = {
+        role for role, section in names.items() if not sections.is_redesigned(stage[section])
+    }
+    for where, term in sections.terms(stage, path):
+        if sections.get(term, "criterion.key") == "ACMLoss":
+            for name, pair in term["criterion"]["kwargs"]["pairs"].items():
+                for role in (side for side in SIDES if side in hooked):
+                    key = f"{where}.criterion.kwargs.pairs.{name}"
+                    yield key, role, pair[role]["path"], nn.Module
+    for role, section in names.items():
+        part, where = stage[section], f"{path}.{section}"
+        for io in IO if role in hooked else ():
+            for module_path in sections.get(part, f"forward_hook.{io}") or []:
+                yield f"{where}.forward_hook.{io}", role, module_path, nn.Module
+        for module_path in part.get("frozen_modules") or []:
+            if not module_path.startswith("instance("):
+                yield f"{where}.frozen_modules", role, module_path, FREEZABLE
+        for module_path in part.get("sequential") or []:
+            if not module_path.startswith("+"):
+                yield f"{where}.sequential", role, module_path, nn.Module
 
 
 def _check_not_cut(recipe: Recipe, part: Mapping[str, Any], where: str, model: nn.Module) -> None:
@@ -64,19 +80,21 @@ def _check_not_cut(recipe: Recipe, part: Mapping[str, Any], where: str, model: n
             )
 
 
-def _check_path(recipe: Recipe, where: str, role: str, model: nn.Module, path: str) -> None:
-    module, seen = model, ""
-    for name in path.split("."):
-        children = dict(module.named_children())
-        if name not in children and not isinstance(getattr(module, name, None), nn.Parameter):
-            inside = f"{seen} of {type(model).__name__}" if seen else type(model).__name__
-            candidates = [p for p, _ in model.named_modules() if p]
-            hint = nearest(path, candidates) + _blocks(model)
-            has = ", ".join(children) or "no modules"
-            raise recipe.error(
-                where, f"{role} module {path!r} not found in {inside}; it has {has}.{hint}"
-            )
-        module, seen = getattr(module, name), f"{seen}.{name}".lstrip(".")
+def _check_path(
+    recipe: Recipe, where: str, role: str, model: nn.Module, path: str, kind: Any
+) -> None:
+    if isinstance(find_module(model, path), kind):
+        return
+    seen, parent, names = "", model, path.removeprefix("+").split(".")
+    for length in range(1, len(names)):
+        module = find_module(model, ".".join(names[:length]))
+        if not isinstance(module, nn.Module):
+            break
+        seen, parent = ".".join(names[:length]), module
+    inside = f"{seen} of {type(model).__name__}" if seen else type(model).__name__
+    has = ", ".join(dict(parent.named_children())) or "no modules"
+    hint = nearest(path, [p for p, _ in model.named_modules() if p]) + _blocks(model)
+    raise recipe.error(where, f"{role} module {path!r} not found in {inside}; it has {has}.{hint}")
 
 
 def _blocks(model: nn.Module) -> str:

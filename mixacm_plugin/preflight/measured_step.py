@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torchdistill.common.module_util import get_module
 
 from ..common.images import unpack
+from ..common.modules import find_module
 from ..parts.acm.loss import ACMLoss
 from ..parts.acm.pairs import IO, SIDES
 from ..reading import sections
@@ -94,11 +94,8 @@ def watched_hooks(
         hooks = sections.get(stage, f"{section}.forward_hook") or {}
         for io in IO:
             for module_path in hooks.get(io) or []:
-                try:
-                    module = get_module(models[role], module_path)
-                except (AttributeError, KeyError):
-                    module = None
-                if module is None:  # of a model that the host has redesigned
+                module = find_module(models[role], module_path)
+                if not isinstance(module, nn.Module):  # of a model that the host has redesigned
                     continue
                 where = f"{path}.{section}.forward_hook.{io}: {module_path}"
                 # An input is noted before the module runs, which may itself change it.

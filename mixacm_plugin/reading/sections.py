@@ -63,11 +63,15 @@ def stage_sections(config: Config) -> dict[str, str]:
     )
 
 
+def is_wrapped(part: Config) -> bool:
+    """Whether the host puts it into a wrapper with module paths of its own for a stage."""
+    # FrozenTeacher passes look-ups on to the plain teacher.
+    return get(part, "auxiliary_model_wrapper.key") not in (None, "FrozenTeacher")
+
+
 def is_redesigned(part: Config) -> bool:
     """Whether the host makes another model of it for a stage, with module paths of its own."""
-    wrapper = get(part, "auxiliary_model_wrapper.key")
-    # FrozenTeacher passes look-ups on to the plain teacher.
-    return bool(part.get("sequential")) or wrapper not in (None, "FrozenTeacher")
+    return bool(part.get("sequential")) or is_wrapped(part)
 
 
 def terms(stage: Config, path: str) -> Iterator[tuple[str, Config]]:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchdistill.common.module_util import get_module
 
+from ..common.modules import find_module
 from ..common.state import eval_mode, preserved_rng
 from ..parts.acm.channel_maps import LAYOUTS
 from ..parts.acm.pairs import IO, LAST, SIDES, PairEnd, end_of
@@ -154,7 +154,7 @@ def _passed(
         stack.enter_context(preserved_rng())
         stack.enter_context(eval_mode(model))
         for module_path, io in ends:
-            module = get_module(model, module_path)
+            module = find_module(model, module_path)
             if not isinstance(module, nn.Module):
                 continue
             hooked = found[module_path, io] = Hooked(module)
