@@ -1,6 +1,5 @@
 """Checkpoints that others wrote, or that were damaged on the way."""
 
-import random
 import zipfile
 from pathlib import Path
 
@@ -102,16 +101,13 @@ def damaged(path, offset):
     Path("damaged.pt").write_bytes(content)
 
 
-def test_every_flipped_byte_is_noticed_or_harmless(model):
+def test_every_flipped_byte_is_noticed_or_harmless():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     save_checkpoint("whole.pt", {"model": model.state_dict(), "epoch": 3})
     size = Path("whole.pt").stat().st_size
-    generator = random.Random(0)
-    with zipfile.ZipFile("whole.pt") as archive:  # in the pickle, in a tensor, anywhere
-        entries = [entry.header_offset + 120 for entry in archive.infolist()]
-    offsets = [*entries, *(generator.randrange(size) for _ in range(100)), size - 1, size - 30]
     noticed = 0
-    for offset in offsets:
-        damaged("whole.pt", min(offset, size - 1))
+    for offset in range(size):  # in the pickle, in a tensor, in the list of both
+        damaged("whole.pt", offset)
         try:
             loaded = load_checkpoint("damaged.pt")
         except CheckpointError as error:
@@ -120,7 +116,7 @@ def test_every_flipped_byte_is_noticed_or_harmless(model):
             assert "\n" not in str(error)
         else:
             assert not differing(loaded["model"], state(model)), offset
-    assert noticed > 90
+    assert noticed > 0.3 * size  # the rest is padding, dates and such
 
 
 def test_a_damaged_teacher_is_one_line_before_training(capsys):
