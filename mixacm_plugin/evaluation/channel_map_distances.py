@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from ..common.images import check_images, drawn, unpack
+from ..common.modules import find_module
 from ..parts.acm.channel_maps import LAYOUTS, channel_map, normalize_map
 from ..parts.acm.loss import ACMLoss
 from ..parts.acm.pairs import IO, SIDES, PairEnd, PairError
