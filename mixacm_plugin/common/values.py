@@ -19,13 +19,18 @@ def _is_whole(value: Any) -> bool:
 
 MAPPING = Kind("a mapping", lambda value: isinstance(value, Mapping))
 NAME = Kind("a name", lambda value: isinstance(value, str))
-FILE = Kind("a path or URL", lambda value: isinstance(value, str))
+FILE = Kind("a path or URL", lambda value: isinstance(value, str) and "\0" not in value)
 NAMES = Kind(
     "a list of module paths",
     lambda value: isinstance(value, list | tuple) and all(isinstance(v, str) for v in value),
 )
 CALLABLE = Kind("a class or function", callable)
 NUMBER = Kind("a number", lambda value: _is_whole(value) or isinstance(value, float))
+FINITE = Kind("a finite number", lambda value: NUMBER.holds(value) and math.isfinite(value))
+POSITIVE = Kind("a number above 0", lambda value: FINITE.holds(value) and value > 0)
+WEIGHT = Kind("a number of at least 0", lambda value: FINITE.holds(value) and value >= 0)
+FRACTION = Kind("a number from 0 to below 1", lambda v: FINITE.holds(v) and 0 <= v < 1)
+SWITCH = Kind("True or False", lambda value: isinstance(value, bool))
 NATURAL = Kind("a whole number", lambda value: _is_whole(value) and value >= 0)
 COUNT = Kind("a whole number of at least 1", lambda value: _is_whole(value) and value >= 1)
 

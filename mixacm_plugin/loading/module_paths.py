@@ -47,9 +47,7 @@ def _named(
     stage: Mapping[str, Any], path: str, names: Mapping[str, str]
 ) -> Iterator[tuple[str, str, str, Any]]:
     """Yield key path, role, module path and the types that will do, of all that a stage names."""
-    hooked = {
-        role for role, section in names.items() if not sections.is_redesigned(stage[section])
-    }
+    hooked = {role for role, section in names.items() if not sections.is_redesigned(stage[section])}
     for where, term in sections.terms(stage, path):
         if sections.get(term, "criterion.key") == "ACMLoss":
             for name, pair in term["criterion"]["kwargs"]["pairs"].items():

@@ -1,18 +1,15 @@
 """What a recipe may well be meant to do, but most likely isn't: the host's traps, in words."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import yaml
 from torch import nn
 from torch.utils.data import SequentialSampler
 
 from ..common.checkpoints import is_plain, load_checkpoint
 from ..loading.models import brings_weights, stage_checkpoint
 from ..reading import sections
-from ..reading.nodes import walk
-from ..reading.recipe import Recipe
+from ..training.optimiser import schedule_steps
 
 KD_LOSSES = ("KDLoss", "LogitStdKDLoss")
 # Arguments that are the length of a whole schedule.
@@ -42,20 +39,6 @@ def recipe_warnings(
             yield from _kd_weights(where, term)
         yield from _schedule(path, stage, steps)
         yield from _mixup_order(path, stage)
-
-
-def normalising_datasets(recipe: Recipe) -> Iterator[str]:
-    """Yield a warning for each dataset that normalises, as seen in the YAML alone."""
-    for path, node in walk(recipe.root):
-        if (
-            path.startswith("datasets.")
-            and isinstance(node, yaml.ScalarNode)
-            and node.value.endswith("Normalize")
-        ):
-            yield (
-                f"{path}: the dataset normalises its images, so ε wouldn't mean pixels; normalise "
-                "inside the model (dm_wide_resnet, normalized)"
-            )
 
 
 def _random_teacher(config: Mapping[str, Any]) -> Iterator[str]:
@@ -96,15 +79,13 @@ def _schedule(path: str, stage: Mapping[str, Any], steps_per_epoch: int | None) 
     scheduler = stage.get("scheduler")
     if not scheduler:
         return
-    kwargs, every = scheduler.get("kwargs") or {}, scheduler.get("scheduling_step", 0)
+    kwargs = scheduler.get("kwargs") or {}
     epochs, unit = stage["num_epochs"], "epochs"
-    steps = epochs
-    if every:
+    if scheduler.get("scheduling_step", 0):
         if steps_per_epoch is None:
             return
-        # The host steps the schedule only in steps of the optimiser.
-        every = math.lcm(every, sections.get(stage, "optimizer.grad_accum_step") or 1)
-        steps, unit = epochs * steps_per_epoch // every, f"steps ({epochs} epochs)"
+        unit = f"steps ({epochs} epochs)"
+    steps = schedule_steps(stage, steps_per_epoch or 0)
     where = f"{path}.scheduler.kwargs"
     per_epoch = kwargs.get("steps_per_epoch", 1)
     for name in SCHEDULE_LENGTHS:

@@ -1,12 +1,9 @@
-"""Rules across a recipe's keys, and the arguments of losses, optimisers and schedules."""
+"""Rules across a recipe's keys, and what its losses refuse."""
 
 from collections.abc import Iterator, Mapping
 
-import torch
 from torch import nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchdistill.losses.registry import get_mid_level_loss
-from torchdistill.optim import registry as optim
 
 from ..common.errors import RecipeError, nearest, raise_all
 from ..common.state import preserved_rng
@@ -47,7 +44,7 @@ def check_built(recipe: Recipe, config: Config) -> None:
     sound = validate_built(config, found)
     found.problems += across(sound)
     if not found.problems:
-        found.problems += constructions(config)
+        found.problems += losses(config)
     raise_all(_errors(recipe, found))
 
 
@@ -136,28 +133,9 @@ def _parts_of_a_stage(config: Config, path: str, *, first: bool) -> Iterator[Pro
 
 def _teacher(config: Config, path: str) -> Iterator[Problem]:
     process = told(config, f"{path}.pre_epoch_process")
-    if "teacher" not in model_sections(config):
-        if process in WITH_TEACHER:
-            message = f"{process} needs a teacher; the recipe has no models.teacher_model"
-            yield f"{path}.pre_epoch_process", message
-        return
-    teacher = get(config, f"{path}.teacher") or {}
-    if isinstance(teacher, Unbuilt):
-        return
-    where, trained = f"{path}.teacher.requires_grad", teacher.get("requires_grad", True)
-    wrapper = get(teacher, "auxiliary_model_wrapper.key")
-    if wrapper == "FrozenTeacher" and trained is False:
-        yield (
-            where,
-            "found False beside FrozenTeacher, which would freeze the learnable transforms too; "
-            "remove it (the wrapper freezes the teacher by itself)",
-        )
-    elif wrapper is None and trained is not False and not isinstance(trained, Unbuilt):
-        yield (
-            where,
-            "the teacher would be trained with the student; set requires_grad: False, in every "
-            "stage",
-        )
+    if process in WITH_TEACHER and "teacher" not in model_sections(config):
+        message = f"{process} needs a teacher; the recipe has no models.teacher_model"
+        yield f"{path}.pre_epoch_process", message
 
 
 def _terms(config: Config, path: str) -> Iterator[Problem]:
@@ -191,13 +169,11 @@ def _pairs(config: Config, path: str, term: Config, where: str) -> Iterator[Prob
                 )
 
 
-def constructions(config: Config) -> Iterator[Problem]:
-    """Yield what losses, optimisers and schedules of a built recipe refuse of their arguments."""
+def losses(config: Config) -> Iterator[Problem]:
+    """Yield what the losses of a built recipe refuse of their arguments."""
     for path, stage in stages(config):
         for where, term in terms(stage, path):
             yield from _loss(where, term)
-        if stage.get("optimizer"):
-            yield from _optimizer(stage, path)
 
 
 def _loss(where: str, term: Config) -> Iterator[Problem]:
@@ -211,23 +187,3 @@ def _loss(where: str, term: Config) -> Iterator[Problem]:
         yield f"{kwargs}.{error.where}", error.message
     except Exception as error:
         yield kwargs, f"{type(error).__name__}: {error}"
-
-
-def _optimizer(stage: Config, path: str) -> Iterator[Problem]:
-    where = f"{path}.optimizer.kwargs"
-    try:
-        weight = nn.Parameter(torch.zeros(1))
-        optimizer = optim.OPTIM_DICT[stage["optimizer"]["key"]](
-            [weight], **stage["optimizer"]["kwargs"]
-        )
-        if stage.get("scheduler"):
-            where = f"{path}.scheduler.kwargs"
-            scheduler = optim.get_scheduler(
-                optimizer, stage["scheduler"]["key"], **stage["scheduler"]["kwargs"]
-            )
-            optimizer.step()
-            by_epoch = not stage["scheduler"].get("scheduling_step", 0)
-            for _ in range(stage["num_epochs"] if by_epoch else 1):
-                scheduler.step(*[0.0] * isinstance(scheduler, ReduceLROnPlateau))
-    except Exception as error:
-        yield where, f"{type(error).__name__}: {error}"

@@ -7,9 +7,12 @@ from typing import Any
 
 import yaml
 
+from ..common.errors import nearest
+from .arguments import Arguments, arguments_of
+from .keys import ANY, Key, Keys
 from .nodes import MAP_TAG, Problem, Unbuilt, children_of, join, places_of, plain, walk_once
 from .recipe import Recipe
-from .schema import ANY, TAGS, Key, Keys, not_registered, recipe_keys
+from .schema import TAGS, not_registered, recipe_keys
 from .sections import stage_names
 
 UNKNOWN = Unbuilt("", None)  # in place of what is wrong: nothing else is to be said about it
@@ -90,6 +93,7 @@ class _Check:
         """Return a mapping with ``UNKNOWN`` in place of what is wrong in it."""
         children = {} if node is None else children_of(node)
         sound: dict[str, Any] = {}
+        keys = _with_arguments(section, keys)
         for name, value in section.items():
             key = keys.get(name, keys.get(ANY))
             child = children.get(name)
@@ -144,6 +148,11 @@ class _NodeCheck(_Check):
         self, name: str, section: Mapping[str, Any], keys: Keys, path: str, node: yaml.Node | None
     ) -> str | None:
         where = join(path, name)
+        if isinstance(keys, Arguments):
+            takes = ", ".join(keys) or "nothing"
+            hint = nearest(name, keys.keys() - section.keys())
+            self.add(where, f"{keys.of} doesn't read it here; it takes {takes}.{hint}", node)
+            return None
         own = not path or (node is not None and self._defines_an_anchor(name, node))
         meant = _like(name, keys.keys() - section.keys()) or (not own and _like(name, keys))
         if meant:
@@ -170,9 +179,24 @@ def _wrong(value: Any, key: Key) -> str | None:
     made_of_unknown = isinstance(value, list) and any(isinstance(v, Unbuilt) for v in value)
     if key.kind is not None and not made_of_unknown and not key.kind.holds(value):
         return f"expected {key.kind.words}; found {value!r}"
-    if key.registry is not None and value not in (names := key.registry.names()):
+    if key.registry is not None and value not in (names := key.registry.parts()):
         return not_registered(key.registry.what, value, names)
     return None
+
+
+def _with_arguments(section: Mapping[str, Any], keys: Keys) -> Keys:
+    """Return keys with what stands under ``kwargs``: the arguments of the part that is named."""
+    key, kwargs = keys.get("key"), keys.get("kwargs")
+    if key is None or key.registry is None or kwargs is None:
+        return keys
+    name = section.get("key")
+    part = key.registry.parts().get(name) if isinstance(name, str) else None
+    arguments = arguments_of(part, positional=bool(section.get("args"))) if part else None
+    if arguments is None:
+        return keys
+    if kwargs.keys is not None:
+        arguments = Arguments(arguments.of, {**arguments, **kwargs.keys})
+    return {**keys, "kwargs": Key(kwargs.kind, keys=arguments, required=kwargs.required)}
 
 
 def _like(name: str, known: Iterable[str]) -> str | None:

@@ -1,7 +1,8 @@
 """From models to the host's training box, stage by stage."""
 
 import copy
-from collections.abc import Iterator, Mapping
+import traceback
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,12 +13,18 @@ from torchdistill.core.training import get_training_box
 from ..common.checkpoints import load_checkpoint
 from ..common.state import preserved_rng
 from ..loading.models import errors_at, load_into
-from ..parts.acm.loss import ACMLoss
 from ..reading import sections
 from ..reading.recipe import Recipe
 from .boxes import Box, distribute, skip_stage
 from .hooked import check_hooked
+from .optimiser import check_optimiser
 from .trial_step import try_loaders, try_step
+
+BUILDERS = {  # functions of the host, and what they build of a stage
+    "get_high_level_loss": "criterion.kwargs",
+    "get_optimizer": "optimizer.kwargs",
+    "get_scheduler": "scheduler.kwargs",
+}
 
 
 def check_stage_checkpoints(
@@ -77,7 +84,8 @@ def build_box(
         else:
             box = get_training_box(models["student"], *common)
     except Exception as error:
-        raise recipe.error("train", f"{type(error).__name__}: {error}") from error
+        path, _ = next(sections.stages(config))
+        raise recipe.error(_place(path, error), f"{type(error).__name__}: {error}") from error
     if distributed:
         distribute(box, config, seed)
     return box
@@ -88,6 +96,12 @@ def _part_optimisers(train: dict[str, Any]) -> None:
     for name in sections.stage_names(train):
         if train[name].get("optimizer"):
             train[name] = {**train[name], "optimizer": copy.deepcopy(train[name]["optimizer"])}
+
+
+def _place(path: str, error: Exception) -> str:
+    """Key path of what the host was building when it failed."""
+    running = {frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)}
+    return next((f"{path}.{key}" for name, key in BUILDERS.items() if name in running), path)
 
 
 def check_later_stages(
@@ -119,7 +133,7 @@ def check_later_stages(
             try:
                 skip_stage(box)
             except Exception as error:
-                where = f"train.stage{box.stage_number}"
+                where = _place(f"train.stage{box.stage_number}", error)
                 raise recipe.error(where, f"{type(error).__name__}: {error}") from error
             warnings += check_stage(recipe, config, box, models)
     return warnings
@@ -134,36 +148,12 @@ def check_stage(
         A warning for each thing that may be wrong.
 
     Raises:
-        RecipeError: if the teacher would be trained, a learnable transform wouldn't, a pair has
+        RecipeError: if the optimiser trains what it shouldn't, its schedule fails, a pair has
             another layout than its modules, or the step fails.
     """
-    path, _ = sections.current_stage(config, box)
-    optimised = {id(p) for group in box.optimizer.param_groups for p in group["params"]}
-    if "teacher" in models:
-        teacher = models["teacher"].named_parameters()
-        trained = [name for name, p in teacher if p.requires_grad and id(p) in optimised]
-        if trained:
-            raise recipe.error(
-                f"{path}.teacher",
-                f"the teacher would be trained ({len(trained)} tensors, e.g. {trained[0]!r}); "
-                "set requires_grad: False, in every stage",
-            )
-    for where, name, loss in _acm_terms(box, path):
-        for pair, module in loss.learnable_transforms():
-            if any(id(p) not in optimised for p in module.parameters()):
-                raise recipe.error(
-                    f"{where}.kwargs.pairs.{pair}.transform.module",
-                    f"the learnable transform of term {name!r} isn't in the optimiser; list it "
-                    f"under {path}.teacher.auxiliary_model_wrapper.kwargs.modules of a "
-                    "FrozenTeacher",
-                )
+    path, stage = sections.current_stage(config, box)
+    check_optimiser(recipe, path, stage, box, models)
     images = try_loaders(recipe, box, models, path)
     warnings = check_hooked(recipe, config, path, models, images)
     try_step(recipe, box, models, path)
     return warnings
-
-
-def _acm_terms(box: Box, path: str) -> Iterator[tuple[str, str, ACMLoss]]:
-    for name, (term, _) in getattr(box.criterion, "term_dict", {}).items():
-        if isinstance(term, ACMLoss):
-            yield f"{path}.criterion.kwargs.sub_terms.{name}.criterion", name, term

@@ -49,13 +49,14 @@ def prepare(
 
     1. the YAML: keys, kinds, registered names, rules across keys; nothing is constructed;
     2. what its tags build, datasets among it;
-    3. the same again with what they have built, then losses, optimisers and schedules;
+    3. the same again with what they have built, then losses;
     4. the datasets, against each other;
     5. the models, and their checkpoints;
     6. the test images, which are used after the last epoch;
     7. module paths, against the models;
     8. later stages, on copies, with a trial step each;
-    9. the host's box: who is trained, what is hooked, and a trial step of the first stage;
+    9. the host's box: who is trained, by which schedule, what is hooked, and a trial step of the
+       first stage;
     10. the teacher, on some validation images.
 
     Args:

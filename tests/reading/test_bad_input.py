@@ -106,12 +106,12 @@ TABLE = [
     # A trainable teacher, an untrained transform
     (f"{TEACHER}.requires_grad=True", f"{TEACHER}.requires_grad", "set requires_grad: False"),
     (edit("    requires_grad: False\n", ""), f"{TEACHER}.requires_grad", "in every stage"),
-    ((STAGES, "train.stage1.teacher.requires_grad=True"), "train.stage1.teacher", "trained"),
+    ((STAGES, "train.stage1.teacher.requires_grad=True"), "train.stage", "trained"),
     ((STAGES, "train.stage2.teacher.requires_grad=True"), "train.stage2.teacher", "trained"),
     (
         edit("    auxiliary", "    requires_grad: False\n    auxiliary", AFFINE),
-        f"{TEACHER}.requires_grad",
-        "remove it (the wrapper freezes the teacher by itself)",
+        f"{PAIRS}.middle.transform.module",
+        "of a FrozenTeacher, without requires_grad: False",
     ),
     (
         (AFFINE, f"{PAIRS}.last.transform.module={FOREIGN_AFFINE}"),
@@ -122,8 +122,8 @@ TABLE = [
     # What only a later stage would find, after the first was trained
     (
         (STAGES, "train.stage2.train_data_loader.kwargs={batch_sise: 64}"),
-        "train.stage2",
-        "'batch_sise'",
+        "train.stage2.train_data_loader.kwargs.batch_sise",
+        "Did you mean 'batch_size'?",
     ),
     ((STAGES, f"train.stage2.student.{HOOKS}=[relu]"), "train.stage2", HOOKED),
     # Classes, numbers and images
@@ -170,13 +170,17 @@ TABLE = [
         "train.optimizer.grad_accum_step",
         "at least 1; found 0",
     ),
-    ("train.optimizer.kwargs={lr: -1}", "train.optimizer.kwargs", "Invalid learning rate: -1"),
-    ("train.optimizer.kwargs={lrr: 1}", "train.optimizer.kwargs", "'lrr'"),
-    ("train.scheduler.kwargs={}", "train.scheduler.kwargs", "'T_max'"),
+    (
+        "train.optimizer.kwargs={lr: -1}",
+        "train.optimizer.kwargs",
+        "expected a number above 0; found -1",
+    ),
+    ("train.optimizer.kwargs={lrr: 1}", "train.optimizer.kwargs.lrr", "Did you mean 'lr'?"),
+    ("train.scheduler.kwargs={}", "train.scheduler.kwargs.T_max", "missing"),
     (
         "train.scheduler={key: OneCycleLR, kwargs: {max_lr: 0.1, total_steps: 1}}",
         "train.scheduler.kwargs",
-        "Tried to step 2 times",
+        "the schedule is 1 long, the stage has 2",
     ),
     (
         edit(LINE, f"{LINE}\n  pre_epoch_process: keep_teacher_in_eval", scratch()),
@@ -184,7 +188,7 @@ TABLE = [
         "keep_teacher_in_eval needs a teacher; the recipe has no models.teacher_model",
     ),
     ("train.scheduler.kwargs={T_max: many}", "train.scheduler.kwargs", "'str'"),
-    (f"{KD}.kwargs={{}}", f"{KD}.kwargs", "'temperature'"),
+    (f"{KD}.kwargs={{}}", f"{KD}.kwargs.student_module_path", "missing"),
     ("train.num_epochs=0", "train.num_epochs", "0"),
     ("train.num_epochs=1.5", "train.num_epochs", "1.5"),
     ("train.num_epochs=many", "train.num_epochs", "many"),
