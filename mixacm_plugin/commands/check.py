@@ -42,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input-shape",
         type=shape,
         metavar="C,H,W",
-        help="use random images in place of every dataset; none is built or downloaded",
+        help="put random images of this shape, through its own transform, in "
+        "place of every dataset; none is built or downloaded",
     )
     parser.add_argument("--batch-size", type=positive, metavar="N", help="in place of the recipe's")
     parser.add_argument(

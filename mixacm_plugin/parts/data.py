@@ -8,8 +8,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 from torchdistill.datasets.registry import register_dataset, register_dataset_wrapper
 from torchdistill.datasets.wrapper import BaseDatasetWrapper
+from torchvision.transforms.functional import to_pil_image
 
 from ..common.images import count
+from ..common.state import preserved_rng
 from ..common.values import NUMBER
 
 SPLITS = ("train", "val", "test")
@@ -136,13 +138,15 @@ def _first(shuffled: list[int], share: float) -> list[int]:
 
 
 @register_dataset
-class RandomImages(Dataset[tuple[Tensor, int]]):
+class RandomImages(Dataset[tuple[Any, int]]):
     """Uniform noise in [0, 1] with random labels, the same for an index every time.
 
     Args:
         n: number of images.
         shape: of an image, ``(C, H, W)``.
         num_classes: labels are below it.
+        transform: applied to an image: to a PIL image, as in torchvision's datasets, if it makes
+            a tensor of that, else to a tensor.
 
     Raises:
         ValueError: if a number isn't positive, or ``shape`` hasn't three.
@@ -153,7 +157,13 @@ class RandomImages(Dataset[tuple[Tensor, int]]):
         (torch.Size([3, 8, 8]), True)
     """
 
-    def __init__(self, n: int, shape: Sequence[int], num_classes: int) -> None:
+    def __init__(
+        self,
+        n: int,
+        shape: Sequence[int],
+        num_classes: int,
+        transform: Callable[[Any], Any] | None = None,
+    ) -> None:
         if len(shape) != 3 or min(n, num_classes, *shape) < 1:
             raise ValueError(
                 f"RandomImages: expected positive numbers and a shape (C, H, W); "
@@ -163,10 +173,23 @@ class RandomImages(Dataset[tuple[Tensor, int]]):
         self.classes = [str(label) for label in range(num_classes)]
         generator = torch.Generator().manual_seed(0)
         self.targets = torch.randint(num_classes, (n,), generator=generator).tolist()
+        self.transform = transform
+        self.pil = transform is not None and _takes_pil(transform, self._noise(0))
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        generator = torch.Generator().manual_seed(index)
-        return torch.rand(self.shape, generator=generator), self.targets[index]
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        image = to_pil_image(self._noise(index)) if self.pil else self._noise(index)
+        return (image if self.transform is None else self.transform(image)), self.targets[index]
+
+    def _noise(self, index: int) -> Tensor:
+        return torch.rand(self.shape, generator=torch.Generator().manual_seed(index))
+
+
+def _takes_pil(transform: Callable[[Any], Any], image: Tensor) -> bool:
+    with preserved_rng():
+        try:
+            return isinstance(transform(to_pil_image(image)), Tensor)
+        except Exception:  # of any kind, by which a transform says that it takes tensors
+            return False

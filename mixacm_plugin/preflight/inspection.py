@@ -15,7 +15,7 @@ from ..training.boxes import skip_stage
 from ..training.prepare import Prepared, prepare
 from .stage import Stage, inspect_stage
 from .stand_ins import use_batch_size, use_random_images, use_random_weights
-from .traps import normalising_datasets, recipe_warnings
+from .traps import recipe_warnings
 
 
 @dataclass
@@ -69,7 +69,7 @@ def inspect_recipe(
     Raises:
         RecipeError: on anything that would stop the training.
     """
-    found = Inspection(warnings=list(normalising_datasets(recipe)))
+    found = Inspection()
     if input_shape is not None:
         use_random_images(recipe, input_shape)
     if batch_size is not None:

@@ -8,8 +8,8 @@ import yaml
 from ..reading.nodes import MERGE_TAG, walk
 from ..reading.recipe import Recipe
 
-INT_TAG, BOOL_TAG, SEQUENCE_TAG, MAP_TAG = (
-    f"tag:yaml.org,2002:{kind}" for kind in ("int", "bool", "seq", "map")
+INT_TAG, BOOL_TAG, NULL_TAG, SEQUENCE_TAG, MAP_TAG = (
+    f"tag:yaml.org,2002:{kind}" for kind in ("int", "bool", "null", "seq", "map")
 )
 SECTIONS = ("dependencies", "datasets", "models", "train", "test")
 LOADER_KWARGS = re.compile(
@@ -23,7 +23,7 @@ WORKERS = (
 MODEL_KWARGS = re.compile(r"models\.\w+\.kwargs(\.model_kwargs)?(\.<<(\.\d+)?)?")
 NO_WEIGHTS = {
     "pretrained": yaml.ScalarNode(BOOL_TAG, "false"),
-    "weights": yaml.ScalarNode("tag:yaml.org,2002:null", "null"),
+    "weights": yaml.ScalarNode(NULL_TAG, "null"),
 }
 IMAGES = 10_000
 
@@ -31,12 +31,13 @@ IMAGES = 10_000
 def use_random_images(recipe: Recipe, shape: Sequence[int]) -> None:
     """Put random images in place of every dataset, so that none is constructed or downloaded.
 
-    Sections that the host doesn't know are dropped, since they may construct data as well; what
-    other sections take from them by an alias stays. Loaders get no worker processes.
+    They go through the dataset's own transform. Sections that the host doesn't know are dropped,
+    since they may construct data as well; what other sections take from them by an alias stays.
+    Loaders get no worker processes.
 
     Args:
         recipe: as read; changed in place.
-        shape: of an image, ``(C, H, W)``.
+        shape: of an image before that transform, ``(C, H, W)``.
 
     Raises:
         RecipeError: if the recipe has no datasets.
@@ -52,8 +53,10 @@ def use_random_images(recipe: Recipe, shape: Sequence[int]) -> None:
         and isinstance(node, yaml.ScalarNode)
         and node.tag == INT_TAG
     ]
-    images = _random_images(shape, min(classes, default=2))
-    replaced = {id(node): images for node in _values(datasets)}
+    replaced = {
+        id(node): _random_images(shape, min(classes, default=2), _transform_of(node))
+        for node in _values(datasets)
+    }
     root.value = [item for item in root.value if item[0].value in SECTIONS]
     _edit(root, lambda path, name, node: replaced.get(id(node), node))
 
@@ -119,9 +122,19 @@ def _edit(root: yaml.Node, change: Callable[[str, str, yaml.Node], yaml.Node | N
             node.value = [item for item in items if item is not None]
 
 
-def _random_images(shape: Iterable[int], num_classes: int) -> yaml.MappingNode:
+def _transform_of(dataset: yaml.Node) -> yaml.Node:
+    """Return the first transform inside a dataset, which may be one of a dataset inside it."""
+    inside = (child for path, child in walk(dataset) if path.endswith(".transform"))
+    return next(inside, yaml.ScalarNode(NULL_TAG, "null"))
+
+
+def _random_images(
+    shape: Iterable[int], num_classes: int, transform: yaml.Node
+) -> yaml.MappingNode:
     sizes = yaml.SequenceNode(SEQUENCE_TAG, [_number(size) for size in shape], flow_style=True)
-    kwargs = _mapping(n=_number(IMAGES), shape=sizes, num_classes=_number(num_classes))
+    kwargs = _mapping(
+        n=_number(IMAGES), shape=sizes, num_classes=_number(num_classes), transform=transform
+    )
     key = yaml.ScalarNode("tag:yaml.org,2002:str", "mixacm_plugin.RandomImages")
     return yaml.MappingNode("!import_call", _mapping(key=key, init=_mapping(kwargs=kwargs)).value)
 

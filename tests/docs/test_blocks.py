@@ -59,7 +59,7 @@ def recipe(text, base=None, lacking=MIXACM):
     return "mine.yaml"
 
 
-def check(path, *overrides, size=8):
+def check(path, *overrides, size=32):
     """What ``mixacm check`` finds on random images, without weights."""
     return inspect_recipe(
         read_recipe(path, overrides),
@@ -103,7 +103,7 @@ def test_the_recipe_of_the_readme_says_what_the_shipped_one_says():
 
 
 def test_the_recipe_for_ones_own_data_is_complete():
-    found = check(recipe(yaml_block(GUIDE, "images of my own")), size=32)
+    found = check(recipe(yaml_block(GUIDE, "images of my own")))
     assert {role: name for role, (name, _) in found.models.items()} == {
         "teacher": "ResNet",
         "student": "ResNet",

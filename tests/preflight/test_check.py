@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from mixacm_plugin import dm_wide_resnet
+from mixacm_plugin import RecipeError, dm_wide_resnet
 from mixacm_plugin.preflight.inspection import inspect_recipe
 from recipes import CPU, mixacm, recipe, run, scratch, two_stages, write
 
@@ -198,16 +198,22 @@ def test_an_activation_that_is_changed_in_place_is_warned_of():
     assert not any("forward_hook.output: relu" in line for line in warnings)
 
 
-def test_a_dataset_that_normalises_is_warned_of_before_it_is_replaced():
-    normalize = (
-        "!import_call {key: torchvision.transforms.v2.Normalize, init: {args: [[0.5], [0.5]]}}"
-    )
-    dataset = f"datasets.few/train={DIGITS}, transform: {normalize}}}}}}}"
-    warnings = inspect(None, dataset, input_shape=SHAPE).warnings
-    assert len(warnings) == 1
-    assert warnings[0].startswith(
-        "datasets.few/train.init.kwargs.transform.key: the dataset normalises"
-    )
+NORMALIZE = "!import_call {key: torchvision.transforms.v2.Normalize, init: {args: [[0.5], [0.5]]}}"
+NORMALISING = f"datasets.few/train={DIGITS}, transform: {NORMALIZE}}}}}}}"
+
+
+@pytest.mark.parametrize("shape", [None, SHAPE])
+def test_a_dataset_that_normalises_is_refused_where_the_model_normalises(shape):
+    with pytest.raises(RecipeError, match="train_data_loader: ValueError: images range from -"):
+        inspect(None, NORMALISING, input_shape=shape)
+
+
+@pytest.mark.parametrize("shape", [None, SHAPE])
+def test_a_dataset_that_normalises_is_warned_of_where_no_pixels_are_meant(shape):
+    student = "{key: resnet18, kwargs: {num_classes: 10}, dst_ckpt: ckpt_normalized/s.pt}"
+    changes = (NORMALISING, f"models.model={student}")
+    (warning,) = inspect(scratch(), *changes, input_shape=shape).warnings
+    assert re.match(r"train.train_data_loader: images range from -", warning)
 
 
 class OutOfReach(torch.utils.data.Dataset):
