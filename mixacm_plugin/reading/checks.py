@@ -8,7 +8,7 @@ from torchdistill.losses.registry import get_mid_level_loss
 from ..common.errors import RecipeError, nearest, raise_all
 from ..common.state import preserved_rng
 from ..parts.acm.pairs import SIDES, PairError
-from .nodes import Problem, Unbuilt
+from .nodes import Problem, Unbuilt, plain
 from .recipe import Recipe
 from .schema import model_names, not_registered
 from .sections import Config, get, model_sections, stage_sections, stages, terms, told
@@ -27,11 +27,25 @@ def check_yaml(recipe: Recipe) -> list[str]:
     Raises:
         RecipeError: on every mistake at once; one that follows from another is left out.
     """
+    if _predates_todays_format(plain(recipe.root)):
+        raise recipe.error(
+            "models",
+            "this is a config for torchdistill before 0.4 (name and params, where 1.1 reads key "
+            "and kwargs); start from the host's config of today, or a recipe of mixacm recipes",
+        )
     found = Validation()
     sound = validate(recipe, found)
     found.problems += across(sound)
     raise_all(_errors(recipe, found))
     return found.warnings
+
+
+def _predates_todays_format(config: Config) -> bool:
+    models = config.get("models")
+    return isinstance(models, Mapping) and any(
+        isinstance(model, Mapping) and "key" not in model and {"name", "params"} <= model.keys()
+        for model in models.values()
+    )
 
 
 def check_built(recipe: Recipe, config: Config) -> None:

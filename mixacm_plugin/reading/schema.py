@@ -172,9 +172,11 @@ def recipe_keys(stages: Collection[str]) -> Keys:
     Args:
         stages: names of the stages under ``train``; none where ``train`` itself is the only one.
     """
-    train: Keys = STAGE
+    train = STAGE
     if stages:  # the host looks at the roles here too, when the next stage begins
+        following = f"stage{len(stages) + 1}"  # so that a misspelt one is like it
         train = {"log_freq": Key(), **ROLES, **dict.fromkeys(stages, section(True, **STAGE))}
+        train[following] = Key()
     return {
         "dependencies": Key(),
         "datasets": KWARGS,
