@@ -1,18 +1,58 @@
 """Channel maps: what the channels of an activation respond to, one number each."""
 
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 Dims = tuple[int, ...]
+
+
+class _Mean(torch.autograd.Function):
+    """Mean over positions, in float32 or better.
+
+    The gradient has the activation's own type and memory format. That of ``torch.mean`` has
+    neither, so that every convolution before it would reorder its data in the backward pass.
+    """
+
+    @staticmethod
+    def forward(activation: Tensor, positions: Dims) -> Tensor:
+        return activation.mean(positions, dtype=_precise(activation.dtype))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Dims], output: Tensor) -> None:
+        activation, ctx.positions = inputs
+        ctx.shape, ctx.dtype = activation.shape, activation.dtype
+        ctx.strides = torch.empty_like(activation, device="meta").stride()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        for position in ctx.positions:
+            gradient = gradient.unsqueeze(position)
+        count = math.prod(ctx.shape[position] for position in ctx.positions)
+        share = (gradient / count).to(ctx.dtype)
+        whole = torch.empty_strided(ctx.shape, ctx.strides, dtype=ctx.dtype, device=share.device)
+        return whole.copy_(share), None
+
+
+def _precise(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _mean(activation: Tensor, positions: Dims) -> Tensor:
+    mean: Tensor = _Mean.apply(activation, positions)
+    return mean
+
+
 # The paper leaves the formula of g_c open; `mean` is the plugin's default reading of it.
 MAPPINGS: dict[str, Callable[[Tensor, Dims], Tensor]] = {
-    "mean": lambda a, positions: a.mean(positions),
-    "abs_mean": lambda a, positions: a.abs().mean(positions),
-    "square_mean": lambda a, positions: a.square().mean(positions),
-    "max": lambda a, positions: a.amax(positions),
+    "mean": _mean,
+    "abs_mean": lambda a, positions: _mean(a.abs(), positions),
+    "square_mean": lambda a, positions: _mean(a.to(_precise(a.dtype)).square(), positions),
+    "max": lambda a, positions: a.amax(positions).to(_precise(a.dtype)),
 }
 
 
@@ -61,9 +101,8 @@ def channel_map(
     for name, value, known in (("mapping", mapping, MAPPINGS), ("layout", layout, LAYOUTS)):
         if value not in list(known):  # a list, since it may not be hashable
             raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
-    activation = activation.to(torch.promote_types(activation.dtype, torch.float32))
     if activation.ndim == 2:
-        return activation
+        return activation.to(_precise(activation.dtype))
     shape, _, positions = LAYOUTS[layout]
     if activation.ndim != len(positions) + 2:
         raise ValueError(
