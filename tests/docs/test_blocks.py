@@ -82,6 +82,7 @@ def test_yaml_is_a_mapping(document):
         assert isinstance(composed(block), yaml.MappingNode), block
 
 
+@pytest.mark.slow
 def test_the_recipe_of_the_readme_makes_a_plain_recipe_mixacm():
     (block,) = blocks(README, "yaml")
     found = check(recipe(block, "cifar10/mixacm"), "models.student_model.kwargs.depth=10")
@@ -102,6 +103,7 @@ def test_the_recipe_of_the_readme_says_what_the_shipped_one_says():
         assert shown[part] == shipped[part]
 
 
+@pytest.mark.slow
 def test_the_recipe_for_ones_own_data_is_complete():
     found = check(recipe(yaml_block(GUIDE, "images of my own")))
     assert {role: name for role, (name, _) in found.models.items()} == {
@@ -137,6 +139,7 @@ def test_the_learnable_transform_fits_the_shipped_recipe():
     assert found.warnings == [RANDOM]
 
 
+@pytest.mark.slow
 def test_the_published_teacher_takes_the_place_of_another():
     block = yaml_block(GUIDE, "sha256")
     path = recipe(block, "cifar10/mixacm", ("models.teacher_model",))

@@ -107,6 +107,7 @@ def test_restarts_can_only_lower_accuracy(model):
     assert correct[0] > correct[1] > correct[2] > 0
 
 
+@pytest.mark.slow
 def test_autoattack_breaks_nothing_at_a_tiny_eps_and_is_at_least_as_strong_as_pgd(model):
     def measured(attack, eps):
         return evaluate(model, digits("test"), attack("Linf", eps), n=6, seed=1)

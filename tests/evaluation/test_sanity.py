@@ -94,6 +94,7 @@ def test_the_command_prints_the_lines_and_writes_them(capsys):
     assert "--sanity: needs an attack with a threat model" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_study_keeps_them_and_its_report_shows_them():
     study = write_study(rows=[{"name": "one"}], sanity=True)
     runs = resolve(study, Path("cache"))

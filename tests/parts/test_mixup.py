@@ -66,6 +66,7 @@ def test_lambda_follows_the_symmetric_beta_distribution(alpha):
     assert kstest(lams, beta(alpha, alpha).cdf).pvalue > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 def test_loader_workers_draw_different_lambdas(start_method):
     loader = DataLoader(

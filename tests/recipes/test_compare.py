@@ -39,6 +39,7 @@ def few_digits(name, *, mixed=False):
     return read_recipe(base, sets)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", override_names())
 def test_a_method_learns_leaves_the_teacher_alone_and_saves_the_plain_student(name):
     recipe = few_digits(name)
@@ -62,6 +63,7 @@ def test_a_method_learns_leaves_the_teacher_alone_and_saves_the_plain_student(na
     assert not differing(trained, state(load_model(recipe)))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("name", override_names())
 def test_a_method_trains_in_every_stage_under_the_host(name, mixed):
@@ -91,6 +93,7 @@ def test_a_method_says_in_its_first_line_what_it_is_and_where_it_is_from(name):
     assert re.fullmatch(r"# \S.* \(.+ \d{4}(, .+)?\)", first)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", override_names())
 def test_a_method_passes_the_check_without_a_warning(name):
     found = inspect_recipe(few_digits(name), CPU, seconds=0)
@@ -98,6 +101,7 @@ def test_a_method_passes_the_check_without_a_warning(name):
     assert all(stage.terms for stage in found.stages)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, killed_in", [("vid", 1), ("crd", 2), ("ft", 1), ("ft", 4), ("ft", 6), ("sskd", 5)]
 )

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+import pytest
 from filelock import FileLock
 
 import recipes
@@ -12,6 +13,7 @@ from mixacm_plugin.studies.runs import resolve
 from studies import LR, done_here, write_study
 
 
+@pytest.mark.slow
 def test_costs_are_ratios_of_steps_that_take_turns_in_one_process(monkeypatch):
     pairs = "train.criterion.kwargs.sub_terms.acm.criterion.kwargs.pairs"
     pool = {"side": "teacher", "kind": "adaptive_max_pool"}

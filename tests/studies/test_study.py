@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from filelock import FileLock, Timeout
 
 import recipes
 from mixacm_plugin import Clean, RecipeError, evaluate
-from mixacm_plugin.common.files import RECIPES
 from mixacm_plugin.loading.models import load_model
 from mixacm_plugin.reporting.summary import summarise
 from mixacm_plugin.reporting.tables import lay_out
@@ -23,14 +21,12 @@ from mixacm_plugin.studies.results import read_results, write_results
 from mixacm_plugin.studies.runner import collect, epochs_done, run_all
 from mixacm_plugin.studies.runs import resolve
 from mixacm_plugin.studies.study import read_study, with_seeds
-from studies import LR, REFERENCE, WEIGHT, done_here, write_study
-
-STUDIES = sorted((RECIPES / "studies").glob("*.yaml"))
-
+from studies import LR, REFERENCE, WEIGHT, done_here, studies, write_study
 
 pytestmark = pytest.mark.usefixtures("processes_that_find_the_tests_data")
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_where_it_was_and_ends_as_if_it_had_not_been_killed():
     study = write_study(set={"train.num_epochs": 60, "train.scheduler.kwargs.T_max": 60})
     runs = resolve(study, Path("cache"))
@@ -90,6 +86,7 @@ def test_studies_that_share_a_run_each_get_their_own_measurements():
     assert is_done(run, other)
 
 
+@pytest.mark.slow
 def test_a_failing_row_is_reported_and_does_not_stop_the_others():
     study = write_study(rows=[{"name": "bad", "set": {"train.num_epochs": None}}, {"name": "good"}])
     runs = resolve(study, Path("cache"))
@@ -232,6 +229,7 @@ def test_a_run_is_known_by_its_content():
     assert [run.key for run in resolve(study, Path("cache"))] != same_twice[:1]
 
 
+@pytest.mark.slow
 def test_equal_rows_are_run_once():
     study = write_study(rows=[{"name": "a"}, {"name": "b", "set": {LR: 0.05}}])
     runs = resolve(study, Path("cache"))
@@ -307,8 +305,8 @@ def test_a_row_takes_override_files_in_their_place_among_overrides():
     assert override_files(row.changes) == ["changes.yaml"]
 
 
-@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_every_shipped_study_resolves_at_every_scale(path):
-    for scale in (None, *(yaml.safe_load(path.read_text()).get("scales") or {})):
-        study = with_seeds(read_study(path, scale), [0])
-        assert len(resolve(study, Path("cache"))) == len(study.rows)
+@pytest.mark.exhaustive(each=("name",))
+@pytest.mark.parametrize(("name", "scale"), studies())
+def test_every_shipped_study_resolves_at_every_scale(name, scale):
+    study = with_seeds(read_study(name, scale), [0])
+    assert len(resolve(study, Path("cache"))) == len(study.rows)
