@@ -1,6 +1,7 @@
 """Every method in recipes/compare trains in every stage and leaves a plain student behind."""
 
 import re
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from mixacm_plugin.parts.data import FourRotations
 from mixacm_plugin.preflight.inspection import inspect_recipe
 from mixacm_plugin.reading import sections
 from mixacm_plugin.reading.library import override_names
+from mixacm_plugin.training import loop
 from recipes import CPU, differing, state
 
 BATCH, EPOCHS = 64, 4
@@ -109,17 +111,16 @@ def test_a_resumed_method_ends_as_one_that_never_stopped(name, killed_in, monkey
     recipe = few_digits(f"compare/{name}")
     Training(recipe, CPU, seed=0).run()
     whole = torch.load("out/student.pt", weights_only=False)
-    killed = Training(recipe, CPU, seed=0)
-    train_epoch = killed._train_epoch
+    train_steps, epochs = loop.train_steps, count()
 
-    def dies(epoch):
-        if epoch == killed_in:
+    def dies(*args):
+        if next(epochs) == killed_in:
             raise KeyboardInterrupt
-        return train_epoch(epoch)
+        return train_steps(*args)
 
-    monkeypatch.setattr(killed, "_train_epoch", dies)
-    with pytest.raises(KeyboardInterrupt):
-        killed.run()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "train_steps", dies)
+        Training(recipe, CPU, seed=0).run()
     resumed = Training(recipe, CPU)
     resumed.resume("out/student.pt")
     resumed.run()

@@ -63,15 +63,21 @@ def test_only_one_process_works_at_a_run(monkeypatch):
     (run,) = resolve(study, Path("cache"))
     worked = []
 
-    def work(folder, task):
-        with pytest.raises(Timeout):
-            FileLock(folder / "lock", timeout=0).acquire()
-        worked.append(folder)
+    class Watched(recipes.Few):
+        """A dataset, which is made only while the run is worked at."""
 
-    monkeypatch.setattr("mixacm_plugin.studies.execute._execute", work)
+        def __init__(self, *args, **kwargs):
+            with pytest.raises(Timeout):
+                FileLock(run.folder / "lock", timeout=0).acquire()
+            worked.append(kwargs["split"])
+            super().__init__(*args, **kwargs)
+
+    monkeypatch.setattr(recipes, "Few", Watched)
     execute(prepare(run, study, "cpu"))
+    assert {"train", "val", "test"} <= set(worked)
+    worked.clear()
     execute(prepare(run, study, "cpu"))
-    assert worked == [run.folder] * 2
+    assert worked
 
 
 def test_studies_that_share_a_run_each_get_their_own_measurements():
