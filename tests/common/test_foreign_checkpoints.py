@@ -72,7 +72,7 @@ def test_a_part_that_is_called_like_a_prefix_stays(model):
     load_weights(wrapped, "own.pt")
 
 
-def test_recipes_and_commands_take_them_too(model, capsys):
+def test_recipes_and_commands_take_foreign_checkpoints_too(model, capsys):
     read = recipe()
     torch.save({"state_dict": prefixed(torch.load("teacher.pt"), "module.")}, "teacher.pt")
     Training(read, CPU)

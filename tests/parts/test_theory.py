@@ -79,7 +79,7 @@ def test_a_single_term_costs_something_else_where_labels_differ():
             assert (mixup - kept).abs().max() > 0.01 * mixup.max()
 
 
-def test_it_does_not_hold_for_a_loss_that_is_not_affine_in_the_label():
+def test_a_loss_that_is_not_affine_in_the_label_costs_something_else_in_the_sum_too():
     mixup = kept = 0.0
     for i, j, images, targets, lam in batches(1.0, 20 * len(PAIRS)):
         mixup += squared_error(images, targets).sum().item()

@@ -105,7 +105,7 @@ FOOLBOX = {"Linf": foolbox.attacks.LinfPGD, "L2": foolbox.attacks.L2PGD}
 
 @pytest.mark.parametrize("norm", FOOLBOX)
 @pytest.mark.parametrize("steps", [1, 7])
-def test_it_trains_on_foolboxs_images_from_the_same_random_start(norm, steps, student, digits):
+def test_training_is_on_foolboxs_images_from_the_same_random_start(norm, steps, student, digits):
     images, labels = digits[0][:32].double(), digits[1][:32]
     student = student.double()
     eps = {"Linf": 0.1, "L2": 1.0}[norm]
