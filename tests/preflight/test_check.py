@@ -133,6 +133,10 @@ WARNINGS = [
         "[60] are never reached in 2 epochs",
     ),
     (
+        "train.scheduler={key: MultiStepLR, kwargs: {milestones: [1, 2]}}",
+        "[2] are never reached in 2 epochs",
+    ),
+    (
         "train.scheduler={key: warmup_cosine, kwargs: {epochs: 5, warmup_epochs: 1}}",
         "epochs: the schedule is 5 long",
     ),

@@ -46,6 +46,14 @@ def test_a_run_is_known_by_its_content():
     assert [run.key for run in resolve(study, Path("cache"))] != same_twice[:1]
 
 
+def test_another_version_of_the_package_trains_anew(monkeypatch):
+    study = write_study(rows=[{"name": "a"}])
+    (now,) = resolve(study, Path("cache"))
+    monkeypatch.setattr("mixacm_plugin.studies.runs.version", lambda package: "1000.0")
+    (later,) = resolve(study, Path("cache"))
+    assert later.key != now.key
+
+
 def test_an_override_that_does_not_fit_names_the_row():
     study = write_study(rows=[{"name": "wrong", "set": {"train.epochs": 3}}])
     with pytest.raises(RecipeError, match=r"row 'wrong'.*no 'epochs' in train.*'num_epochs'"):
