@@ -67,6 +67,7 @@ def test_lambda_follows_the_symmetric_beta_distribution(alpha):
     assert kstest(lams, beta(alpha, alpha).cdf).pvalue > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 def test_loader_workers_draw_different_lambdas(start_method):
     loader = DataLoader(
@@ -98,7 +99,7 @@ def test_the_collate_function_survives_pickling():
 
 
 @pytest.mark.parametrize("read", [load_yaml_file, lambda path: read_recipe(path).build()])
-def test_a_recipe_configures_it_by_import_call(read, tmp_path):
+def test_a_recipe_configures_mixup_by_import_call(read, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
         "collate_fn: !import_call\n"
