@@ -39,10 +39,13 @@ def rows(name):
 def quickstart():
     """Accuracies in % by model, then by attack, one of each seed; and each attack's n."""
     found, sizes = {}, {}
-    for measured in json.loads((TOP / "recipes/quickstart/results.json").read_text()):
-        name, attack = measured["model"].partition(", seed ")[0], measured["attack"]["name"]
-        found.setdefault(name, {}).setdefault(attack, []).append(100 * measured["accuracy"])
-        sizes[attack] = measured["n"]
+    results = json.loads((TOP / "recipes/quickstart/results.json").read_text())
+    for row in results["rows"]:
+        for measured in (figure for run in row["runs"] for figure in run["accuracies"]):
+            attack = measured["attack"]["name"]
+            own = found.setdefault(row["name"], {}).setdefault(attack, [])
+            own.append(100 * measured["accuracy"])
+            sizes[attack] = measured["n"]
     return found, sizes
 
 
