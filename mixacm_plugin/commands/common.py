@@ -76,8 +76,16 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: CUDA if there is one)")
 
 
-def set_up_log(run_log: str | None) -> None:
-    """Our lines on the terminal; in the log file the host's as well."""
+def set_up_log(run_log: str | None, *, append: bool = False) -> None:
+    """Our lines on the terminal; in the log file the host's as well.
+
+    Args:
+        run_log: the file, if there is to be one.
+        append: to what is in it.
+
+    Raises:
+        UserError: if it can't be written.
+    """
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     root.handlers.clear()
@@ -90,7 +98,7 @@ def set_up_log(run_log: str | None) -> None:
         path = Path(run_log).expanduser()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = logging.FileHandler(path, mode="w")
+            file = logging.FileHandler(path, mode="a" if append else "w")
         except OSError as error:
             raise UserError(f"--run_log: {error}") from error
         file.setFormatter(logging.Formatter(LOGGING_FORMAT))

@@ -1,9 +1,11 @@
 """Files: written so that they are at any moment the old or the new one; those that are shipped."""
 
+import glob
 import json
 import os
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,22 +18,65 @@ RECIPES = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "recipes"
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary file beside ``path``, which takes its place if all goes well."""
-    path = Path(path)
+    """Yield a temporary file beside ``path``, which takes its place if all goes well.
+
+    A link stays one: what it leads to is replaced.
+    """
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A folder may be shared by processes of several machines.
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # some file systems say only now that they are full
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    # A folder may be shared by processes of several machines.
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+
+
+def try_writing(path: Path) -> None:
+    """Raise ``OSError`` if a file can't be written, such as for its name's length."""
+    temporary = _temporary(Path(os.path.realpath(path)))
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    temporary.touch()
+    temporary.unlink()
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes have left of a file that nobody else writes at the moment."""
+    path = Path(os.path.realpath(path))
+    for file in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        file.unlink(missing_ok=True)
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process of this number; True where that can't be known."""
+    if sys.platform == "win32":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write plain values."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def write_json_lines(file: Path, lines: Iterable[Any]) -> None:
+    """Write a file with a JSON value in each line."""
+    with replacing(file) as temporary:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def read_json_lines(file: Path) -> list[dict[str, Any]]:

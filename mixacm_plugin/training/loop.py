@@ -1,10 +1,9 @@
 """Training: epochs on the host's boxes, checkpoints, metrics and resuming."""
 
-import json
 import logging
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -12,7 +11,8 @@ from torchdistill.common import main_util
 from torchdistill.core.distillation import DistillationBox
 
 from ..common.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
-from ..common.distributed import gather, share_buffers
+from ..common.distributed import decided_by_first, gather, share_buffers
+from ..common.files import write_json_lines
 from ..common.state import rng_state, set_rng_state
 from ..evaluation.accuracy import UnsuitedModelError, clean_accuracies
 from ..parts.acm.frozen_teacher import FrozenTeacher
@@ -22,15 +22,12 @@ from .box_state import box_state, load_box_state
 from .boxes import distribute, skip_stage
 from .building import check_stage
 from .epoch import NotFiniteError, train_steps
-from .metrics import EpochMetrics, cut_lines
+from .folder import held, replaced
+from .metrics import EpochMetrics, lines_before
 from .prepare import prepare
+from .run_files import run_files
 
 logger = logging.getLogger("mixacm")
-
-
-def best_of(last: Path) -> Path:
-    """Return where the best checkpoint of a run is kept, beside its last one."""
-    return last.with_name(f"best_{last.name}")
 
 
 class Training:
@@ -63,7 +60,9 @@ class Training:
         self.recipe, self.device = recipe, torch.device(device)
         self.seed, self.start_epoch = seed, start_epoch
         self.best_val_accuracy = 0.0
+        self.resumed: str | None = None  # checkpoint that the run goes on from
         self.last_saved: int | None = None
+        self.replaces = False  # an earlier run, with the first checkpoint
         self.distributed = main_util.is_dist_avail_and_initialized()
         prepared = prepare(
             recipe,
@@ -82,12 +81,8 @@ class Training:
                 "--start_epoch only sets the first epoch's number; the optimiser and its schedule "
                 "start anew (to go on from a checkpoint: --resume)"
             )
-        self.ckpt_key = f"{sections.model_sections(self.config)['student']}.dst_ckpt"
-        self.last_ckpt = Path(sections.get(self.config, self.ckpt_key)).expanduser()
-        if self.last_ckpt.is_dir():
-            raise recipe.error(self.ckpt_key, f"{self.last_ckpt} is a folder; name a file")
-        self.best_ckpt = best_of(self.last_ckpt)
-        self.metrics_file = self.last_ckpt.with_name("metrics.jsonl")
+        self.files = run_files(self.config)
+        self.ckpt_key, self.last_ckpt, self.best_ckpt, self.metrics_file = self.files
 
     def resume(self, path: str) -> None:
         """Go on from a checkpoint of this recipe, exactly as if the run hadn't stopped.
@@ -125,7 +120,7 @@ class Training:
             message = f"{path} isn't a checkpoint of this recipe: {type(error).__name__}: {error}"
             raise self.recipe.error("--resume", message) from error
         self.best_val_accuracy = checkpoint["best_value"] / 100
-        self.last_saved = checkpoint["epoch"]
+        self.last_saved, self.resumed = checkpoint["epoch"], path
 
     def _compare_recipes(self, path: str, then: str) -> None:
         now, before = self.recipe.text(), then.splitlines()
@@ -138,6 +133,11 @@ class Training:
                 f" than {', '.join(added[:3])}" if added else "",
             )
 
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing to train: what was resumed is of the last epoch."""
+        return self.start_epoch >= self.box.num_epochs
+
     def _distribute(self) -> None:
         if self.distributed:
             distribute(self.box, self.config, self.seed)
@@ -148,10 +148,29 @@ class Training:
         Raises:
             RecipeError: if a loss or a weight stops being finite, or a later stage is wrong.
         """
-        if main_util.is_main_process():
-            self._keep_earlier_metrics()
-        if self.start_epoch >= self.box.num_epochs:
-            logger.warning("nothing to train: the checkpoint is of the last epoch")
+        with held(self.recipe, self.files):
+            decided_by_first(self._begin)
+            if self.finished:
+                logger.warning("nothing to train: %s is of the last epoch", self.resumed)
+            self._train()
+
+    def _begin(self) -> None:
+        there = [file for file in self.files.written if file.exists()]
+        self.replaces = self.last_saved is None and bool(there)
+        try:
+            lines = lines_before(self.metrics_file, self.start_epoch)
+            if self.replaces:
+                logger.warning(
+                    "overwriting %s when the first epoch is written (to go on: --resume)",
+                    " and ".join(map(str, there)),
+                )
+            else:
+                write_json_lines(self.metrics_file, lines)
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            message = f"can't write {self.metrics_file}: {error}"
+            raise self.recipe.error(self.ckpt_key, message) from error
+
+    def _train(self) -> None:
         criterion = self.box.criterion
         for epoch in range(self.start_epoch, self.box.num_epochs):
             if self.box.criterion is not criterion:  # the host has begun a new stage
@@ -164,16 +183,6 @@ class Training:
         self.box.clean_modules()
         if self.distributed:
             dist.barrier()  # the first process has written what all may read next
-
-    def _keep_earlier_metrics(self) -> None:
-        try:
-            there = [str(file) for file in (self.last_ckpt, self.metrics_file) if file.exists()]
-            if self.start_epoch == 0 and there:
-                logger.warning("overwriting %s (to go on: --resume)", " and ".join(there))
-            cut_lines(self.metrics_file, self.start_epoch)
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            message = f"can't write {self.metrics_file}: {error}"
-            raise self.recipe.error(self.ckpt_key, message) from error
 
     def _train_epoch(self, epoch: int) -> EpochMetrics:
         box, started = self.box, time.perf_counter()
@@ -258,11 +267,13 @@ class Training:
             "epoch": metrics.epoch,
             "rng": states,
         }
-        # The last checkpoint comes last: after a kill, resuming from it repeats the others.
-        if self.improved:
-            save_checkpoint(self.best_ckpt, content)
-        with self.metrics_file.open("a") as file:
-            file.write(json.dumps(asdict(metrics)) + "\n")
-        save_checkpoint(self.last_ckpt, content)
+        lines = [*lines_before(self.metrics_file, metrics.epoch), asdict(metrics)]
+        with replaced(self.files) if self.replaces else nullcontext():
+            # The last checkpoint comes last: after a kill, resuming from it repeats the others.
+            if self.improved:
+                save_checkpoint(self.best_ckpt, content)
+            write_json_lines(self.metrics_file, lines)
+            save_checkpoint(self.last_ckpt, content)
+        self.replaces = False
         self.last_saved = metrics.epoch
         logger.info(metrics.line(self.box.num_epochs))

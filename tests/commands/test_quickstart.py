@@ -4,12 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from mixacm_plugin.common.distributed import available_cpus
+from processes import wait_until
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs process groups")
@@ -31,13 +31,6 @@ def test_ctrl_c_ends_all_processes_at_once():
         finally:
             if is_running(process.pid):
                 os.killpg(process.pid, signal.SIGKILL)
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 300
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def is_running(group):
