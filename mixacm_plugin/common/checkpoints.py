@@ -32,9 +32,17 @@ class LayoutError(CheckpointError):
 
 
 def save_checkpoint(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
-    """Write a checkpoint so that at any moment the file is either the old or the new one."""
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+    """Write a checkpoint so that at any moment the file is either the old or the new one.
+
+    Raises:
+        UserError: if it can't be written, such as on a full disk.
+    """
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            # torch's writer hides what stopped it behind a mistake of its own.
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Any:

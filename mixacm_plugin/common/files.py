@@ -1,14 +1,19 @@
 """Files: written so that they are at any moment the old or the new one; those that are shipped."""
 
+import contextlib
+import errno
 import glob
 import json
 import os
 import socket
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from .errors import UserError
+
+FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}  # no room to write
 
 _PACKAGE = Path(__file__).parent.parent
 # In a wheel the recipes lie inside the package, in a checkout at the top of the repository.
@@ -16,22 +21,35 @@ _INSTALLED = _PACKAGE / "recipes"
 RECIPES = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "recipes"
 
 
-@contextmanager
+@contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary file beside ``path``, which takes its place if all goes well.
 
     A link stays one: what it leads to is replaced.
+
+    Raises:
+        UserError: if it can't be written, such as on a full disk; it is as it was.
     """
-    path = Path(os.path.realpath(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    named, path = path, Path(os.path.realpath(path))
     temporary = _temporary(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())  # some file systems say only now that they are full
         os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(not_written(named, error)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # such as a folder that isn't one
+            temporary.unlink(missing_ok=True)
+
+
+def not_written(path: str | os.PathLike[str], error: OSError) -> str:
+    """Say of a file that it can't be written, and what to do about it."""
+    full = error.errno in FULL
+    hint = "; make room and run the command again, a training with --resume" if full else ""
+    return f"can't write {os.fspath(path)}: {error.strerror or error}{hint}"
 
 
 def _temporary(path: Path) -> Path:

@@ -9,11 +9,13 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DistributedSampler, Subset
+from torchdistill.common.main_util import is_main_process
 from torchdistill.core.distillation import DistillationBox
 from torchdistill.core.training import TrainingBox
 from torchdistill.datasets.util import build_data_loader
 from torchdistill.models.wrapper import AuxiliaryModelWrapper
 
+from ..common.checkpoints import save_checkpoint
 from ..reading.sections import Config, current_stage
 
 Box: TypeAlias = DistillationBox | TrainingBox
@@ -70,11 +72,26 @@ def stand_ins(box: Box) -> Iterator[None]:
 
 def skip_stage(box: Box) -> None:
     """Go on to a box's next stage without having trained this one: nothing is written."""
+    kept = box.save_stage_ckpt
     box.save_stage_ckpt = lambda *_: None
     try:
         box.advance_to_next_stage()
     finally:
-        del box.save_stage_ckpt
+        box.save_stage_ckpt = kept
+
+
+def save_stage(model: nn.Module, part: Config) -> None:
+    """Write a model's checkpoint at the end of a stage, in the host's place, all or nothing of it.
+
+    Args:
+        model: in its wrappers.
+        part: of the recipe, which names the file if there is to be one.
+
+    Raises:
+        UserError: if it can't be written.
+    """
+    if part.get("dst_ckpt") is not None and is_main_process():
+        save_checkpoint(part["dst_ckpt"], without_ddp(model).state_dict())
 
 
 def distribute(box: Box, config: Config, seed: int | None) -> None:
