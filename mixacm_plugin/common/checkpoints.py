@@ -57,6 +57,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Any:
     path = os.fspath(path)
     try:
         file = _downloaded(path) if is_url(path) else Path(path).expanduser()
+        if file.exists() and not file.is_file():  # a pipe would be waited for
+            raise CheckpointError(f"checkpoint {path} isn't a file")
         _check_sums(file)
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")  # what matters is said by an error

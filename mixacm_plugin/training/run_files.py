@@ -72,6 +72,8 @@ def check_files(
             raise recipe.error(where, f"{output} is a pipe or a device; name a file")
     if run_log is not None:
         outputs.append(("--run_log", Path(run_log).expanduser()))
+        if outputs[-1][1].is_fifo():  # it would be waited for
+            raise recipe.error("--run_log", f"{run_log} is a pipe; name a file")
     inputs = [*_inputs(recipe, config), *(("--set", Path(file)) for file in override_files)]
     for where, output in outputs:
         for reader, file in inputs:

@@ -98,6 +98,22 @@ def test_only_files_are_written(make, name, capsys):
     assert f"models.student_model.dst_ckpt: out/{name} is a {kind}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flag", ["--resume", "--run_log"])
+def test_pipes_are_not_waited_for(flag, capsys):
+    write()
+    os.mkfifo("pipe")
+    assert run(*TRAIN, flag, "pipe") == 2
+    assert f"{flag}: " in capsys.readouterr().err
+    assert not Path("out/student.pt").exists()
+
+
+def test_a_checkpoint_that_is_a_pipe_is_not_waited_for(assert_refused):
+    write()
+    Path("teacher.pt").unlink()
+    os.mkfifo("teacher.pt")
+    assert_refused("models.teacher_model.src_ckpt", "checkpoint teacher.pt isn't a file")
+
+
 def test_too_long_a_name_is_found_before_training(assert_refused):
     write(mixacm().replace(DST, f"dst_ckpt: out/{'x' * 240}.pt"))
     assert_refused("models.student_model.dst_ckpt", "File name too long")
