@@ -12,6 +12,7 @@ from types import ModuleType
 from . import __version__
 from .common.errors import UserError
 from .common.files import FULL
+from .common.signals import interrupt_again
 from .reading.read import load_plugins
 
 # A new command goes here, and into a module of its name in commands/.
@@ -36,6 +37,7 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     try:
         load_plugins()
+        interrupt_again()
         code = args.run(args) or 0
         sys.stdout.flush()  # or a full disk would be noticed after the end
         return code

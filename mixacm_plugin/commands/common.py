@@ -81,7 +81,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 class _LogFile(logging.FileHandler):
     """A log that stops the command where it can't be written; logging's own goes on without."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+    def handleError(self, record: logging.LogRecord) -> None:
         error = sys.exc_info()[1]
         logging.getLogger().removeHandler(self)
         with contextlib.suppress(OSError):
