@@ -12,7 +12,7 @@ from types import ModuleType
 from . import __version__
 from .common.errors import UserError
 from .common.files import FULL
-from .common.signals import interrupt_again
+from .common.signals import Stopped, interrupt_again
 from .reading.read import load_plugins
 
 # A new command goes here, and into a module of its name in commands/.
@@ -41,6 +41,10 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
         code = args.run(args) or 0
         sys.stdout.flush()  # or a full disk would be noticed after the end
         return code
+    except Stopped as stopped:
+        if str(stopped):
+            sys.stderr.write(f"{parser.prog}: {stopped}\n")
+        return stopped.code
     except UserError as error:
         # Not print, which the host replaces in all processes but the first.
         for line in error.lines():

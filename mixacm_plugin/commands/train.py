@@ -12,6 +12,7 @@ from torch.backends import cudnn
 
 from ..common.distributed import choose_device, init_process_group
 from ..common.images import count
+from ..common.signals import noticed
 from ..evaluation.accuracy import UnsuitedModelError, clean_accuracies
 from ..loading.datasets import evaluation_dataset, test_loader
 from ..loading.models import checkpoint_of, load_model
@@ -23,7 +24,7 @@ from ..reading.recipe import Recipe
 from ..training.folder import AUTO, checkpoint_to_resume, held
 from ..training.loop import Training
 from ..training.run_files import best_of, check_files, run_files
-from .common import add_device, add_recipe, natural, set_up_log
+from .common import add_device, add_recipe, natural, positive, set_up_log
 
 logger = logging.getLogger("mixacm")
 
@@ -71,6 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="put the run in the place of an earlier one, which is kept until the first "
         "checkpoint is written",
+    )
+    parser.add_argument(
+        "--save_every",
+        type=positive,
+        metavar="N",
+        help="also write the last checkpoint after every N steps of an epoch",
     )
     parser.add_argument(
         "--seed", type=natural, help="of all random generators; makes a run on a CPU repeatable"
@@ -131,7 +138,8 @@ def _train(recipe: Recipe, device: torch.device, args: argparse.Namespace) -> bo
                 f"nothing to train: {checkpoint} is of the last epoch; {files.last} isn't written"
             )
             return False
-        training.run()
+        with noticed() as asked_to_stop:
+            training.run(args.save_every, asked_to_stop)
     logger.info("last checkpoint: %s", training.last_ckpt)
     return True
 

@@ -5,6 +5,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -12,6 +14,8 @@ from .files import is_running
 
 # As pip names them; and "-m" while Python imports the package of a module that it is to run.
 COMMANDS = {"mixacm", "torchdistill", "-m"}
+# What asks to stop: SIGUSR1 is what Slurm is told to send before it ends a job.
+STOPPING = [signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if sys.platform != "win32" else [])]
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -52,6 +56,44 @@ def end_with_parent(parent: int | None = None) -> None:
         os._exit(128 + signal.SIGTERM)  # submitit passes over the signal itself
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+class Stopped(Exception):
+    """A signal asked a command to stop, and it has put away what it was at.
+
+    Args:
+        number: of the signal.
+        message: what is told, in one line; empty where another process does it.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.code = 128 + number
+
+
+@contextmanager
+def noticed() -> Iterator[Callable[[], int]]:
+    """Note a signal that asks to stop, in place of stopping; a second one ends the process at once.
+
+    Yields:
+        What returns the number of the signal that came, or 0.
+    """
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if came:
+            os._exit(128 + number)
+        came.append(number)
+
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, note)
+    try:
+        yield lambda: came[0] if came else 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 end_at_once()

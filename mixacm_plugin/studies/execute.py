@@ -20,7 +20,7 @@ from ..common.distributed import choose_device
 from ..common.errors import UserError
 from ..common.files import read_json_lines, replacing, write_json
 from ..common.images import drawn
-from ..common.signals import end_with_parent
+from ..common.signals import Stopped, end_with_parent, noticed
 from ..common.state import eval_mode, preserved_rng
 from ..evaluation.accuracy import evaluate
 from ..evaluation.attacks import Attack, attack_of
@@ -128,7 +128,8 @@ def _train(
         raise recipe.error("test", str(error)) from error
     if _can_resume(training.last_ckpt):
         training.resume(str(training.last_ckpt))
-    training.run()
+    with noticed() as asked_to_stop:
+        training.run(asked_to_stop=asked_to_stop)
     teacher = training.models.get("teacher")
     return {
         "parameters": count_params(training.models["student"]),
@@ -176,6 +177,9 @@ def main(task: str) -> int:
     except UserError as error:
         print("; ".join(error.lines()))
         return 2
+    except Stopped as stopped:
+        print(stopped)
+        return stopped.code
     return 0
 
 

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch.distributed as dist
 from torch import nn
@@ -44,6 +44,14 @@ def forward_process_names(box: Box) -> list[str]:
     return [name for name in names if hasattr(box, name)]
 
 
+def processes_of(box: Box) -> list[Any]:
+    """Return the recipe's processes of a box, or the objects whose methods they are."""
+    processes = [getattr(box, name) for name in forward_process_names(box)]
+    processes += [type(box).post_forward_process, type(box).post_epoch_process]
+    owners = [getattr(process, "__self__", process) for process in processes]
+    return list({id(owner): owner for owner in owners}.values())
+
+
 def without_ddp(model: nn.Module) -> nn.Module:
     """Return the model that is wrapped for several processes, or the model itself."""
     return model.module if isinstance(model, DistributedDataParallel) else model
@@ -80,6 +88,13 @@ def skip_stage(box: Box) -> None:
         box.save_stage_ckpt = kept
 
 
+def seed_sampler(box: Box, seed: int | None) -> None:
+    """Let the order of training images in several processes depend on a seed, if there is one."""
+    sampler = box.train_data_loader.batch_sampler.sampler
+    if seed is not None and isinstance(sampler, DistributedSampler):
+        sampler.seed = seed
+
+
 def save_stage(model: nn.Module, part: Config) -> None:
     """Write a model's checkpoint at the end of a stage, in the host's place, all or nothing of it.
 
@@ -111,9 +126,7 @@ def distribute(box: Box, config: Config, seed: int | None) -> None:
     if any(trained) and not isinstance(student, DistributedDataParallel | AuxiliaryModelWrapper):
         wrapped = DistributedDataParallel(student, find_unused_parameters=not all(trained))
         setattr(box, _model_names(box)["student"], wrapped)
-    sampler = box.train_data_loader.batch_sampler.sampler
-    if seed is not None and isinstance(sampler, DistributedSampler):
-        sampler.seed = seed
+    seed_sampler(box, seed)
     _, stage = current_stage(config, box)
     loader = stage.get("val_data_loader")
     if loader is not None:
