@@ -8,6 +8,7 @@ import importlib
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from .common import signals as _signals  # noqa: F401  first: Ctrl-C while the rest is imported
 from .common.errors import RecipeError, UserError
 from .common.files import recipe_file
 from .parts.acm.channel_maps import channel_map, normalize_map

@@ -1,6 +1,7 @@
 """The commands ``torchdistill`` and ``mixacm``."""
 
 import argparse
+import contextlib
 import importlib
 import io
 import os
@@ -10,6 +11,8 @@ from types import ModuleType
 
 from . import __version__
 from .common.errors import UserError
+from .common.files import FULL
+from .common.signals import Stopped, interrupt_again
 from .reading.read import load_plugins
 
 # A new command goes here, and into a module of its name in commands/.
@@ -34,20 +37,35 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     try:
         load_plugins()
-        return args.run(args) or 0
+        interrupt_again()
+        code = args.run(args) or 0
+        sys.stdout.flush()  # or a full disk would be noticed after the end
+        return code
+    except Stopped as stopped:
+        if str(stopped):
+            sys.stderr.write(f"{parser.prog}: {stopped}\n")
+        return stopped.code
     except UserError as error:
         # Not print, which the host replaces in all processes but the first.
         for line in error.lines():
             sys.stderr.write(f"{parser.prog}: error: {line}\n")
         return 2
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
     except OSError as error:  # a folder that can't be written, a full disk
         sys.stderr.write(f"{parser.prog}: error: {error}\n")
+        if error.errno in FULL:
+            _drop_output()
         return 2
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _drop_output() -> None:
+    """Let go what couldn't be written; Python would try it again, and complain, at its end."""
+    with contextlib.suppress(io.UnsupportedOperation):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _command(name: str) -> ModuleType:

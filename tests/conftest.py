@@ -1,5 +1,6 @@
 """What all tests share: which run, one thread, a seed, an empty folder, how a refusal looks."""
 
+import os
 from datetime import date
 from pathlib import Path
 
@@ -68,5 +69,6 @@ def assert_refused(capsys, recwarn):
 
 @pytest.fixture
 def processes_that_find_the_tests_data(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "helpers"))
+    tests = Path(__file__).parent  # and this tree's package, also where another one is installed
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tests / "helpers"), str(tests.parent)]))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -1,6 +1,7 @@
 """What several commands share: arguments and the log."""
 
 import argparse
+import contextlib
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from torchdistill.common.constant import LOGGING_FORMAT
 from torchdistill.common.main_util import is_main_process
 
 from ..common.errors import UserError
+from ..common.files import not_written
 
 RECIPE = "a YAML file, or the name of a shipped recipe"
 
@@ -76,8 +78,29 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: CUDA if there is one)")
 
 
-def set_up_log(run_log: str | None) -> None:
-    """Our lines on the terminal; in the log file the host's as well."""
+class _LogFile(logging.FileHandler):
+    """A log that stops the command where it can't be written; logging's own goes on without."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        logging.getLogger().removeHandler(self)
+        with contextlib.suppress(OSError):
+            self.close()  # or what is left would be tried again at the very end
+        if isinstance(error, OSError):
+            raise UserError(f"--run_log: {not_written(self.baseFilename, error)}") from error
+        super().handleError(record)
+
+
+def set_up_log(run_log: str | None, *, append: bool = False) -> None:
+    """Our lines on the terminal; in the log file the host's as well.
+
+    Args:
+        run_log: the file, if there is to be one.
+        append: to what is in it.
+
+    Raises:
+        UserError: if it can't be written.
+    """
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     root.handlers.clear()
@@ -90,7 +113,7 @@ def set_up_log(run_log: str | None) -> None:
         path = Path(run_log).expanduser()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = logging.FileHandler(path, mode="w")
+            file = _LogFile(path, mode="a" if append else "w")
         except OSError as error:
             raise UserError(f"--run_log: {error}") from error
         file.setFormatter(logging.Formatter(LOGGING_FORMAT))

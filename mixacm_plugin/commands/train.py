@@ -12,14 +12,19 @@ from torch.backends import cudnn
 
 from ..common.distributed import choose_device, init_process_group
 from ..common.images import count
+from ..common.signals import noticed
 from ..evaluation.accuracy import UnsuitedModelError, clean_accuracies
 from ..loading.datasets import evaluation_dataset, test_loader
 from ..loading.models import checkpoint_of, load_model
 from ..reading import sections
+from ..reading.checks import check_part, check_yaml
+from ..reading.nodes import plain
 from ..reading.read import read_recipe
 from ..reading.recipe import Recipe
-from ..training.loop import Training, best_of
-from .common import add_device, add_recipe, natural, set_up_log
+from ..training.folder import AUTO, checkpoint_to_resume, held
+from ..training.loop import Training
+from ..training.run_files import best_of, check_files, run_files
+from .common import add_device, add_recipe, natural, positive, set_up_log
 
 logger = logging.getLogger("mixacm")
 
@@ -32,7 +37,7 @@ examples:
   mixacm recipes copy quickstart/mixacm .
   torchdistill --config mixacm.yaml --seed 0
   torchdistill --config mixacm.yaml --set train.num_epochs=2 --run_log train.log
-  torchdistill --config mixacm.yaml --resume runs/quickstart/mixacm/student.pt
+  torchdistill --config mixacm.yaml --resume
   torchrun --nproc_per_node 4 -m mixacm_plugin train --config mixacm.yaml
 """
 
@@ -55,7 +60,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="number of the first epoch, and nothing else",
     )
     parser.add_argument(
-        "--resume", metavar="FILE", help="resume an interrupted run from its checkpoint"
+        "--resume",
+        nargs="?",
+        const=AUTO,
+        metavar="FILE",
+        help="resume an interrupted run from its checkpoint, by default from that in the run's "
+        "folder; begin where there is none",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="put the run in the place of an earlier one, which is kept until the first "
+        "checkpoint is written",
+    )
+    parser.add_argument(
+        "--save_every",
+        type=positive,
+        metavar="N",
+        help="also write the last checkpoint after every N steps of an epoch",
     )
     parser.add_argument(
         "--seed", type=natural, help="of all random generators; makes a run on a CPU repeatable"
@@ -81,22 +103,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train, then test."""
     device = init_process_group(choose_device(args.device), args.dist_url)
-    set_up_log(args.run_log)
+    set_up_log(None)
     cudnn.benchmark = not args.disable_cudnn_benchmark
     recipe = read_recipe(args.config, args.overrides)
-    if args.log_config:
-        logger.info("%s\n%s", recipe.path, recipe.text())
-    if not args.test_only:
-        training = Training(recipe, device, args.seed, args.start_epoch, args.adjust_lr)
-        if args.resume:
-            training.resume(args.resume)
-        if training.distilled and not args.student_only:
-            checkpoint_of(recipe, training.config, "teacher")  # or its test would fail at the end
-        training.run()
-        logger.info("last checkpoint: %s", training.last_ckpt)
-    _test(recipe, device, student_only=args.student_only)
+    if args.test_only:
+        set_up_log(args.run_log)
+        _log_recipe(recipe, args)
+    if args.test_only or _train(recipe, device, args):
+        _test(recipe, device, student_only=args.student_only)
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def _train(recipe: Recipe, device: torch.device, args: argparse.Namespace) -> bool:
+    """Train in a folder that no other training writes into; say whether it has its student."""
+    check_yaml(recipe)
+    config = {"models": recipe.build("models"), "train": plain(recipe.root)["train"]}
+    check_part(recipe, {"models": config["models"]})
+    check_files(recipe, config, run_log=args.run_log, override_files=args.overrides)
+    files = run_files(config)
+    with held(recipe, files):
+        checkpoint = checkpoint_to_resume(
+            recipe, files, args.resume, seed=args.seed, overwrite=args.overwrite
+        )
+        set_up_log(args.run_log, append=checkpoint is not None)
+        _log_recipe(recipe, args)
+        training = Training(recipe, device, args.seed, args.start_epoch, args.adjust_lr)
+        if checkpoint is not None:
+            training.resume(checkpoint)
+        if training.distilled and not args.student_only:
+            checkpoint_of(recipe, training.config, "teacher")  # or its test would fail at the end
+        if training.finished and not _is_in(files.last.parent, checkpoint):
+            logger.info(
+                f"nothing to train: {checkpoint} is of the last epoch; {files.last} isn't written"
+            )
+            return False
+        with noticed() as asked_to_stop:
+            training.run(args.save_every, asked_to_stop)
+    logger.info("last checkpoint: %s", training.last_ckpt)
+    return True
+
+
+def _is_in(folder: Path, file: str | None) -> bool:
+    return file is not None and Path(file).expanduser().resolve().parent == folder.resolve()
+
+
+def _log_recipe(recipe: Recipe, args: argparse.Namespace) -> None:
+    if args.log_config:
+        logger.info("%s\n%s", recipe.path, recipe.text())
 
 
 def _test(recipe: Recipe, device: torch.device, *, student_only: bool) -> None:

@@ -32,9 +32,17 @@ class LayoutError(CheckpointError):
 
 
 def save_checkpoint(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
-    """Write a checkpoint so that at any moment the file is either the old or the new one."""
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+    """Write a checkpoint so that at any moment the file is either the old or the new one.
+
+    Raises:
+        UserError: if it can't be written, such as on a full disk.
+    """
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            # torch's writer hides what stopped it behind a mistake of its own.
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Any:
@@ -49,6 +57,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Any:
     path = os.fspath(path)
     try:
         file = _downloaded(path) if is_url(path) else Path(path).expanduser()
+        if file.exists() and not file.is_file():  # a pipe would be waited for
+            raise CheckpointError(f"checkpoint {path} isn't a file")
         _check_sums(file)
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")  # what matters is said by an error

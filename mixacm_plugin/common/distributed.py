@@ -1,7 +1,8 @@
 """Which device to use, and the process group of a run under torchrun."""
 
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -10,10 +11,13 @@ from torch import nn
 from torchdistill.common.main_util import (
     get_rank,
     is_dist_avail_and_initialized,
+    is_main_process,
     setup_for_distributed,
 )
 
 from .errors import UserError
+
+T = TypeVar("T")
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -81,6 +85,20 @@ def gather(value: Any) -> list[Any]:
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def decided_by_first(decide: Callable[[], T]) -> T:
+    """Return what the first process decides, in all of them; its ``UserError`` is raised in all."""
+    answer: Any = None
+    if is_main_process():
+        try:
+            answer = decide()
+        except UserError as error:
+            answer = error
+    answer = gather(answer)[0]
+    if isinstance(answer, UserError):
+        raise answer
+    return cast(T, answer)
 
 
 def share_buffers(model: nn.Module) -> None:

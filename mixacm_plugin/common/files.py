@@ -1,12 +1,19 @@
 """Files: written so that they are at any moment the old or the new one; those that are shipped."""
 
+import contextlib
+import errno
+import glob
 import json
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from .errors import UserError
+
+FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}  # no room to write
 
 _PACKAGE = Path(__file__).parent.parent
 # In a wheel the recipes lie inside the package, in a checkout at the top of the repository.
@@ -14,24 +21,80 @@ _INSTALLED = _PACKAGE / "recipes"
 RECIPES = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "recipes"
 
 
-@contextmanager
+@contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary file beside ``path``, which takes its place if all goes well."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A folder may be shared by processes of several machines.
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    """Yield a temporary file beside ``path``, which takes its place if all goes well.
+
+    A link stays one: what it leads to is replaced.
+
+    Raises:
+        UserError: if it can't be written, such as on a full disk; it is as it was.
+    """
+    named, path = path, Path(os.path.realpath(path))
+    temporary = _temporary(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # some file systems say only now that they are full
         os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(not_written(named, error)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # such as a folder that isn't one
+            temporary.unlink(missing_ok=True)
+
+
+def not_written(path: str | os.PathLike[str], error: OSError) -> str:
+    """Say of a file that it can't be written, and what to do about it."""
+    full = error.errno in FULL
+    hint = "; make room and run the command again, a training with --resume" if full else ""
+    return f"can't write {os.fspath(path)}: {error.strerror or error}{hint}"
+
+
+def _temporary(path: Path) -> Path:
+    # A folder may be shared by processes of several machines.
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+
+
+def try_writing(path: Path) -> None:
+    """Raise ``OSError`` if a file can't be written, such as for its name's length."""
+    temporary = _temporary(Path(os.path.realpath(path)))
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    temporary.touch()
+    temporary.unlink()
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes have left of a file that nobody else writes at the moment."""
+    path = Path(os.path.realpath(path))
+    for file in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        file.unlink(missing_ok=True)
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process of this number; True where that can't be known."""
+    if sys.platform == "win32":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write plain values."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def write_json_lines(file: Path, lines: Iterable[Any]) -> None:
+    """Write a file with a JSON value in each line."""
+    with replacing(file) as temporary:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def read_json_lines(file: Path) -> list[dict[str, Any]]:

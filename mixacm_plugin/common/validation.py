@@ -1,7 +1,7 @@
 """Plain YAML and JSON held against pydantic models, with errors as the rest of the package has."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
@@ -25,7 +25,9 @@ TAG = "<"  # begins the name of a union's member, which is no part of a key path
 class Spec(BaseModel):
     """A mapping with known keys and no others; values are taken as they are, not converted."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, arbitrary_types_allowed=True, allow_inf_nan=False
+    )
 
 
 def of_kind(kind: Kind) -> BeforeValidator:
@@ -84,8 +86,11 @@ def _keys_at(model: Any, location: Iterable[Any]) -> list[str]:
     for part in location:
         if hasattr(model, "model_fields"):
             model = model.model_fields[str(part)].annotation
-            # Of an optional part, what it is when it is there.
-            model = next((a for a in get_args(model) if hasattr(a, "model_fields")), model)
+            if get_origin(model) not in (
+                list,
+                dict,
+            ):  # of an optional part, what it is if it is there
+                model = next((a for a in get_args(model) if hasattr(a, "model_fields")), model)
         else:  # an item of a list or a mapping
             model = next(iter(_models_in(model)), model)
     return list(getattr(model, "model_fields", ()))

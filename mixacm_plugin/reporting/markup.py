@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..common.files import replacing
 from ..studies.results import Results
 from .summary import Summary, summarise
 from .tables import Table, delta, lay_out
@@ -25,7 +26,6 @@ def write_tables(results: Results, folder: str | os.PathLike[str]) -> list[Path]
         The files written.
     """
     folder, summary = Path(folder), summarise(results)
-    folder.mkdir(parents=True, exist_ok=True)
     table = lay_out(summary)
     texts = {
         "table.md": markdown(table),
@@ -33,7 +33,8 @@ def write_tables(results: Results, folder: str | os.PathLike[str]) -> list[Path]
         "table.tex": latex(table),
     }
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+        with replacing(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
     return [folder / name for name in texts]
 
 
@@ -54,8 +55,8 @@ def markdown(table: Table) -> str:
             for row in table.rows
         ),
         "",
-        table.caption,
-        *(f"\n† {warning}" for warning in table.warnings),
+        _one_line(table.caption),
+        *(f"\n† {_one_line(warning)}" for warning in table.warnings),
     ]
     return "\n".join(lines) + "\n"
 
@@ -66,12 +67,17 @@ def _markdown_line(cells: Iterable[str]) -> str:
 
 def _markdown_name(text: str) -> str:
     """Escape a row's name, in which stars and underscores are no emphasis."""
-    return re.sub(r"[\\*_`|]", lambda m: rf"\{m[0]}", text).replace("<", "&lt;")
+    return re.sub(r"[\\*_`|]", lambda m: rf"\{m[0]}", _one_line(text)).replace("<", "&lt;")
 
 
 def _markdown_cell(text: str, *, bold: bool = False) -> str:
-    escaped = text.replace("|", r"\|").replace("<", "&lt;")
+    escaped = _one_line(text).replace("|", r"\|").replace("<", "&lt;")
     return f"**{escaped}**" if bold else escaped
+
+
+def _one_line(text: str) -> str:
+    """Return a text without line breaks, which would end a row of a table."""
+    return " ".join(text.split())
 
 
 def comma_separated(summary: Summary) -> str:
@@ -174,4 +180,4 @@ def _latex_line(cells: Iterable[str]) -> str:
 
 
 def _latex(text: str) -> str:
-    return "".join(LATEX.get(character, character) for character in text)
+    return "".join(LATEX.get(character, character) for character in _one_line(text))

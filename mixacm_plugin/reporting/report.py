@@ -10,6 +10,7 @@ from typing import Any
 
 import jinja2
 
+from ..common.files import replacing
 from ..studies.changes import override_files, overrides, recipe_arguments
 from ..studies.results import Results, RowResult, read_results
 from .plots.study import draw_all
@@ -41,8 +42,9 @@ def write_report(
         for plot, stem in draw_all(results, folder, missing_only=True)
     ]
     file = folder / "report.html" if file is None else Path(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(page(results, pictures), encoding="utf-8")
+    text = page(results, pictures)
+    with replacing(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return file
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -19,6 +20,7 @@ from ..common.distributed import choose_device
 from ..common.errors import UserError
 from ..common.files import read_json_lines, replacing, write_json
 from ..common.images import drawn
+from ..common.signals import Stopped, end_with_parent, noticed
 from ..common.state import eval_mode, preserved_rng
 from ..evaluation.accuracy import evaluate
 from ..evaluation.attacks import Attack, attack_of
@@ -64,7 +66,7 @@ def prepare(run: Run, study: Study, device: str | None) -> Path:
     return file
 
 
-def execute(task: str | os.PathLike[str]) -> None:
+def execute(task: str | os.PathLike[str], parent: int | None = None) -> None:
     """Do what is missing of a prepared run: train, or go on training, then measure.
 
     Only one process at a time is at a run: another, of a second study or one that outlived a
@@ -72,10 +74,13 @@ def execute(task: str | os.PathLike[str]) -> None:
 
     Args:
         task: file from ``prepare``; results go into ``result.json`` beside it.
+        parent: number of the process with which this one ends, if it is to end with one.
 
     Raises:
         RecipeError: if the recipe can't be run.
     """
+    if parent is not None:
+        end_with_parent(parent)
     load_plugins()  # a job of a cluster doesn't begin with a command
     folder = Path(task).parent
     with FileLock(folder / "lock"):
@@ -123,7 +128,8 @@ def _train(
         raise recipe.error("test", str(error)) from error
     if _can_resume(training.last_ckpt):
         training.resume(str(training.last_ckpt))
-    training.run()
+    with noticed() as asked_to_stop:
+        training.run(asked_to_stop=asked_to_stop)
     teacher = training.models.get("teacher")
     return {
         "parameters": count_params(training.models["student"]),
@@ -160,12 +166,20 @@ def _can_resume(checkpoint: Path) -> bool:
 
 
 def main(task: str) -> int:
-    """Execute a run in a process of its own; the last line printed says what went wrong."""
+    """Execute a run in a process of its own; the last line printed says what went wrong.
+
+    It ends with the process that started it, which is also the one that Ctrl-C is for.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     try:
         execute(task)
     except UserError as error:
         print("; ".join(error.lines()))
         return 2
+    except Stopped as stopped:
+        print(stopped)
+        return stopped.code
     return 0
 
 

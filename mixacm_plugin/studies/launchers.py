@@ -12,6 +12,8 @@ from ..common.errors import UserError
 from .execute import execute
 from .runs import Run
 
+PATIENCE = 60.0  # seconds for a run to end
+
 
 class Processes:
     """Launcher that runs a process for each run on this machine.
@@ -32,6 +34,7 @@ class Processes:
             self.logged[run.folder] = log.tell()
             self.running[run.folder] = subprocess.Popen(
                 [sys.executable, "-m", "mixacm_plugin.studies.execute", str(task)],
+                stdin=subprocess.PIPE,  # ends with this process, and the run with it
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={"OMP_NUM_THREADS": threads, **os.environ},
@@ -51,9 +54,14 @@ class Processes:
         return lines[-1] if lines else f"exit code {code}"
 
     def stop(self) -> None:
-        """End what is still running."""
+        """End what is still running, and wait for it."""
         for process in self.running.values():
             process.terminate()
+        for process in self.running.values():
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 class Cluster:
@@ -76,6 +84,8 @@ class Cluster:
             message = "needs submitit; pip install 'mixacm-plugin[cluster]'"
             raise UserError(f"--launcher: {message}") from None
         self.jobs = jobs
+        # On this machine runs end with us; a cluster's go on.
+        self.parent = os.getpid() if cluster == "local" else None
         try:
             self.executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
         except RuntimeError as error:  # no such scheduler on this machine
@@ -88,7 +98,7 @@ class Cluster:
 
     def submit(self, run: Run, task: Path) -> None:
         """Queue a run, by a task from ``prepare``."""
-        self.running[run.folder] = self.executor.submit(execute, str(task))
+        self.running[run.folder] = self.executor.submit(execute, str(task), self.parent)
 
     def finished(self, run: Run) -> bool:
         """Whether a submitted run has ended, well or not."""

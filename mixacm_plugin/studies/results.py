@@ -2,13 +2,14 @@
 
 import json
 import os
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from ..common.errors import RecipeError
+from ..common.errors import RecipeError, raise_all
 from ..common.files import write_json
 from ..common.validation import Spec, validated
 from ..evaluation.accuracy import Accuracy
@@ -16,6 +17,7 @@ from ..evaluation.attacks import Clean, attack_of
 from .changes import recipe_arguments
 from .spec import ReferenceSpec
 
+MOST = 2**53  # images; more have no exact share
 FORMAT: Literal[2] = 2  # 1 kept the training command as a shell string
 
 
@@ -32,6 +34,15 @@ class AccuracyResult(Spec):
     clean_accuracy: float
     interval_95: list[float]
     warnings: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _counts(self) -> "AccuracyResult":
+        if not 0 <= self.correct <= self.clean_correct <= self.n <= MOST or self.n == 0:
+            raise ValueError(
+                "expected correct, clean_correct and n in this order from 0 up, n at least 1; "
+                f"found {self.correct}, {self.clean_correct}, {self.n}"
+            )
+        return self
 
     def figure(self) -> Accuracy:
         """Return it as the evaluation gave it.
@@ -120,28 +131,49 @@ def read_results(folder: str | os.PathLike[str]) -> Results:
         RecipeError: if it is missing, isn't JSON or isn't a study's; every mistake at once.
     """
     path = Path(folder) / "results.json"
+
+    def error(where: str, message: str) -> RecipeError:
+        return RecipeError(path, where, message)
+
+    content = _json_in(path)
+    if not isinstance(content, dict) or not {"title", "rows"} <= set(content):
+        raise error("", "not a study's results: expected title and rows")
+    if content.get("format") != FORMAT:
+        reason = "of an older version of this package; run the study again"
+        raise error("format", reason)
+    results = validated(Results, content, error)
+    raise_all([error(*mistake) for mistake in _mistakes(results)])
+    return results
+
+
+def _json_in(path: Path) -> Any:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
+        json.dumps(content, ensure_ascii=False).encode()  # JSON can hold halves of characters
     except OSError as error:
         reason = f"can't read it: {error.strerror}; expected the folder that mixacm study wrote"
         raise RecipeError(path, "", reason) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecipeError(path, "", f"not JSON: {error}") from error
-    if not isinstance(content, dict) or not {"title", "rows"} <= set(content):
-        raise RecipeError(path, "", "not a study's results: expected title and rows")
-    if content.get("format") != FORMAT:
-        reason = "of an older version of this package; run the study again"
-        raise RecipeError(path, "format", reason)
-    results = validated(Results, content, lambda where, text: RecipeError(path, where, text))
+    return content
+
+
+def _mistakes(results: Results) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong across keys: key path and message."""
+    columns = results.reference.columns if results.reference else []
     for row_index, row in enumerate(results.rows):
+        if row.reference is not None and len(row.reference) != len(columns):
+            names = ", ".join(columns) or "nothing: there is no reference"
+            where = f"rows.{row_index}.reference"
+            yield where, f"expected a number for each of {names}; found {row.reference}"
         for run_index, run in enumerate(row.runs):
             for index, accuracy in enumerate(run.accuracies):
                 try:
                     accuracy.figure()
                 except ValueError as error:
                     where = f"rows.{row_index}.runs.{run_index}.accuracies.{index}.attack"
-                    raise RecipeError(path, where, str(error)) from error
-    return results
+                    yield where, str(error)
 
 
 def write_results(results: Results, folder: str | os.PathLike[str]) -> None:

@@ -3,17 +3,19 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DistributedSampler, Subset
+from torchdistill.common.main_util import is_main_process
 from torchdistill.core.distillation import DistillationBox
 from torchdistill.core.training import TrainingBox
 from torchdistill.datasets.util import build_data_loader
 from torchdistill.models.wrapper import AuxiliaryModelWrapper
 
+from ..common.checkpoints import save_checkpoint
 from ..reading.sections import Config, current_stage
 
 Box: TypeAlias = DistillationBox | TrainingBox
@@ -40,6 +42,14 @@ def forward_process_names(box: Box) -> list[str]:
     """Names of the forward processes among a box's attributes."""
     names = (f"{role}_forward_proc" for role in ("student", "teacher", "model"))
     return [name for name in names if hasattr(box, name)]
+
+
+def processes_of(box: Box) -> list[Any]:
+    """Return the recipe's processes of a box, or the objects whose methods they are."""
+    processes = [getattr(box, name) for name in forward_process_names(box)]
+    processes += [type(box).post_forward_process, type(box).post_epoch_process]
+    owners = [getattr(process, "__self__", process) for process in processes]
+    return list({id(owner): owner for owner in owners}.values())
 
 
 def without_ddp(model: nn.Module) -> nn.Module:
@@ -70,11 +80,33 @@ def stand_ins(box: Box) -> Iterator[None]:
 
 def skip_stage(box: Box) -> None:
     """Go on to a box's next stage without having trained this one: nothing is written."""
+    kept = box.save_stage_ckpt
     box.save_stage_ckpt = lambda *_: None
     try:
         box.advance_to_next_stage()
     finally:
-        del box.save_stage_ckpt
+        box.save_stage_ckpt = kept
+
+
+def seed_sampler(box: Box, seed: int | None) -> None:
+    """Let the order of training images in several processes depend on a seed, if there is one."""
+    sampler = box.train_data_loader.batch_sampler.sampler
+    if seed is not None and isinstance(sampler, DistributedSampler):
+        sampler.seed = seed
+
+
+def save_stage(model: nn.Module, part: Config) -> None:
+    """Write a model's checkpoint at the end of a stage, in the host's place, all or nothing of it.
+
+    Args:
+        model: in its wrappers.
+        part: of the recipe, which names the file if there is to be one.
+
+    Raises:
+        UserError: if it can't be written.
+    """
+    if part.get("dst_ckpt") is not None and is_main_process():
+        save_checkpoint(part["dst_ckpt"], without_ddp(model).state_dict())
 
 
 def distribute(box: Box, config: Config, seed: int | None) -> None:
@@ -94,9 +126,7 @@ def distribute(box: Box, config: Config, seed: int | None) -> None:
     if any(trained) and not isinstance(student, DistributedDataParallel | AuxiliaryModelWrapper):
         wrapped = DistributedDataParallel(student, find_unused_parameters=not all(trained))
         setattr(box, _model_names(box)["student"], wrapped)
-    sampler = box.train_data_loader.batch_sampler.sampler
-    if seed is not None and isinstance(sampler, DistributedSampler):
-        sampler.seed = seed
+    seed_sampler(box, seed)
     _, stage = current_stage(config, box)
     loader = stage.get("val_data_loader")
     if loader is not None:

@@ -15,7 +15,7 @@ from ..common.state import preserved_rng
 from ..loading.models import errors_at, load_into
 from ..reading import sections
 from ..reading.recipe import Recipe
-from .boxes import Box, distribute, skip_stage
+from .boxes import Box, distribute, save_stage, skip_stage
 from .hooked import check_hooked
 from .optimiser import check_optimiser
 from .trial_step import try_loaders, try_step
@@ -86,6 +86,8 @@ def build_box(
     except Exception as error:
         path, _ = next(sections.stages(config))
         raise recipe.error(_place(path, error), f"{type(error).__name__}: {error}") from error
+    if hasattr(box, "save_stage_ckpt"):
+        box.save_stage_ckpt = save_stage
     if distributed:
         distribute(box, config, seed)
     return box

@@ -1,36 +1,36 @@
 """Training: epochs on the host's boxes, checkpoints, metrics and resuming."""
 
-import json
 import logging
+import signal
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torchdistill.common import main_util
 from torchdistill.core.distillation import DistillationBox
 
-from ..common.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
-from ..common.distributed import gather, share_buffers
+from ..common.checkpoints import CheckpointError, save_checkpoint
+from ..common.distributed import decided_by_first, gather, share_buffers
+from ..common.files import write_json_lines
+from ..common.signals import Stopped
 from ..common.state import rng_state, set_rng_state
 from ..evaluation.accuracy import UnsuitedModelError, clean_accuracies
 from ..parts.acm.frozen_teacher import FrozenTeacher
 from ..reading import sections
 from ..reading.recipe import Recipe
-from .box_state import box_state, load_box_state
-from .boxes import distribute, skip_stage
+from .boxes import distribute, seed_sampler, skip_stage
 from .building import check_stage
-from .epoch import NotFiniteError, train_steps
-from .metrics import EpochMetrics, cut_lines
+from .checkpoint import compare_recipes, read_run, restore, run_state
+from .epoch import EpochSums, NotFiniteError, Position, not_finite, train_steps
+from .folder import held, replaced
+from .metrics import EpochMetrics, lines_before
 from .prepare import prepare
+from .run_files import run_files
 
 logger = logging.getLogger("mixacm")
-
-
-def best_of(last: Path) -> Path:
-    """Return where the best checkpoint of a run is kept, beside its last one."""
-    return last.with_name(f"best_{last.name}")
 
 
 class Training:
@@ -63,7 +63,12 @@ class Training:
         self.recipe, self.device = recipe, torch.device(device)
         self.seed, self.start_epoch = seed, start_epoch
         self.best_val_accuracy = 0.0
+        self.resumed: str | None = None  # checkpoint that the run goes on from
         self.last_saved: int | None = None
+        self.begun: Position | None = None  # where in its first epoch the run goes on
+        self.save_every: int | None = None
+        self.asked_to_stop: Callable[[], int] = lambda: 0
+        self.replaces = False  # an earlier run, with the first checkpoint
         self.distributed = main_util.is_dist_avail_and_initialized()
         prepared = prepare(
             recipe,
@@ -82,12 +87,8 @@ class Training:
                 "--start_epoch only sets the first epoch's number; the optimiser and its schedule "
                 "start anew (to go on from a checkpoint: --resume)"
             )
-        self.ckpt_key = f"{sections.model_sections(self.config)['student']}.dst_ckpt"
-        self.last_ckpt = Path(sections.get(self.config, self.ckpt_key)).expanduser()
-        if self.last_ckpt.is_dir():
-            raise recipe.error(self.ckpt_key, f"{self.last_ckpt} is a folder; name a file")
-        self.best_ckpt = best_of(self.last_ckpt)
-        self.metrics_file = self.last_ckpt.with_name("metrics.jsonl")
+        self.files = run_files(self.config)
+        self.ckpt_key, self.last_ckpt, self.best_ckpt, self.metrics_file = self.files
 
     def resume(self, path: str) -> None:
         """Go on from a checkpoint of this recipe, exactly as if the run hadn't stopped.
@@ -96,62 +97,73 @@ class Training:
             RecipeError: if the checkpoint can't be used for that.
         """
         try:
-            checkpoint = load_checkpoint(path)
-            missing = {"model", "optimizer", "epoch", "rng"} - set(checkpoint)
-            if missing:
-                raise CheckpointError(
-                    f"{path} holds no {', '.join(sorted(missing))}: it isn't a checkpoint to "
-                    "resume from (to start from its weights, name it as the student's src_ckpt)"
-                )
-            self._compare_recipes(path, checkpoint.get("recipe", self.recipe.text()))
+            checkpoint = read_run(path)
+            compare_recipes(self.recipe, path, checkpoint.get("recipe", self.recipe.text()))
+            if self.seed is None and isinstance(checkpoint.get("args"), dict):
+                self.seed = checkpoint["args"].get("seed")
+                seed_sampler(self.box, self.seed)
             self.start_epoch = checkpoint["epoch"] + 1
             last = self.box.num_epochs  # a finished run stays in its last stage
             while getattr(self.box, "stage_end_epoch", last) <= min(self.start_epoch, last - 1):
                 skip_stage(self.box)
                 self._distribute()
             self.box.current_epoch = self.start_epoch
-            load_box_state(self.box, self.models, checkpoint)
-            states = checkpoint["rng"]  # one for each process
-            if len(states) != main_util.get_world_size():
-                logger.warning(
-                    "%s is of %d processes: mixup and crops go on as they wouldn't have there",
-                    path,
-                    len(states),
-                )
-            set_rng_state(states[main_util.get_rank() % len(states)])
+            self.begun = restore(self.box, self.models, checkpoint, path)
         except CheckpointError as error:
             raise self.recipe.error("--resume", str(error)) from error
         except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
             message = f"{path} isn't a checkpoint of this recipe: {type(error).__name__}: {error}"
             raise self.recipe.error("--resume", message) from error
         self.best_val_accuracy = checkpoint["best_value"] / 100
-        self.last_saved = checkpoint["epoch"]
+        self.last_saved, self.resumed = checkpoint["epoch"], path
 
-    def _compare_recipes(self, path: str, then: str) -> None:
-        now, before = self.recipe.text(), then.splitlines()
-        added = [line.strip() for line in now.splitlines() if line not in before]
-        if now != then:
-            logger.warning(
-                "%s is of a recipe with other settings%s; its schedule and optimiser state go on, "
-                "so that a run can't be lengthened this way",
-                path,
-                f" than {', '.join(added[:3])}" if added else "",
-            )
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing to train: what was resumed is of the last epoch."""
+        return self.start_epoch >= self.box.num_epochs
 
     def _distribute(self) -> None:
         if self.distributed:
             distribute(self.box, self.config, self.seed)
 
-    def run(self) -> None:
+    def run(
+        self, save_every: int | None = None, asked_to_stop: Callable[[], int] = lambda: 0
+    ) -> None:
         """Train all epochs; keep the last and the best checkpoint and ``metrics.jsonl``.
+
+        Args:
+            save_every: also write the last checkpoint after so many steps of an epoch.
+            asked_to_stop: returns the number of a signal, or 0; looked at after every step, in
+                several processes every ``log_freq`` steps.
 
         Raises:
             RecipeError: if a loss or a weight stops being finite, or a later stage is wrong.
+            Stopped: when it was asked to stop, and the checkpoint is written.
         """
-        if main_util.is_main_process():
-            self._keep_earlier_metrics()
-        if self.start_epoch >= self.box.num_epochs:
-            logger.warning("nothing to train: the checkpoint is of the last epoch")
+        self.save_every, self.asked_to_stop = save_every, asked_to_stop
+        with held(self.recipe, self.files):
+            decided_by_first(self._begin)
+            if self.finished:
+                logger.warning("nothing to train: %s is of the last epoch", self.resumed)
+            self._train()
+
+    def _begin(self) -> None:
+        there = [file for file in self.files.written if file.exists()]
+        self.replaces = self.last_saved is None and bool(there)
+        try:
+            lines = lines_before(self.metrics_file, self.start_epoch)
+            if self.replaces:
+                logger.warning(
+                    "overwriting %s when the first epoch is written (to go on: --resume)",
+                    " and ".join(map(str, there)),
+                )
+            else:
+                write_json_lines(self.metrics_file, lines)
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            message = f"can't write {self.metrics_file}: {error}"
+            raise self.recipe.error(self.ckpt_key, message) from error
+
+    def _train(self) -> None:
         criterion = self.box.criterion
         for epoch in range(self.start_epoch, self.box.num_epochs):
             if self.box.criterion is not criterion:  # the host has begun a new stage
@@ -160,26 +172,27 @@ class Training:
                 check_stage(self.recipe, self.config, self.box, self.models)
             metrics = self._train_epoch(epoch)
             self.box.post_epoch_process(metrics=metrics.val_accuracy)
-            self._save(metrics)
+            self._save(epoch, metrics)
+            self._stop(max(gather(self.asked_to_stop())), f"after epoch {epoch + 1}")
         self.box.clean_modules()
         if self.distributed:
             dist.barrier()  # the first process has written what all may read next
 
-    def _keep_earlier_metrics(self) -> None:
-        try:
-            there = [str(file) for file in (self.last_ckpt, self.metrics_file) if file.exists()]
-            if self.start_epoch == 0 and there:
-                logger.warning("overwriting %s (to go on: --resume)", " and ".join(there))
-            cut_lines(self.metrics_file, self.start_epoch)
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            message = f"can't write {self.metrics_file}: {error}"
-            raise self.recipe.error(self.ckpt_key, message) from error
-
     def _train_epoch(self, epoch: int) -> EpochMetrics:
         box, started = self.box, time.perf_counter()
+        begun, self.begun = self.begun, None
+        if begun is not None:
+            started -= begun.sums.seconds
+            set_rng_state(begun.rng)
+        rng = rng_state()
         self._begin_epoch(epoch)
+
+        def after_step(steps: int, sums: EpochSums) -> None:
+            self._after_step(epoch, Position(rng, steps, sums))
+
+        title = f"epoch {epoch + 1}/{box.num_epochs}"
         try:
-            sums = train_steps(box, self.device, f"epoch {epoch + 1}/{box.num_epochs}")
+            sums = train_steps(box, self.device, title, begun=begun, after_step=after_step)
         except NotFiniteError as error:
             raise self._not_finite(epoch, error) from error
         self._check_weights(epoch)
@@ -224,45 +237,63 @@ class Training:
 
     def _not_finite(self, epoch: int, error: NotFiniteError) -> Exception:
         stage, _ = sections.current_stage(self.config, self.box)
-        path = f"{stage}.criterion" + (f".kwargs.sub_terms.{error.term}" if error.term else "")
-        return self.recipe.error(
-            path,
-            f"the loss became {error.value} in epoch {epoch + 1}, step {error.step + 1}"
-            f"{f', by the term {error.term!r}' if error.term else ''}; {self._last_good()}. "
-            "A lower learning rate or weight may help",
+        message = (
+            f"{error.told(epoch)}; {self._last_good()}. A lower learning rate or weight may help"
         )
+        return self.recipe.error(error.key_path(stage), message)
 
     def _check_weights(self, epoch: int) -> None:
-        for name, value in self.models["student"].state_dict().items():
-            if not torch.isfinite(value).all():
-                raise self.recipe.error(
-                    "train",
-                    f"the student's {name!r} isn't finite after epoch {epoch + 1}; "
-                    f"{self._last_good()}. A lower learning rate may help",
-                )
+        name = not_finite(self.models["student"])
+        if name is not None:
+            message = f"the student's {name!r} isn't finite after epoch {epoch + 1}"
+            hint = f"{self._last_good()}. A lower learning rate may help"
+            raise self.recipe.error("train", f"{message}; {hint}")
 
     def _last_good(self) -> str:
         if self.last_saved is None:
             return "no checkpoint was written yet"
+        if self.last_saved < 0:
+            return f"{self.last_ckpt} holds a part of epoch 1"
         return f"{self.last_ckpt} holds epoch {self.last_saved + 1}"
 
-    def _save(self, metrics: EpochMetrics) -> None:
-        states = gather(rng_state())
+    def _after_step(self, epoch: int, position: Position) -> None:
+        """Write the checkpoint in the middle of an epoch where it is time, and stop if asked to."""
+        steps, of = position.steps, len(self.box.train_data_loader)
+        stage, _ = sections.current_stage(self.config, self.box)
+        every = sections.get(self.config, f"{stage}.log_freq") or 100 if self.distributed else 1
+        agreed = steps % every == 0 or steps == of
+        number = max(gather(self.asked_to_stop())) if agreed else 0
+        if number or (self.save_every and steps % self.save_every == 0 and steps < of):
+            self._save(epoch, None, position)
+        self._stop(number, f"in epoch {epoch + 1} after step {steps} of {of}")
+
+    def _stop(self, number: int, where: str) -> None:
+        if number:
+            name = signal.Signals(number).name
+            message = f"stopped by {name} {where}; --resume goes on from {self.last_ckpt}"
+            raise Stopped(number, message if main_util.is_main_process() else "")
+
+    def _save(
+        self, epoch: int, metrics: EpochMetrics | None, position: Position | None = None
+    ) -> None:
+        """Write an epoch, or with a position a part of it, in all processes together."""
+        state = run_state(self.box, self.models, position)
         if not main_util.is_main_process():
             return
         content = {
-            **box_state(self.box, self.models),
+            **state,
             "best_value": 100 * self.best_val_accuracy,  # in per cent, as the host has it
             "args": {"config": self.recipe.path, "seed": self.seed},
             "recipe": self.recipe.text(),
-            "epoch": metrics.epoch,
-            "rng": states,
+            "epoch": epoch if position is None else epoch - 1,  # that is done
         }
-        # The last checkpoint comes last: after a kill, resuming from it repeats the others.
-        if self.improved:
-            save_checkpoint(self.best_ckpt, content)
-        with self.metrics_file.open("a") as file:
-            file.write(json.dumps(asdict(metrics)) + "\n")
-        save_checkpoint(self.last_ckpt, content)
-        self.last_saved = metrics.epoch
-        logger.info(metrics.line(self.box.num_epochs))
+        lines = lines_before(self.metrics_file, epoch)
+        with replaced(self.files) if self.replaces else nullcontext():
+            # The last checkpoint comes last: after a kill, resuming from it repeats the others.
+            if metrics is not None and self.improved:
+                save_checkpoint(self.best_ckpt, content)
+            write_json_lines(self.metrics_file, [*lines, *([asdict(metrics)] if metrics else [])])
+            save_checkpoint(self.last_ckpt, content)
+        self.replaces, self.last_saved = False, content["epoch"]
+        if metrics is not None:
+            logger.info(metrics.line(self.box.num_epochs))

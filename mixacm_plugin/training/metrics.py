@@ -1,6 +1,5 @@
 """What is measured while training: loss terms, validation accuracy, one record an epoch."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..common.files import read_json_lines, replacing
+from ..common.files import read_json_lines
 from ..parts.acm.loss import ACMLoss
 
 
@@ -47,15 +46,13 @@ class EpochMetrics:
         )
 
 
-def cut_lines(file: Path, epoch: int) -> None:
-    """Leave in a ``metrics.jsonl`` the epochs before ``epoch``; make it where it is missing.
+def lines_before(file: Path, epoch: int) -> list[dict[str, Any]]:
+    """Return the lines of a ``metrics.jsonl`` for the epochs before ``epoch``; it may be missing.
 
     Raises:
-        OSError, ValueError, LookupError, TypeError: if it can't be written or isn't such a file.
+        OSError, ValueError, LookupError, TypeError: if it can't be read or isn't such a file.
     """
-    old = [line for line in read_json_lines(file) if line["epoch"] < epoch] if epoch else []
-    with replacing(file) as temporary:
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in old), encoding="utf-8")
+    return [line for line in read_json_lines(file) if line["epoch"] < epoch] if epoch else []
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from ..reading.checks import check_built, check_yaml
 from ..reading.recipe import Recipe
 from .boxes import Box
 from .building import build_box, check_later_stages, check_stage, check_stage_checkpoints
+from .run_files import check_files
 from .teacher import measure_teacher
 
 
@@ -50,14 +51,15 @@ def prepare(
     1. the YAML: keys, kinds, registered names, rules across keys; nothing is constructed;
     2. what its tags build, datasets among it;
     3. the same again with what they have built, then losses;
-    4. the datasets, against each other;
-    5. the models, and their checkpoints;
-    6. the test images, which are used after the last epoch;
-    7. module paths, against the models;
-    8. later stages, on copies, with a trial step each;
-    9. the host's box: who is trained, by which schedule, what is hooked, and a trial step of the
-       first stage;
-    10. the teacher, on some validation images.
+    4. the files: none is written that is read;
+    5. the datasets, against each other;
+    6. the models, and their checkpoints;
+    7. the test images, which are used after the last epoch;
+    8. module paths, against the models;
+    9. later stages, on copies, with a trial step each;
+    10. the host's box: who is trained, by which schedule, what is hooked, and a trial step of the
+        first stage;
+    11. the teacher, on some validation images.
 
     Args:
         recipe: as read.
@@ -74,6 +76,7 @@ def prepare(
     warnings = check_yaml(recipe)
     config = recipe.build()
     check_built(recipe, config)
+    check_files(recipe, config)
     if start_epoch and "stage1" in config["train"]:
         message = "--start_epoch can't enter a later stage; use --resume with a checkpoint"
         raise recipe.error("train", message)

@@ -17,7 +17,7 @@ from ..evaluation.accuracy import UnsuitedModelError, check_logits
 from ..loading.datasets import batches_of, first_batch
 from ..parts.acm.pairs import PairError
 from ..reading.recipe import Recipe
-from .boxes import Box, forward_process_names, models_of, stand_ins, student_of, without_ddp
+from .boxes import Box, models_of, processes_of, stand_ins, student_of, without_ddp
 
 FEW = 8  # images that show what a loader gives; some collate functions halve a batch
 NO_BATCH = "not a single batch: fewer images than batch_size, and drop_last"
@@ -40,7 +40,7 @@ def try_loaders(recipe: Recipe, box: Box, models: Mapping[str, nn.Module], path:
             model that normalises inside takes them for pixels.
     """
     pixels = any(hasattr(model, "normalization_mean") for model in models.values()) or any(
-        getattr(owner, "takes_pixels", False) for owner in _processes(box)
+        getattr(owner, "takes_pixels", False) for owner in processes_of(box)
     )
     loaded = []
     for name in ("train_data_loader", "val_data_loader"):
@@ -71,7 +71,7 @@ def try_step(recipe: Recipe, box: Box, models: Mapping[str, nn.Module], path: st
     Raises:
         RecipeError: on what would stop the training.
     """
-    for owner in _processes(box):
+    for owner in processes_of(box):
         if hasattr(owner, "check_box"):
             owner.check_box(box)
     with preserved_rng():
@@ -90,13 +90,6 @@ def _validate(student: nn.Module, images: Tensor, labels: Tensor) -> None:
         logits = logits_of(student(images))
     # An untrained one's statistics may be far off; the first epoch mends them.
     check_logits(torch.zeros_like(logits), labels)
-
-
-def _processes(box: Box) -> list[Any]:
-    """The recipe's processes, or the objects whose methods they are."""
-    processes = [getattr(box, name) for name in forward_process_names(box)]
-    processes += [type(box).post_forward_process, type(box).post_epoch_process]
-    return [getattr(process, "__self__", process) for process in processes]
 
 
 def _batch_sizes(loader: DataLoader) -> list[int]:

@@ -57,7 +57,7 @@ def test_a_run_goes_on_from_a_checkpoint_by_command():
     whole = torch.load("out/student.pt", weights_only=False)
     text = mixacm().replace("num_epochs: 2", "num_epochs: 1")
     write(text)
-    assert run(*TRAIN, "--seed", "0") == 0
+    assert run(*TRAIN, "--seed", "0", "--overwrite") == 0
     Path("out/student.pt").rename("half.pt")
     write()
     assert run(*TRAIN, "--resume", "half.pt") == 0

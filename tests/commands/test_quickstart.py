@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from mixacm_plugin.common.distributed import available_cpus
+from processes import wait_until
+from studies import write_study
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs process groups")
+@pytest.mark.usefixtures("processes_that_find_the_tests_data")
 def test_ctrl_c_ends_all_processes_at_once():
     command = [sys.executable, "-m", "mixacm_plugin", "quickstart", "--device", "cpu"]
     with subprocess.Popen(
@@ -34,11 +37,30 @@ def test_ctrl_c_ends_all_processes_at_once():
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def wait_until(condition):
-    deadline = time.monotonic() + 300
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+@pytest.mark.skipif(sys.platform == "win32", reason="needs process groups")
+@pytest.mark.usefixtures("processes_that_find_the_tests_data")
+@pytest.mark.parametrize("launcher", ["processes", "submitit-local"])
+def test_runs_end_with_the_study_that_started_them_even_if_it_is_killed(launcher):
+    write_study(set={"train.num_epochs": 100_000})
+    command = [sys.executable, "-m", "mixacm_plugin", "study", "study.yaml", "--device", "cpu"]
+    command += ["--launcher", launcher, "--cache", "cache"]
+    with subprocess.Popen(command, start_new_session=True) as process:
+        try:
+            wait_until(lambda: [f for f in Path().rglob("metrics.jsonl") if f.stat().st_size])
+            process.kill()
+            process.wait()
+            (folder,) = Path("cache").iterdir()
+            wait_until(lambda: has_ended(folder), seconds=30)
+        finally:
+            if is_running(process.pid):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def has_ended(folder):
+    """Whether nobody writes epochs into a run's folder any more."""
+    size = (folder / "metrics.jsonl").stat().st_size
+    time.sleep(2)
+    return (folder / "metrics.jsonl").stat().st_size == size
 
 
 def is_running(group):

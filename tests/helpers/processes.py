@@ -27,3 +27,11 @@ def _start(rank: int, worker: Callable[[int, str], None], folder: str) -> None:
     torch.set_num_threads(1)
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(PROCESSES))
     worker(rank, folder)
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 300) -> None:
+    """Wait for a condition; fail if it doesn't come to hold."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -27,7 +27,8 @@ def another_wide_resnet(**kwargs):
 @pytest.fixture
 def paths(monkeypatch):
     """Folders that processes import from: the tests', for their data, and this one."""
-    folders = [Path(recipes.__file__).parent, Path.cwd()]
+    helpers = Path(recipes.__file__).parent
+    folders = [helpers, Path.cwd(), helpers.parent.parent]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 

@@ -121,7 +121,7 @@ def test_only_the_first_process_writes(name, folder):
     written = [sorted(os.listdir(folder / name / str(rank))) for rank in range(PROCESSES)]
     assert written[0] == ["end.pt", "out", "recipe.yaml", "teacher.pt"]
     assert written[1] == ["end.pt", "recipe.yaml", "teacher.pt"]
-    assert {"student.pt", "best_student.pt", "metrics.jsonl"} == set(
+    assert {".training.lock", "student.pt", "best_student.pt", "metrics.jsonl"} == set(
         os.listdir(folder / name / "0" / "out")
     )
     checkpoint = torch.load(folder / name / "0" / "out" / "student.pt", weights_only=False)

@@ -42,6 +42,15 @@ class FreeAdversarialTraining:
         self.batch: tuple[Any, ...] | None = None  # held between the two processes of a step
         self.replaying = False
 
+    def state_dict(self) -> dict[str, Tensor | None]:
+        """Return what is kept from batch to batch, for a checkpoint."""
+        kept = self.perturbation
+        return {"perturbation": None if kept is None else kept.detach().cpu().clone()}
+
+    def load_state_dict(self, state: dict[str, Tensor | None]) -> None:
+        """Go on from what ``state_dict`` gave."""
+        self.perturbation = state["perturbation"]
+
     def check_box(self, box: TrainingBox | DistillationBox) -> None:
         """Raise ``UserError`` if a box has it in one of the two places only, or can't replay."""
         if type(box).post_forward_process is not self:
@@ -78,7 +87,8 @@ class FreeAdversarialTraining:
             or kept.shape[1:] != sample_batch.shape[1:]
             or len(kept) < len(sample_batch)
         ):
-            self.perturbation = kept = torch.zeros_like(sample_batch)
+            kept = torch.zeros_like(sample_batch)
+        self.perturbation = kept = kept.to(sample_batch.device)
         images = (sample_batch + kept[: len(sample_batch)]).clamp(0, 1).requires_grad_()
         # Behind the clamp, which holds gradients back.
         images.register_hook(  # type: ignore[no-untyped-call]
@@ -130,8 +140,7 @@ def free_adversarial_forward(
 
     An epoch has ``replays`` times the usual optimiser steps and backward passes, so a recipe
     divides its number of epochs by it. Schedules that step by iteration count every replay. What
-    is logged of a batch is of its first use. The perturbation isn't in checkpoints: a resumed run
-    begins with zeros.
+    is logged of a batch is of its first use. The perturbation of each process is in checkpoints.
 
     Args:
         replays: how often a batch is used, at least 1; m in the paper, 8 there for CIFAR-10.

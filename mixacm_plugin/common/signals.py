@@ -1,0 +1,99 @@
+"""How processes end: at Ctrl-C while they are imported, and with the process that started them."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from .files import is_running
+
+# As pip names them; and "-m" while Python imports the package of a module that it is to run.
+COMMANDS = {"mixacm", "torchdistill", "-m"}
+# What asks to stop: SIGUSR1 is what Slurm is told to send before it ends a job.
+STOPPING = [signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if sys.platform != "win32" else [])]
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    os._exit(128 + number)
+
+
+def end_at_once() -> None:
+    """End a command at Ctrl-C with exit code 130, whoever would catch an exception.
+
+    Only where this process is one of the package's commands; a library leaves signals alone, and
+    so do we where the signal is ignored, as in a shell's background jobs.
+    """
+    started = Path(sys.argv[0]).stem if sys.argv else ""
+    if started in COMMANDS and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
+
+
+def interrupt_again() -> None:
+    """Let Ctrl-C raise ``KeyboardInterrupt`` again."""
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def end_with_parent(parent: int | None = None) -> None:
+    """End this process when the one that started it has ended, however that was.
+
+    Args:
+        parent: its number, where it isn't known by our standard input, a pipe that it holds.
+    """
+
+    def wait() -> None:
+        if parent is None:
+            os.read(0, 1)  # nothing is written; it ends with the pipe
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        while is_running(parent):
+            time.sleep(0.5)
+        os._exit(128 + signal.SIGTERM)  # submitit passes over the signal itself
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+class Stopped(Exception):
+    """A signal asked a command to stop, and it has put away what it was at.
+
+    Args:
+        number: of the signal.
+        message: what is told, in one line; empty where another process does it.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.code = 128 + number
+
+
+@contextmanager
+def noticed() -> Iterator[Callable[[], int]]:
+    """Note a signal that asks to stop, in place of stopping; a second one ends the process at once.
+
+    Yields:
+        What returns the number of the signal that came, or 0.
+    """
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if came:
+            os._exit(128 + number)
+        came.append(number)
+
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, note)
+    try:
+        yield lambda: came[0] if came else 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+end_at_once()

@@ -1,0 +1,110 @@
+"""What a run's checkpoint holds, read from the run and put back into it."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+from torchdistill.common.main_util import get_rank, get_world_size
+
+from ..common.checkpoints import CheckpointError, load_checkpoint
+from ..common.distributed import gather
+from ..common.state import rng_state, set_rng_state
+from ..reading.recipe import Recipe
+from .box_state import box_state, load_box_state
+from .boxes import Box, processes_of
+from .epoch import Position
+
+logger = logging.getLogger("mixacm")
+
+NEEDED = {"model", "optimizer", "epoch", "rng"}
+
+
+def run_state(
+    box: Box, models: Mapping[str, nn.Module], position: Position | None
+) -> dict[str, Any]:
+    """Return the state of a run in all its processes, which has to be asked for in each of them.
+
+    Args:
+        box: the host's.
+        models: the plain model of each role.
+        position: in an epoch; nothing between two.
+    """
+    of_processes = [p.state_dict() for p in processes_of(box) if hasattr(p, "state_dict")]
+    within = None if position is None else gather(position.state())
+    return {
+        **box_state(box, models),
+        "rng": gather(rng_state()),
+        "processes": gather(of_processes),
+        **({} if within is None else {"within_epoch": within}),
+    }
+
+
+def read_run(path: str) -> dict[str, Any]:
+    """Read a checkpoint to resume from.
+
+    Raises:
+        CheckpointError: if it isn't one.
+    """
+    checkpoint = load_checkpoint(path)
+    missing = NEEDED - set(checkpoint)
+    if missing:
+        raise CheckpointError(
+            f"{path} holds no {', '.join(sorted(missing))}: it isn't a checkpoint to "
+            "resume from (to start from its weights, name it as the student's src_ckpt)"
+        )
+    return dict(checkpoint)
+
+
+def restore(
+    box: Box, models: Mapping[str, nn.Module], checkpoint: Mapping[str, Any], path: str
+) -> Position | None:
+    """Put a run, in the checkpoint's stage, into the checkpoint's state.
+
+    Args:
+        box: the host's.
+        models: the plain model of each role.
+        checkpoint: from ``read_run``.
+        path: of the checkpoint.
+
+    Returns:
+        The position in an epoch, where it is of one.
+
+    Raises:
+        KeyError, ValueError, RuntimeError, TypeError, AttributeError: if it is another run's.
+    """
+    load_box_state(box, models, checkpoint)
+    states = checkpoint["rng"]  # one for each process, like the others
+    if len(states) != get_world_size():
+        if "within_epoch" in checkpoint:
+            raise ValueError(
+                f"it is of {len(states)} processes in the middle of an epoch, which "
+                f"{get_world_size()} can't finish"
+            )
+        logger.warning(
+            "%s is of %d processes: mixup and crops go on as they wouldn't have there",
+            path,
+            len(states),
+        )
+    own = get_rank() % len(states)
+    if "processes" in checkpoint:
+        stateful = [p for p in processes_of(box) if hasattr(p, "state_dict")]
+        for process, state in zip(stateful, checkpoint["processes"][own], strict=True):
+            process.load_state_dict(state)
+    set_rng_state(states[own])
+    if "within_epoch" not in checkpoint:
+        return None
+    return Position.from_state(checkpoint["within_epoch"][own], states[own])
+
+
+def compare_recipes(recipe: Recipe, path: str, then: str) -> None:
+    """Warn of a checkpoint whose recipe has other settings."""
+    now, before = recipe.text(), then.splitlines()
+    added = [line.strip() for line in now.splitlines() if line not in before]
+    if now != then:
+        logger.warning(
+            "%s is of a recipe with other settings%s; its schedule and optimiser state go on, "
+            "so that a run can't be lengthened this way",
+            path,
+            f" than {', '.join(added[:3])}" if added else "",
+        )

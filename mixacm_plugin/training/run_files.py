@@ -1,0 +1,120 @@
+"""The files of a run: what it writes, and that none of it is what it reads."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from ..reading import sections
+from ..reading.nodes import walk
+from ..reading.recipe import Recipe
+from ..reading.sections import Config
+
+WRITTEN = (".dst_ckpt", ".transforms_ckpt")  # keys whose files a run doesn't read
+
+
+class RunFiles(NamedTuple):
+    """What a run keeps in its folder: both checkpoints and its metrics.
+
+    ``key`` is the key path that names the last checkpoint.
+    """
+
+    key: str
+    last: Path
+    best: Path
+    metrics: Path
+
+    @property
+    def written(self) -> tuple[Path, Path, Path]:
+        """The files themselves, the last checkpoint first."""
+        return self.last, self.best, self.metrics
+
+
+def best_of(last: Path) -> Path:
+    """Return where the best checkpoint of a run is kept, beside its last one."""
+    return last.with_name(f"best_{last.name}")
+
+
+def run_files(config: Config) -> RunFiles:
+    """Return the files of a run, of which only the built ``models`` are needed."""
+    key = f"{sections.model_sections(config)['student']}.dst_ckpt"
+    last = Path(sections.get(config, key)).expanduser()
+    return RunFiles(key, last, best_of(last), last.with_name("metrics.jsonl"))
+
+
+def check_files(
+    recipe: Recipe,
+    config: Config,
+    *,
+    run_log: str | None = None,
+    override_files: Iterable[str] = (),
+) -> None:
+    """Check that a run writes plain files, and none that it reads.
+
+    A later stage may read what an earlier one has written.
+
+    Args:
+        recipe: names the file in errors.
+        config: the built recipe.
+        run_log: file that is written besides.
+        override_files: that are read besides.
+
+    Raises:
+        RecipeError: if it doesn't.
+    """
+    outputs = list(_outputs(config))
+    for where, output in outputs:
+        if output.is_dir():
+            raise recipe.error(where, f"{output} is a folder; name a file")
+        if output.exists() and not output.is_file():
+            raise recipe.error(where, f"{output} is a pipe or a device; name a file")
+    if run_log is not None:
+        outputs.append(("--run_log", Path(run_log).expanduser()))
+        if outputs[-1][1].is_fifo():  # it would be waited for
+            raise recipe.error("--run_log", f"{run_log} is a pipe; name a file")
+    inputs = [*_inputs(recipe, config), *(("--set", Path(file)) for file in override_files)]
+    for where, output in outputs:
+        for reader, file in inputs:
+            if _same(output, file):
+                hint = " (to go on with a run: --resume)" if reader.startswith("models.") else ""
+                message = f"would overwrite {output}, which {reader} reads; name another file{hint}"
+                raise recipe.error(where, message)
+
+
+def _outputs(config: Config) -> Iterator[tuple[str, Path]]:
+    files = run_files(config)
+    for file in files.written:
+        yield files.key, file
+    for section in sections.stage_sections(config).values():
+        where = f"train.{section}.dst_ckpt"  # the host writes it at the end of a stage
+        file = sections.told(config, where)
+        if file and sections.stage_names(config["train"]):
+            yield where, Path(file).expanduser()
+
+
+def _inputs(recipe: Recipe, config: Config) -> Iterator[tuple[str, Path]]:
+    yield "the recipe", Path(recipe.path)
+    # Built by tags, such as that of a shipped file.
+    sources = [f"{path}.src_ckpt" for path in sections.model_sections(config).values()]
+    for where in sources:
+        if sections.get(config, where):
+            yield where, Path(sections.get(config, where)).expanduser()
+    later = tuple(f"{path}." for path, _ in list(sections.stages(config))[1:])
+    nodes = [(w, n) for w, n in walk(recipe.root) if isinstance(n, yaml.ScalarNode)]
+    written = {id(node) for where, node in nodes if where.endswith(WRITTEN)}
+    for where, node in nodes:
+        source = where.endswith(".src_ckpt")
+        # What is written may have its anchor under any name; later stages may read it.
+        if source and where.startswith(later) if source else id(node) in written:
+            continue
+        file = os.path.expanduser(node.value)
+        if "\0" not in file and os.path.isfile(file):
+            yield where, Path(file)
+
+
+def _same(one: Path, other: Path) -> bool:
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return os.path.realpath(one) == os.path.realpath(other)
