@@ -63,5 +63,5 @@ def test_a_random_teacher_is_refused_before_training_where_it_is_tested_after(ca
     command = ("torchdistill", "--config", "recipe.yaml", "--device", "cpu")
     assert run(*command) == 2
     assert "models.teacher_model.src_ckpt: no checkpoint" in capsys.readouterr().err
-    assert not Path("out").exists()
+    assert [file.name for file in Path("out").iterdir()] == [".training.lock"]
     assert run(*command, "-student_only") == 0
