@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..common.state import preserved_rng
-from ..parts.models.hook_points import hook_lines
+from ..parts.models.hook_snippet import hook_lines
 from ..reading import sections
 from ..reading.recipe import Recipe
 from ..training.boxes import skip_stage

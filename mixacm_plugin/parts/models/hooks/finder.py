@@ -1,0 +1,236 @@
+"""Hook points of any image classifier, found by running it once and looking."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+from torch import nn
+
+from .operations import GLOBAL_POOLS, KEEP, POOLS, SATURATING, WEIGHTED
+from .points import HookPoint, HookPoints
+from .trace import Node, main_path
+
+SHRINKS = 0.6  # of the positions: no unpadded convolution does, any stride does
+PARTS = 4  # of a model that keeps its resolution
+
+
+def find_hook_points(
+    model: nn.Module, input_shape: Sequence[int] = (3, 32, 32), name: str | None = None
+) -> HookPoints:
+    """Find a model's stem and stages by running it once, in eval mode.
+
+    A block is a tensor that every path from the images to the logits crosses: the first one that a
+    layer makes, and the last one of each resolution. Where there is one resolution only, blocks are
+    the last ones of each number of channels, or stand at even depth. Auxiliary heads, modules that
+    are called several times, and what is changed in place later are passed over.
+
+    Args:
+        model: image classifier; it is left as it was.
+        input_shape: ``(C, H, W)`` of an image that it takes.
+        name: of the model, in words.
+
+    Raises:
+        ValueError: if it doesn't take such images, doesn't return logits, or has no such tensor.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(),
+        ...     nn.LazyLinear(10))
+        >>> [point.path for point in find_hook_points(net).activated]
+        ['2']
+    """
+    name = name or type(model).__name__
+    path = _features(main_path(model, input_shape))
+    prefixes = {node.shape[1]: node.prefix for node in path if node.layout == "tokens"}
+    blocks = _blocks(path)
+    raw: list[Node] = []
+    activated: list[Node] = []
+    before = -1
+    for number, block in enumerate(blocks):
+        later = blocks[number + 1].index if number + 1 < len(blocks) else None
+        active = _activated(block, before, later) or block
+        before = block.index
+        if active in activated:
+            continue
+        if len(raw) == 1 and _path(raw[0]).startswith(f"{_path(_returned(block))}."):
+            raw, activated = [], []  # a stem of several layers
+        raw.append(_returned(block) if number else block)
+        activated.append(active)
+    if not raw:
+        raise ValueError(
+            f"no hook points found in {name}: no feature map of a module is crossed by every path "
+            "from its images to its logits. Hook modules of your choice"
+        )
+    return HookPoints(name, *(tuple(_point(n, prefixes) for n in ns) for ns in (raw, activated)))
+
+
+def _features(path: Sequence[Node]) -> list[Node]:
+    """Cut a main path where positions end: behind are the head's layers."""
+    found = []
+    for node in path[1:]:
+        if node.layout is None:
+            continue
+        if node.positions <= 1 and (node.operation in GLOBAL_POOLS or node.layout == "tokens"):
+            break
+        found.append(node)
+    return found
+
+
+def _blocks(path: Sequence[Node]) -> list[Node]:
+    """Stem and last block of each stage, of those that can be hooked."""
+    path = [node for node in path if _end(node) is not None]
+    if not path:
+        return []
+    stem = path[0]
+    rest = [n for n in path if n.operation not in POOLS and _origin(n) is not _origin(stem)]
+    stages: list[list[Node]] = []
+    for node in rest:
+        if not stages or node.positions <= SHRINKS * stages[-1][0].positions:
+            stages.append([])
+        stages[-1].append(node)
+    if len(stages) == 1:
+        return [stem, *_parts(stages[0])]
+    return [stem, *(_last(stage) for stage in stages)]
+
+
+def _last(nodes: Sequence[Node]) -> Node:
+    """Last of the nodes that are seen at the top: what is inside blocks isn't their end."""
+    top = min(_depth(node) for node in nodes)
+    return [node for node in nodes if _depth(node) == top][-1]
+
+
+def _parts(nodes: Sequence[Node]) -> list[Node]:
+    """Blocks of a stage that is the whole model: by channels, or at even depth."""
+    siblings: dict[str, dict[Node, None]] = defaultdict(dict)
+    for node in nodes:
+        for path, _ in [end for end in node.ends if end[1] == "output"] or node.ends:
+            siblings[path.rpartition(".")[0]][node] = None
+    blocks = max((list(found) for found in siblings.values()), key=len)
+    widths = [_point(node, {}).channels for node in blocks]
+    if len(set(widths)) > 1:
+        return [blocks[len(widths) - 1 - widths[::-1].index(w)] for w in dict.fromkeys(widths)]
+    count = min(PARTS, len(blocks))
+    return [blocks[round((i + 1) * len(blocks) / count) - 1] for i in range(count)]
+
+
+def _activated(block: Node, before: int, later: int | None) -> Node | None:
+    """What a block is after its activation, or its own last one, or the next one; if any."""
+    if block.activated:
+        return block
+    found = _next_activation(block)
+    if found is not None:
+        return found
+    inside = [node for node in _made_before(block) if node.index > before and _usable(node, block)]
+    if inside:
+        return max(inside, key=lambda node: node.index)
+    after = [node for node in _made_after(block) if _usable(node, block)]
+    after = [node for node in after if later is None or node.index < later]
+    return min(after, key=lambda node: node.index) if after else None
+
+
+def _origin(node: Node) -> Node:
+    """What a tensor was before normalisation and activation."""
+    while len(node.parents) == 1 and node.operation not in WEIGHTED:
+        if _size(node.parents[0]) != _size(node):
+            break
+        node = node.parents[0]
+    return node
+
+
+def _next_activation(node: Node) -> Node | None:
+    """First activation that follows after nothing but normalisation."""
+    for child in node.children:
+        if len(child.parents) != 1 or child.operation in WEIGHTED or _size(child) != _size(node):
+            continue
+        found = child if child.activated else _next_activation(child)
+        found = _shown(found) if found is not None else None
+        if found is not None:
+            return found
+    return None
+
+
+def _shown(node: Node) -> Node | None:
+    """Return a tensor that can be hooked, or what pooling and the like make of it."""
+    if _end(node) is not None and (node.layout or len(node.shape) == 2):
+        return node
+    for child in node.children:
+        if child.operation in KEEP - {"mul", "cat"}:
+            found = _shown(child)
+            if found is not None:
+                return found
+    return None
+
+
+def _usable(node: Node, block: Node) -> bool:
+    if not node.activated or node.operation in SATURATING or _end(node) is None:
+        return False
+    return node.layout is not None and _same_resolution(node, block)
+
+
+def _same_resolution(one: Node, other: Node) -> bool:
+    fewer, more = sorted((one.positions, other.positions))
+    return fewer > SHRINKS * more
+
+
+def _made_before(node: Node) -> set[Node]:
+    return _reached(node, backwards=True)
+
+
+def _made_after(node: Node) -> set[Node]:
+    return _reached(node, backwards=False)
+
+
+def _reached(node: Node, *, backwards: bool) -> set[Node]:
+    found, waiting = {node}, [node]
+    while waiting:
+        reached = waiting.pop()
+        for other in reached.parents if backwards else reached.children:
+            if other not in found:
+                found.add(other)
+                waiting.append(other)
+    return found
+
+
+def _returned(block: Node) -> Node:
+    """What a block returned before normalisation and activation that follow it."""
+    inside, node, found = f"{_path(block)}.", block, block
+    while len(node.parents) == 1 and node.operation not in WEIGHTED:
+        node = node.parents[0]
+        if _size(node) != _size(block):
+            break
+        end = _end(node)
+        if end is not None and end[1] == "output" and node.layout and not end[0].startswith(inside):
+            found = node
+    return found
+
+
+def _end(node: Node) -> tuple[str, str] | None:
+    """A module's end where a tensor can be hooked: an output rather than an input, at the top."""
+    if node.overwritten:
+        return None
+    ends: Iterator[tuple[int, int, str, str]] = (
+        (io == "input", path.count("."), path, io) for path, io in node.ends
+    )
+    return min(ends, key=lambda end: end[:2], default=(0, 0, "", ""))[2:] if node.ends else None
+
+
+def _path(node: Node) -> str:
+    end = _end(node)
+    return end[0] if end else ""
+
+
+def _depth(node: Node) -> int:
+    return _path(node).count(".")
+
+
+def _size(node: Node) -> int:
+    size = 1
+    for length in node.shape:
+        size *= length
+    return size
+
+
+def _point(node: Node, prefixes: Mapping[int, int]) -> HookPoint:
+    end = _end(node)
+    assert end is not None
+    # What a linear layer returns is known by the number of its tokens.
+    prefix = prefixes.get(node.shape[1], 0) if node.layout == "tokens" else 0
+    return HookPoint(*end, node.layout or "nchw", prefix, node.shape[1:])
