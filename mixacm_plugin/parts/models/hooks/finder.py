@@ -1,5 +1,6 @@
 """Hook points of any image classifier, found by running it once and looking."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -7,7 +8,7 @@ from torch import nn
 
 from .operations import GLOBAL_POOLS, KEEP, POOLS, SATURATING, WEIGHTED
 from .points import HookPoint, HookPoints
-from .trace import Node, main_path
+from .trace import Node, main_path, traced
 
 SHRINKS = 0.6  # of the positions: no unpadded convolution does, any stride does
 PARTS = 4  # of a model that keeps its resolution
@@ -38,9 +39,10 @@ def find_hook_points(
         ['2']
     """
     name = name or type(model).__name__
-    path = _features(main_path(model, input_shape))
-    prefixes = {node.shape[1]: node.prefix for node in path if node.layout == "tokens"}
-    blocks = _blocks(path)
+    trace, logits = traced(model, input_shape)
+    path = _features(main_path(logits))
+    _tell_prefixes(trace.nodes, path)
+    blocks = _blocks(path, dict(model.named_modules()))
     raw: list[Node] = []
     activated: list[Node] = []
     before = -1
@@ -48,18 +50,28 @@ def find_hook_points(
         later = blocks[number + 1].index if number + 1 < len(blocks) else None
         active = _activated(block, before, later) or block
         before = block.index
-        if active in activated:
-            continue
-        if len(raw) == 1 and _path(raw[0]).startswith(f"{_path(_returned(block))}."):
-            raw, activated = [], []  # a stem of several layers
-        raw.append(_returned(block) if number else block)
+        returned = _returned(block) if number else block
+        whole_stem = number == 1 and block.positions == raw[0].positions
+        if active in activated[-1:] or (
+            whole_stem and _path(raw[0]).startswith(_path(returned) + ".")
+        ):
+            raw, activated = raw[:-1], activated[:-1]  # one block, seen twice
+        raw.append(returned)
         activated.append(active)
     if not raw:
         raise ValueError(
             f"no hook points found in {name}: no feature map of a module is crossed by every path "
             "from its images to its logits. Hook modules of your choice"
         )
-    return HookPoints(name, *(tuple(_point(n, prefixes) for n in ns) for ns in (raw, activated)))
+    return HookPoints(name, *(tuple(map(_point, nodes)) for nodes in (raw, activated)))
+
+
+def _tell_prefixes(nodes: Sequence[Node], path: Sequence[Node]) -> None:
+    """Tell class tokens inside blocks, behind linear layers, by the number of tokens."""
+    known = {node.shape[1]: node.prefix for node in path if node.layout == "tokens"}
+    for node in nodes:
+        if node.layout == "tokens":
+            node.prefix = known.get(node.shape[1], node.prefix)
 
 
 def _features(path: Sequence[Node]) -> list[Node]:
@@ -74,7 +86,7 @@ def _features(path: Sequence[Node]) -> list[Node]:
     return found
 
 
-def _blocks(path: Sequence[Node]) -> list[Node]:
+def _blocks(path: Sequence[Node], modules: Mapping[str, nn.Module]) -> list[Node]:
     """Stem and last block of each stage, of those that can be hooked."""
     path = [node for node in path if _end(node) is not None]
     if not path:
@@ -87,7 +99,7 @@ def _blocks(path: Sequence[Node]) -> list[Node]:
             stages.append([])
         stages[-1].append(node)
     if len(stages) == 1:
-        return [stem, *_parts(stages[0])]
+        return [stem, *_parts(stages[0], modules)]
     return [stem, *(_last(stage) for stage in stages)]
 
 
@@ -97,18 +109,20 @@ def _last(nodes: Sequence[Node]) -> Node:
     return [node for node in nodes if _depth(node) == top][-1]
 
 
-def _parts(nodes: Sequence[Node]) -> list[Node]:
+def _parts(nodes: Sequence[Node], modules: Mapping[str, nn.Module]) -> list[Node]:
     """Blocks of a stage that is the whole model: by channels, or at even depth."""
-    siblings: dict[str, dict[Node, None]] = defaultdict(dict)
+    siblings: dict[tuple[str, type], dict[Node, None]] = defaultdict(dict)
     for node in nodes:
-        for path, _ in [end for end in node.ends if end[1] == "output"] or node.ends:
-            siblings[path.rpartition(".")[0]][node] = None
-    blocks = max((list(found) for found in siblings.values()), key=len)
-    widths = [_point(node, {}).channels for node in blocks]
+        for path, io in node.ends:
+            if io == "output":
+                siblings[path.rpartition(".")[0], type(modules[path])][node] = None
+    # A model of functions has no blocks: whatever can be hooked will do.
+    blocks = max((list(found) for found in siblings.values()), key=len, default=list(nodes))
+    widths = [_point(node).channels for node in blocks]
     if len(set(widths)) > 1:
         return [blocks[len(widths) - 1 - widths[::-1].index(w)] for w in dict.fromkeys(widths)]
     count = min(PARTS, len(blocks))
-    return [blocks[round((i + 1) * len(blocks) / count) - 1] for i in range(count)]
+    return [blocks[math.ceil(part * len(blocks) / count) - 1] for part in range(1, count + 1)]
 
 
 def _activated(block: Node, before: int, later: int | None) -> Node | None:
@@ -162,12 +176,7 @@ def _shown(node: Node) -> Node | None:
 def _usable(node: Node, block: Node) -> bool:
     if not node.activated or node.operation in SATURATING or _end(node) is None:
         return False
-    return node.layout is not None and _same_resolution(node, block)
-
-
-def _same_resolution(one: Node, other: Node) -> bool:
-    fewer, more = sorted((one.positions, other.positions))
-    return fewer > SHRINKS * more
+    return node.layout is not None and node.positions == block.positions
 
 
 def _made_before(node: Node) -> set[Node]:
@@ -222,15 +231,10 @@ def _depth(node: Node) -> int:
 
 
 def _size(node: Node) -> int:
-    size = 1
-    for length in node.shape:
-        size *= length
-    return size
+    return math.prod(node.shape)
 
 
-def _point(node: Node, prefixes: Mapping[int, int]) -> HookPoint:
+def _point(node: Node) -> HookPoint:
     end = _end(node)
     assert end is not None
-    # What a linear layer returns is known by the number of its tokens.
-    prefix = prefixes.get(node.shape[1], 0) if node.layout == "tokens" else 0
-    return HookPoint(*end, node.layout or "nchw", prefix, node.shape[1:])
+    return HookPoint(*end, node.layout or "nchw", node.prefix, node.shape[1:])

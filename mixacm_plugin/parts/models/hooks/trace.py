@@ -1,6 +1,5 @@
 """A pass of a model, taken down: which tensor is made of which, and where modules see it."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from ....common.modules import find_module
 from ....common.outputs import logits_of
 from ....common.state import eval_mode, preserved_modules, preserved_rng
+from ..layouts import told_layout
 from .operations import Made, is_activated, told_channels, told_prefix
 
 
@@ -134,15 +134,15 @@ def _written(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Itera
 
 
 @torch.no_grad()
-def main_path(model: nn.Module, input_shape: Sequence[int]) -> list[Node]:
-    """Run a model on a random image and return the tensors that every path to its logits crosses.
+def traced(model: nn.Module, input_shape: Sequence[int]) -> tuple[Trace, Node]:
+    """Run a model on a random image and take it down.
 
     Args:
         model: image classifier, on any device but ``meta``; left as it was.
         input_shape: ``(C, H, W)`` of an image.
 
     Returns:
-        In their order. The others are their parents and children.
+        The pass, and its logits.
 
     Raises:
         ValueError: if the model doesn't take such images or doesn't return logits.
@@ -152,10 +152,47 @@ def main_path(model: nn.Module, input_shape: Sequence[int]) -> list[Node]:
         images = torch.rand(1, *input_shape, device=device)
         trace = Trace(images)
         with trace, _noted_ends(model, trace):
-            logits = trace.node(logits_of(run(model, images)))
+            output = run(model, images)
+        try:
+            logits = trace.node(logits_of(output))
+        except TypeError as error:
+            raise ValueError(f"{type(model).__name__}: {error}") from error
     if logits is None:
         raise ValueError(f"the logits of {type(model).__name__} don't come from its images")
-    return _crossed_by_all(logits)
+    return trace, logits
+
+
+def layouts_seen(model: nn.Module, input_shape: Sequence[int]) -> dict[tuple[str, str], str]:
+    """Tell the layout at each module's ``input`` and ``output`` from what a pass does with it.
+
+    Args:
+        model: see ``traced``.
+        input_shape: likewise.
+
+    Returns:
+        By path and end, of modules that are called once; nothing if the model can't be run.
+    """
+    try:
+        nodes = traced(model, input_shape)[0].nodes
+    except ValueError:
+        return {}
+    return {end: node.layout for node in nodes for end in node.ends if node.layout is not None}
+
+
+def main_path(logits: Node) -> list[Node]:
+    """Return, in their order, the tensors that every path from the images to the logits crosses."""
+    needed, waiting = {logits}, [logits]
+    while waiting:
+        for parent in waiting.pop().parents:
+            if parent not in needed:
+                needed.add(parent)
+                waiting.append(parent)
+    crossed, furthest = [], 0
+    for node in sorted(needed, key=lambda node: node.index):
+        if furthest <= node.index:  # nothing made before it is used after it
+            crossed.append(node)
+        furthest = max([furthest, *(c.index for c in node.children if c in needed)])
+    return crossed
 
 
 def run(model: nn.Module, images: Tensor) -> Any:
@@ -168,10 +205,10 @@ def run(model: nn.Module, images: Tensor) -> Any:
         return model(images)
     except Exception as error:
         shape = ",".join(map(str, images.shape[1:]))
+        message = f"{type(error).__name__}: {str(error).rstrip('.!')}"
         raise ValueError(
-            f"{type(model).__name__} doesn't take images of {shape}: "
-            f"{type(error).__name__}: {error}. Give the shape it takes by input_shape "
-            "(--input-shape C,H,W)"
+            f"{type(model).__name__} doesn't take images of {shape}: {message}. Give the shape it "
+            "takes by input_shape (--input-shape C,H,W)"
         ) from error
 
 
@@ -191,10 +228,11 @@ def _noted_ends(model: nn.Module, trace: Trace) -> Iterator[None]:
         calls[path] = calls.get(path, 0) + 1
         note(path, "input", args)
 
+    # Those that the host finds too, in its own way.
+    named = model.named_modules()
+    modules = {path: m for path, m in named if path and find_module(model, path) == m}
     handles = []
-    for path, module in model.named_modules():
-        if not path or find_module(model, path) != module:  # not as the host looks it up
-            continue
+    for path, module in modules.items():
         handles += [
             module.register_forward_pre_hook(lambda _, args, p=path: before(p, args)),
             module.register_forward_hook(lambda _, args, out, p=path: note(p, "output", out)),
@@ -205,23 +243,6 @@ def _noted_ends(model: nn.Module, trace: Trace) -> Iterator[None]:
         for handle in handles:
             handle.remove()
     for node, path, io in noted:
-        if calls[path] == 1:
+        told = told_layout(modules[path], node.shape)
+        if calls[path] == 1 and told in (None, node.layout):
             node.ends.append((path, io))
-
-
-def _crossed_by_all(logits: Node) -> list[Node]:
-    """Of all that logits are made of, return what no way from the images goes around."""
-    needed, waiting = {logits}, [logits]
-    while waiting:
-        for parent in waiting.pop().parents:
-            if parent not in needed:
-                needed.add(parent)
-                waiting.append(parent)
-    crossed, furthest = [], -math.inf
-    for node in sorted(needed, key=lambda node: node.index):
-        # Nothing made before it is used after it.
-        if furthest <= node.index:
-            crossed.append(node)
-        used = [child.index for child in node.children if child in needed]
-        furthest = max(furthest, *used, node.index)
-    return crossed
