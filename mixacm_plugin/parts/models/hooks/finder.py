@@ -2,21 +2,19 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
 from .operations import GLOBAL_POOLS, KEEP, POOLS, SATURATING, WEIGHTED
 from .points import HookPoint, HookPoints
-from .trace import Node, main_path, traced
+from .trace import Node, main_path, reached, traced
 
 SHRINKS = 0.6  # of the positions: no unpadded convolution does, any stride does
 PARTS = 4  # of a model that keeps its resolution
 
 
-def find_hook_points(
-    model: nn.Module, input_shape: Sequence[int] = (3, 32, 32), name: str | None = None
-) -> HookPoints:
+def find_hook_points(model: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> HookPoints:
     """Find a model's stem and stages by running it once, in eval mode.
 
     A block is a tensor that every path from the images to the logits crosses: the first one that a
@@ -27,43 +25,48 @@ def find_hook_points(
     Args:
         model: image classifier; it is left as it was.
         input_shape: ``(C, H, W)`` of an image that it takes.
-        name: of the model, in words.
 
     Raises:
         ValueError: if it doesn't take such images, doesn't return logits, or has no such tensor.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(),
-        ...     nn.LazyLinear(10))
+        ...     nn.Linear(7200, 10))
         >>> [point.path for point in find_hook_points(net).activated]
         ['2']
     """
-    name = name or type(model).__name__
+    name = type(model).__name__
     trace, logits = traced(model, input_shape)
     path = _features(main_path(logits))
     _tell_prefixes(trace.nodes, path)
-    blocks = _blocks(path, dict(model.named_modules()))
-    raw: list[Node] = []
-    activated: list[Node] = []
-    before = -1
-    for number, block in enumerate(blocks):
-        later = blocks[number + 1].index if number + 1 < len(blocks) else None
-        active = _activated(block, before, later) or block
-        before = block.index
-        returned = _returned(block) if number else block
-        whole_stem = number == 1 and block.positions == raw[0].positions
-        if active in activated[-1:] or (
-            whole_stem and _path(raw[0]).startswith(_path(returned) + ".")
-        ):
-            raw, activated = raw[:-1], activated[:-1]  # one block, seen twice
-        raw.append(returned)
-        activated.append(active)
-    if not raw:
+    pairs = _raw_and_activated(_blocks(path, dict(model.named_modules())))
+    if not pairs:
         raise ValueError(
             f"no hook points found in {name}: no feature map of a module is crossed by every path "
             "from its images to its logits. Hook modules of your choice"
         )
-    return HookPoints(name, *(tuple(map(_point, nodes)) for nodes in (raw, activated)))
+    raw, activated = zip(*((_point(one), _point(other)) for one, other in pairs), strict=True)
+    return HookPoints(name, raw, activated)
+
+
+def _raw_and_activated(blocks: Sequence[Node]) -> list[tuple[Node, Node]]:
+    """What each block returns, and the same activated; a block that is seen twice counts once."""
+    found: list[tuple[Node, Node]] = []
+    for number, block in enumerate(blocks):
+        before = blocks[number - 1].index if number else -1
+        later = blocks[number + 1].index if number + 1 < len(blocks) else math.inf
+        active = _activated(block, before, later) or block
+        raw = _returned(block) if number else block
+        # A stem of several layers, which is a module of its own.
+        whole_stem = (
+            number == 1
+            and block.positions == blocks[0].positions
+            and _path(blocks[0]).startswith(f"{_path(raw)}.")
+        )
+        if whole_stem or (found and found[-1][1] is active):
+            found.pop()
+        found.append((raw, active))
+    return found
 
 
 def _tell_prefixes(nodes: Sequence[Node], path: Sequence[Node]) -> None:
@@ -125,19 +128,18 @@ def _parts(nodes: Sequence[Node], modules: Mapping[str, nn.Module]) -> list[Node
     return [blocks[math.ceil(part * len(blocks) / count) - 1] for part in range(1, count + 1)]
 
 
-def _activated(block: Node, before: int, later: int | None) -> Node | None:
+def _activated(block: Node, before: float, later: float) -> Node | None:
     """What a block is after its activation, or its own last one, or the next one; if any."""
     if block.activated:
         return block
     found = _next_activation(block)
     if found is not None:
         return found
-    inside = [node for node in _made_before(block) if node.index > before and _usable(node, block)]
-    if inside:
-        return max(inside, key=lambda node: node.index)
-    after = [node for node in _made_after(block) if _usable(node, block)]
-    after = [node for node in after if later is None or node.index < later]
-    return min(after, key=lambda node: node.index) if after else None
+    own = [n for n in reached(block, "parents") if n.index > before and _usable(n, block)]
+    if own:
+        return max(own, key=lambda node: node.index)
+    after = [n for n in reached(block, "children") if n.index < later and _usable(n, block)]
+    return min(after, key=lambda node: node.index, default=None)
 
 
 def _origin(node: Node) -> Node:
@@ -179,25 +181,6 @@ def _usable(node: Node, block: Node) -> bool:
     return node.layout is not None and node.positions == block.positions
 
 
-def _made_before(node: Node) -> set[Node]:
-    return _reached(node, backwards=True)
-
-
-def _made_after(node: Node) -> set[Node]:
-    return _reached(node, backwards=False)
-
-
-def _reached(node: Node, *, backwards: bool) -> set[Node]:
-    found, waiting = {node}, [node]
-    while waiting:
-        reached = waiting.pop()
-        for other in reached.parents if backwards else reached.children:
-            if other not in found:
-                found.add(other)
-                waiting.append(other)
-    return found
-
-
 def _returned(block: Node) -> Node:
     """What a block returned before normalisation and activation that follow it."""
     inside, node, found = f"{_path(block)}.", block, block
@@ -213,12 +196,8 @@ def _returned(block: Node) -> Node:
 
 def _end(node: Node) -> tuple[str, str] | None:
     """A module's end where a tensor can be hooked: an output rather than an input, at the top."""
-    if node.overwritten:
-        return None
-    ends: Iterator[tuple[int, int, str, str]] = (
-        (io == "input", path.count("."), path, io) for path, io in node.ends
-    )
-    return min(ends, key=lambda end: end[:2], default=(0, 0, "", ""))[2:] if node.ends else None
+    ends = [] if node.overwritten else node.ends
+    return min(ends, key=lambda end: (end[1] == "input", end[0].count(".")), default=None)
 
 
 def _path(node: Node) -> str:

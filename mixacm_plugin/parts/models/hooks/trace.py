@@ -179,14 +179,19 @@ def layouts_seen(model: nn.Module, input_shape: Sequence[int]) -> dict[tuple[str
     return {end: node.layout for node in nodes for end in node.ends if node.layout is not None}
 
 
+def reached(node: Node, by: str) -> set[Node]:
+    """Return a tensor and all that it is made of (``parents``), or is made of it (``children``)."""
+    found, waiting = {node}, [node]
+    while waiting:
+        new = set(getattr(waiting.pop(), by)) - found
+        found |= new
+        waiting += new
+    return found
+
+
 def main_path(logits: Node) -> list[Node]:
     """Return, in their order, the tensors that every path from the images to the logits crosses."""
-    needed, waiting = {logits}, [logits]
-    while waiting:
-        for parent in waiting.pop().parents:
-            if parent not in needed:
-                needed.add(parent)
-                waiting.append(parent)
+    needed = reached(logits, "parents")
     crossed, furthest = [], 0
     for node in sorted(needed, key=lambda node: node.index):
         if furthest <= node.index:  # nothing made before it is used after it
