@@ -192,3 +192,57 @@ def test_the_snippet_has_layouts_a_transform_where_widths_differ_and_paths_that_
     assert (
         "transform" not in alike["criterion"]["kwargs"]["sub_terms"]["acm"]["criterion"]["kwargs"]
     )
+
+
+class By(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+ACTIVATIONS = {
+    "relu in place": lambda x: x.relu_(),
+    "relu6": F.relu6,
+    "leaky relu": F.leaky_relu,
+    "elu": F.elu,
+    "selu": F.selu,
+    "gelu": F.gelu,
+    "gelu by hand": lambda x: 0.5 * x * (1 + torch.erf(x / 2**0.5)),
+    "swish by hand": lambda x: x * torch.sigmoid(x),
+    "hardswish by hand": lambda x: x * F.relu6(x + 3) / 6,
+    "mish": F.mish,
+    "softplus": F.softplus,
+    "tanh": torch.tanh,
+    "squared relu": lambda x: F.relu(x) ** 2,
+    "a part of it": lambda x: x.clamp(min=0),
+    "shuffled": lambda x: F.relu(x.unflatten(1, (2, 4)).transpose(1, 2).flatten(1, 2)),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_activation_is_known_by_what_it_does(name):
+    layers = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), By(ACTIVATIONS[name])]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)]
+    (activated,) = hook_points(nn.Sequential(*layers, *head)).activated
+    assert (activated.path, activated.io, activated.channels) == ("2", "output", 8)
+
+
+def test_a_gate_and_a_sum_are_no_activations():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.gate, self.norm = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1), nn.Identity()
+            self.fc = nn.Linear(8, 10)
+
+        def forward(self, images):
+            x = self.conv(images)
+            x = x + x * torch.sigmoid(self.gate(x.mean((2, 3), keepdim=True)))
+            return self.fc(self.norm(x).mean((2, 3)))
+
+    points = hook_points(Gated())
+    assert points.raw == points.activated  # since there is none

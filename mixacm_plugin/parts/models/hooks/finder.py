@@ -138,7 +138,7 @@ def _activated(block: Node, before: float, later: float) -> Node | None:
     own = [n for n in reached(block, "parents") if n.index > before and _usable(n, block)]
     if own:
         return max(own, key=lambda node: node.index)
-    after = [n for n in reached(block, "children") if n.index < later and _usable(n, block)]
+    after = [n for n in reached(block, "children") if n.index <= later and _usable(n, block)]
     return min(after, key=lambda node: node.index, default=None)
 
 

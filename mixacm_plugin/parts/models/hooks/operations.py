@@ -25,7 +25,7 @@ KEEP = {
     *POOLS,
     *("view", "_unsafe_view", "permute", "transpose", "clone", "slice", "select", "index"),
     *("expand", "squeeze", "unsqueeze", "roll", "constant_pad_nd", "native_dropout", "cat"),
-    *("mul", "pow", "_to_copy", "unfold", "split", "split_with_sizes", "unbind"),
+    *("mul", "div", "pow", "_to_copy", "unfold", "split", "split_with_sizes", "unbind"),
 }
 PARTS_OF_CHANNELS = {"cat", "split", "split_with_sizes", "slice"}
 STEPS = 5  # of a formula for an activation
@@ -148,11 +148,25 @@ def is_activated(operation: str, parents: Sequence[Any], made: Made) -> bool:
     """
     if operation in ACTIVATIONS:
         return True
-    if operation == "mul" and len(parents) == 2 and parents[0].shape == parents[1].shape:
-        return bool(_formula(parents[0]) & _formula(parents[1]))  # x · sigmoid(x), and the like
     if operation == "mul" and made.shape in [p.shape for p in parents if p.activated]:
         return True  # times a gate
     return operation in KEEP and all(parent.activated for parent in parents)
+
+
+def formula_of(operation: str, parents: Sequence[Any]) -> Any:
+    """Return the x of x · sigmoid(x) and the like, an activation in several operations.
+
+    Args:
+        operation: the last of them.
+        parents: the tensors that it took.
+
+    Returns:
+        The tensor that is activated; ``None`` where it is no such formula.
+    """
+    if operation != "mul" or len(parents) != 2 or parents[0].shape != parents[1].shape:
+        return None
+    common = _formula(parents[0]) & _formula(parents[1])
+    return max(common, key=lambda node: node.index, default=None)
 
 
 def _formula(node: Any) -> set[Any]:

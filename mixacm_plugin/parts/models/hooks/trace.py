@@ -14,7 +14,7 @@ from ....common.modules import find_module
 from ....common.outputs import logits_of
 from ....common.state import eval_mode, preserved_modules, preserved_rng
 from ..layouts import told_layout
-from .operations import Made, is_activated, told_channels, told_prefix
+from .operations import Made, formula_of, is_activated, told_channels, told_prefix
 
 
 @dataclass(eq=False)
@@ -94,10 +94,12 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not in_place and self.node(tensor) is not None:
             return  # the same memory in the same shape: the same tensor
         operation = func.overloadpacket.__name__.rstrip("_")
+        activated = formula_of(operation, parents)
+        parents = parents if activated is None else (activated,)
         made = Node(operation, tuple(tensor.shape), parents=parents)
         made.channel = told_channels(operation, args, parents, made)
         made.prefix = told_prefix(operation, self._known(args), parents, made)
-        made.activated = is_activated(operation, parents, made)
+        made.activated = activated is not None or is_activated(operation, parents, made)
         if in_place:
             storage = tensor.untyped_storage().data_ptr()
             for key, node in self._at.items():
