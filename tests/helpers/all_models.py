@@ -19,5 +19,7 @@ def torchvision_models() -> dict[str, tuple[int, dict[str, Any]]]:
     """Side of an image and arguments by name."""
     names = torchvision.models.list_models(module=torchvision.models)
     return {name: TORCHVISION.get(name, (SIDE, {})) for name in names}
+
+
 TIMM: dict[str, int] = {}
 REFUSED: dict[str, str] = {}

@@ -135,10 +135,11 @@ def _activated(block: Node, before: float, later: float) -> Node | None:
     found = _next_activation(block)
     if found is not None:
         return found
-    own = [n for n in reached(block, "parents") if n.index > before and _usable(n, block)]
+    own = [n for n in reached(block, "parents") if n.index > before and _usable(n)]
+    own = [node for node in own if node.positions == block.positions]
     if own:
         return max(own, key=lambda node: node.index)
-    after = [n for n in reached(block, "children") if n.index <= later and _usable(n, block)]
+    after = [n for n in reached(block, "children") if n.index <= later and _usable(n)]
     return min(after, key=lambda node: node.index, default=None)
 
 
@@ -175,10 +176,9 @@ def _shown(node: Node) -> Node | None:
     return None
 
 
-def _usable(node: Node, block: Node) -> bool:
-    if not node.activated or node.operation in SATURATING or _end(node) is None:
-        return False
-    return node.layout is not None and node.positions == block.positions
+def _usable(node: Node) -> bool:
+    hooked = node.layout is not None and node.shape[0] == 1 and _end(node) is not None
+    return hooked and node.activated and node.operation not in SATURATING
 
 
 def _returned(block: Node) -> Node:

@@ -148,8 +148,9 @@ def is_activated(operation: str, parents: Sequence[Any], made: Made) -> bool:
     """
     if operation in ACTIVATIONS:
         return True
-    if operation == "mul" and made.shape in [p.shape for p in parents if p.activated]:
-        return True  # times a gate
+    if operation == "mul":  # times a number for each channel, or position, as gates have
+        same = [parent.activated for parent in parents if parent.shape == made.shape]
+        return same == [True]
     return operation in KEEP and all(parent.activated for parent in parents)
 
 
