@@ -1,14 +1,40 @@
-"""What all tests share: one thread, a seed, an empty folder, and how a refusal looks."""
+"""What all tests share: which run, one thread, a seed, an empty folder, how a refusal looks."""
 
+from datetime import date
 from pathlib import Path
 
 import pytest
 import torch
 
+from draw import keep_drawn
 from recipes import run
 
 # More threads than free cores make tiny models slower by two orders of magnitude.
 torch.set_num_threads(1)
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("exhaustive tests")
+    group.addoption(
+        "--draw",
+        metavar="SEED",
+        default=date.today().isoformat(),
+        help="which quarter of them runs (by default another every day)",
+    )
+    group.addoption("--all", action="store_true", help="run all of them")
+
+
+def pytest_report_header(config):
+    if config.option.all:
+        return "exhaustive tests: all"
+    return f"exhaustive tests: a quarter, again by --draw {config.option.draw}"
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+    keep_drawn(config, items)
 
 
 @pytest.fixture(autouse=True)

@@ -86,6 +86,17 @@ def check_classes(recipe: Recipe, config: Mapping[str, Any]) -> None:
             )
 
 
+def batches_of(loader: DataLoader) -> Any:
+    """Return what a loader takes its batches from.
+
+    Raises:
+        ValueError: if it makes none.
+    """
+    if loader.batch_sampler is None:
+        raise ValueError("expected a batch_size; found None")
+    return loader.batch_sampler
+
+
 def first_batch(loader: DataLoader, size: int) -> Any:
     """Collate the first images of a loader and, where the dataset tells, one of its last class.
 
@@ -96,8 +107,7 @@ def first_batch(loader: DataLoader, size: int) -> Any:
     Raises:
         ValueError: if the loader makes no batches.
     """
-    if loader.batch_sampler is None:
-        raise ValueError("expected a batch_size; found None")
+    batches_of(loader)
     dataset = loader.dataset
     indices = list(range(min(size, count(dataset))))
     labels = labels_of(dataset)
@@ -116,7 +126,7 @@ def test_loader(recipe: Recipe, config: Mapping[str, Any]) -> DataLoader:
     try:
         dataset = config["datasets"][section["dataset_id"]]
         loader = build_data_loader(dataset, section, distributed=False)
-        unpack(first_batch(loader, 5), torch.device("cpu"))
+        unpack(first_batch(loader, 8), torch.device("cpu"))
     except Exception as error:
         message = f"{type(error).__name__}: {error}"
         raise recipe.error("test.test_data_loader", message) from error

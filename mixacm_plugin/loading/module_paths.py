@@ -60,11 +60,14 @@ def _named(
             for module_path in sections.get(part, f"forward_hook.{io}") or []:
                 yield f"{where}.forward_hook.{io}", role, module_path, nn.Module
         for module_path in part.get("frozen_modules") or []:
-            if not module_path.startswith("instance("):
-                yield f"{where}.frozen_modules", role, module_path, FREEZABLE
+            yield f"{where}.frozen_modules", role, module_path, FREEZABLE
         for module_path in part.get("sequential") or []:
             if not module_path.startswith("+"):
                 yield f"{where}.sequential", role, module_path, nn.Module
+    for key in ("module_wise_kwargs", "module_wise_configs"):
+        for index, part in enumerate(sections.get(stage, f"optimizer.{key}") or []):
+            role = "teacher" if part.get("is_teacher") else "student"
+            yield f"{path}.optimizer.{key}.{index}.module", role, part["module"], FREEZABLE
 
 
 def _check_not_cut(recipe: Recipe, part: Mapping[str, Any], where: str, model: nn.Module) -> None:
@@ -81,6 +84,9 @@ def _check_not_cut(recipe: Recipe, part: Mapping[str, Any], where: str, model: n
 def _check_path(
     recipe: Recipe, where: str, role: str, model: nn.Module, path: str, kind: Any
 ) -> None:
+    if kind is FREEZABLE and path.startswith("instance("):
+        _check_class(recipe, where, role, model, path[len("instance(") : -1])
+        return
     if isinstance(find_module(model, path), kind):
         return
     seen, parent, names = "", model, path.removeprefix("+").split(".")
@@ -93,6 +99,16 @@ def _check_path(
     has = ", ".join(dict(parent.named_children())) or "no modules"
     hint = nearest(path, [p for p, _ in model.named_modules() if p]) + _blocks(model)
     raise recipe.error(where, f"{role} module {path!r} not found in {inside}; it has {has}.{hint}")
+
+
+def _check_class(recipe: Recipe, where: str, role: str, model: nn.Module, name: str) -> None:
+    """Check what ``instance(CLASS)`` names: the host freezes the model's modules of a class."""
+    wanted = getattr(nn, name, None)
+    if not isinstance(wanted, type) or not any(isinstance(m, wanted) for m in model.modules()):
+        classes = {type(m).__name__ for m in model.modules() if hasattr(nn, type(m).__name__)}
+        has = ", ".join(sorted(classes))
+        message = f"the {role} has no module of a class torch.nn.{name}; it has {has}."
+        raise recipe.error(where, message + nearest(name, classes))
 
 
 def _blocks(model: nn.Module) -> str:

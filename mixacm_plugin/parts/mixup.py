@@ -1,31 +1,30 @@
 """Mixup as a collate function that a recipe can configure."""
 
-import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch.utils.data import default_collate
 from torchdistill.datasets.registry import register_collate_func
-from torchvision.transforms.v2 import MixUp
+from torchvision.transforms.v2 import GaussianNoise, MixUp
+
+from ..common.values import WEIGHT
 
 
 class MixupCollate:
     """Collate samples, then mix them; see ``mixup_collate``. Picklable, for spawned workers."""
 
-    def __init__(self, alpha: float, num_classes: int) -> None:
-        if (
-            isinstance(alpha, bool)
-            or not isinstance(alpha, int | float)
-            or not (0 <= alpha < math.inf)
-        ):
-            raise ValueError(f"mixup_collate: alpha must be a number >= 0; found {alpha!r}")
+    def __init__(self, alpha: float, num_classes: int, noise: float = 0.0) -> None:
+        for name, value in (("alpha", alpha), ("noise", noise)):
+            if not WEIGHT.holds(value):
+                raise ValueError(f"mixup_collate: {name} must be a number >= 0; found {value!r}")
         if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
             raise ValueError(
                 f"mixup_collate: num_classes must be an integer > 1; found {num_classes!r}"
             )
         self.num_classes = num_classes
         self.mixup = MixUp(alpha=float(alpha), num_classes=num_classes) if alpha > 0 else None
+        self.noise = GaussianNoise(sigma=float(noise)) if noise > 0 else None
 
     def __call__(self, samples: list[tuple[Any, ...]]) -> tuple[Any, ...]:
         """Collate and mix a batch."""
@@ -39,10 +38,12 @@ class MixupCollate:
             images, labels = self.mixup(images, labels)
         else:
             labels = F.one_hot(labels, self.num_classes).to(torch.get_default_dtype())
+        if self.noise is not None:
+            images = self.noise(images)
         return images, labels, *rest
 
 
-def mixup_collate(alpha: float, num_classes: int) -> str:
+def mixup_collate(alpha: float, num_classes: int, noise: float = 0.0) -> str:
     r"""Register a mixup collate function and return its key, for ``collate_fn`` in a recipe.
 
     One :math:`\lambda \sim Beta(a, a)` a batch; each image is mixed with its neighbour, so the
@@ -53,12 +54,16 @@ def mixup_collate(alpha: float, num_classes: int) -> str:
         alpha: :math:`a`, at least 0; the paper uses 1 for CIFAR and 0.2 for ImageNet. 0 leaves
             images unmixed and labels one-hot.
         num_classes: number of classes.
+        noise: standard deviation of Gaussian noise on the mixed images, in pixels of [0, 1]; they
+            are clamped to that range. The paper has none.
 
     Raises:
         ValueError: on other values.
 
-    Source: MixACM, supplement A.1; ``torchvision.transforms.v2.MixUp``.
+    Source: MixACM, supplement A.1; ``torchvision.transforms.v2``'s ``MixUp`` and
+    ``GaussianNoise``. Matching outputs under noise matches gradients in expectation: Srinivas &
+    Fleuret 2018.
     """
-    key = f"mixup_collate(alpha={alpha}, num_classes={num_classes})"
-    register_collate_func(key=key)(MixupCollate(alpha, num_classes))
+    key = f"mixup_collate(alpha={alpha}, num_classes={num_classes}, noise={noise})"
+    register_collate_func(key=key)(MixupCollate(alpha, num_classes, noise))
     return key

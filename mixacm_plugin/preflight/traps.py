@@ -37,6 +37,8 @@ def recipe_warnings(
     for (path, stage), steps in zip(sections.stages(config), steps_per_epoch, strict=True):
         for where, term in sections.terms(stage, path):
             yield from _kd_weights(where, term)
+            yield from _negative_weight(where, term)
+        yield from _defaults(path, stage)
         yield from _schedule(path, stage, steps)
         yield from _mixup_order(path, stage)
 
@@ -73,6 +75,27 @@ def _kd_weights(where: str, term: Mapping[str, Any]) -> Iterator[str]:
             f"bare KL divergence, without beta ({beta}) and temperature² "
             f"({kwargs.get('temperature')}²); give a small alpha, or put them into weight"
         )
+
+    for name in ("alpha", "beta") if key == "KDLoss" else ():  # logit standardisation takes 9
+        if (kwargs.get(name) or 0) > 1:
+            yield f"{where}.criterion.kwargs.{name}: {kwargs[name]}; it weights a part, of 0 to 1"
+
+
+def _negative_weight(where: str, term: Mapping[str, Any]) -> Iterator[str]:
+    if term["weight"] < 0:
+        key = sections.get(term, "criterion.key")
+        yield f"{where}.weight: {term['weight']}, so {key} is made as large as it can be"
+
+
+def _defaults(path: str, stage: Mapping[str, Any]) -> Iterator[str]:
+    """Tell of what few would leave to a default."""
+    optimiser = stage.get("optimizer") or {}
+    if optimiser and "lr" not in optimiser["kwargs"] and "module_wise" not in str(optimiser):
+        yield f"{path}.optimizer.kwargs: no lr, so it is the default of {optimiser['key']}"
+    for name in ("train_data_loader", "val_data_loader"):
+        loader = stage.get(name) or {}
+        if loader and not loader.get("batch_sampler") and "batch_size" not in loader["kwargs"]:
+            yield f"{path}.{name}.kwargs: no batch_size, so a batch is one image"
 
 
 def _schedule(path: str, stage: Mapping[str, Any], steps_per_epoch: int | None) -> Iterator[str]:

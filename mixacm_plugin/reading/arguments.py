@@ -26,6 +26,7 @@ from ..common.values import (
 )
 from .keys import ANY, Key, Keys, any_of
 
+NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 GIVEN = {  # by the host itself, in every recipe
     *("self", "low_level_loss", "loss", "teacher_model", "student_model"),
     *("device", "device_ids", "distributed", "params", "optimizer"),
@@ -38,8 +39,6 @@ VALUES: Mapping[str, Kind] = {
     "batch_size": COUNT,
     "num_workers": NATURAL,
 }
-
-
 REDESIGN = ("sequential", "frozen_modules", "adaptations", "auxiliary_model_wrapper")
 
 
@@ -100,6 +99,10 @@ WRITTEN_DOWN: Mapping[str, Keys] = {
     "Connector4DAB": {"connectors": _each(CONVOLVED)},
     "VariationalDistributor4VID": {"regressors": _each(BUILT)},
     "Student4KnowledgeReview": {"abfs": _each(BUILT)},
+    "Student4KTAAD": {
+        "feature_adapter_config": _mapping(any_of("conv_kwargs bn_kwargs relu_kwargs")),
+        "affinity_adapter_config": _mapping(any_of("conv_kwargs")),
+    },
     "Student4ICKD": {"embeddings": _each({**any_of("in_channels out_channels"), **END})},
     "Linear4CCKD": INPUT_MODULE,
     "SSWrapper4SSKD": INPUT_MODULE,
@@ -137,9 +140,6 @@ def arguments_of(part: Callable[..., Any], *, positional: bool = False) -> Argum
     if positional:
         keys = {name: Key(key.kind, keys=key.keys) for name, key in keys.items()}
     return Arguments(name, keys)
-
-
-NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
 def _key_of(parameter: Parameter) -> Key:

@@ -7,14 +7,25 @@ from torchdistill.losses.registry import get_mid_level_loss
 
 from ..common.errors import RecipeError, nearest, raise_all
 from ..common.state import preserved_rng
+from ..common.values import NUMBER, WEIGHT
 from ..parts.acm.pairs import SIDES, PairError
-from .nodes import Problem, Unbuilt
+from .nodes import Problem, Unbuilt, plain
 from .recipe import Recipe
 from .schema import model_names, not_registered
-from .sections import Config, get, model_sections, stage_sections, stages, terms, told
+from .sections import (
+    Config,
+    get,
+    model_sections,
+    stage_names,
+    stage_sections,
+    stages,
+    terms,
+    told,
+)
 from .validation import Validation, validate, validate_built
 
 PARTS = ("datasets", "models", "train", "test")
+MODULE_WISE = {"module_wise_kwargs": False, "module_wise_configs": True}  # with a teacher?
 WITH_TEACHER = ("keep_teacher_in_eval", "default_pre_epoch_process_with_teacher")
 
 
@@ -27,11 +38,35 @@ def check_yaml(recipe: Recipe) -> list[str]:
     Raises:
         RecipeError: on every mistake at once; one that follows from another is left out.
     """
+    if _predates_todays_format(plain(recipe.root)):
+        raise recipe.error(
+            "models",
+            "this is a config for torchdistill before 0.4 (name and params, where 1.1 reads key "
+            "and kwargs); start from the host's config of today, or a recipe of mixacm recipes",
+        )
     found = Validation()
     sound = validate(recipe, found)
     found.problems += across(sound)
     raise_all(_errors(recipe, found))
-    return found.warnings
+    return [*found.warnings, *_ignored(sound)]
+
+
+def _ignored(config: Config) -> Iterator[str]:
+    """Tell of the optimiser's keys that the host reads in another box only."""
+    with_teacher = "teacher" in model_sections(config)
+    for path, stage in stages(config):
+        for key, needs_teacher in MODULE_WISE.items():
+            if get(stage, f"optimizer.{key}") and needs_teacher is not with_teacher:
+                other = next(name for name in MODULE_WISE if name != key)
+                yield f"{path}.optimizer.{key}: the host ignores it here, and reads {other} instead"
+
+
+def _predates_todays_format(config: Config) -> bool:
+    models = config.get("models")
+    return isinstance(models, Mapping) and any(
+        isinstance(model, Mapping) and "key" not in model and {"name", "params"} <= model.keys()
+        for model in models.values()
+    )
 
 
 def check_built(recipe: Recipe, config: Config) -> None:
@@ -86,6 +121,7 @@ def across(config: Config) -> Iterator[Problem]:
     yield from _dataset_id(config, "test.test_data_loader")
     if isinstance(get(config, model_sections(config)["student"]), Mapping):
         yield from _missing(config, f"{model_sections(config)['student']}.dst_ckpt")
+    yield from _stages(config["train"])
     for number, (path, stage) in enumerate(stages(config)):
         if isinstance(stage, Mapping):
             yield from _parts_of_a_stage(config, path, first=number == 0)
@@ -131,6 +167,16 @@ def _parts_of_a_stage(config: Config, path: str, *, first: bool) -> Iterator[Pro
         yield from _missing(config, f"{path}.{section}.forward_proc")  # the host has no default
 
 
+def _stages(train: Config) -> Iterator[Problem]:
+    names = stage_names(train)
+    for name in train:
+        if str(name).startswith("stage") and name not in names:  # the host adds up their epochs
+            yield (
+                f"train.{name}",
+                f"expected stage{len(names) + 1}, the one after {names or 'none'}",
+            )
+
+
 def _teacher(config: Config, path: str) -> Iterator[Problem]:
     process = told(config, f"{path}.pre_epoch_process")
     if process in WITH_TEACHER and "teacher" not in model_sections(config):
@@ -146,6 +192,9 @@ def _terms(config: Config, path: str) -> Iterator[Problem]:
         yield f"{path}.criterion.kwargs.sub_terms", "expected at least one term"
     for where, term in terms(stage, path):
         if told(term, "criterion.key") == "ACMLoss":
+            weight = told(term, "weight")
+            if NUMBER.holds(weight) and weight < 0:
+                yield f"{where}.weight", f"expected {WEIGHT.words}; found {weight!r}"
             yield from _pairs(config, path, term, f"{where}.criterion.kwargs")
 
 

@@ -1,22 +1,14 @@
-"""YAML nodes: composed from a file, walked by key path, looked at as plain values."""
+"""YAML nodes: walked by key path, changed, looked at as plain values."""
 
-import os
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import yaml
 
-from ..common.errors import RecipeError, nearest
-from ..common.files import recipe_file
-from .library import how_to_use
-
 STRING_TAG = "tag:yaml.org,2002:str"
 MERGE_TAG = "tag:yaml.org,2002:merge"
 MAP_TAG = "tag:yaml.org,2002:map"
-EXPONENT_WITHOUT_POINT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 Problem: TypeAlias = tuple[str, str]  # key path and message
 
@@ -32,32 +24,6 @@ class Unbuilt:
 
     tag: str
     content: Any
-
-
-def compose(path: str, kind: str, shipped: list[str]) -> yaml.Node | None:
-    """Read a YAML file, or a shipped one by its name, into nodes; nothing is constructed.
-
-    Args:
-        path: file, or a name in ``shipped``.
-        kind: what it should be, for errors: ``recipe``, ``study``, ``override file``.
-        shipped: names of shipped files of that kind.
-
-    Raises:
-        RecipeError: if it can't be read or isn't YAML.
-    """
-    try:
-        file = path if os.path.exists(path) or path not in shipped else recipe_file(path)
-        return yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=yaml.FullLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        hint = how_to_use(path) or nearest(path, shipped)
-        raise RecipeError(path, "", f"can't read the {kind}: {reason}.{hint}") from error
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise RecipeError(path, where, f"YAML syntax: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(path, "", f"YAML syntax: {error}") from error
 
 
 def join(path: str, name: object) -> str:
@@ -162,36 +128,3 @@ def _scalar(node: yaml.Node) -> Any:
         return Unbuilt(node.tag, node.value)
     finally:
         loader.dispose()
-
-
-def _can_be_merged(node: yaml.Node) -> bool:
-    parts = node.value if isinstance(node, yaml.SequenceNode) else [node]
-    return all(isinstance(part, yaml.MappingNode) for part in parts)
-
-
-def yaml_mistakes(root: yaml.Node) -> Iterator[Problem]:
-    """Yield what composing lets through: keys given twice, numbers that YAML reads as text."""
-    for path, node in walk_once(root):
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if key.tag == MERGE_TAG and not _can_be_merged(value):
-                    yield path, "expected a mapping or list of mappings for merging"
-            names = [key.value for key, _ in node.value if key.tag != MERGE_TAG]
-            line = node.start_mark.line + 1
-            for name in {id(n): n for n in names if names.count(n) > 1 and n == n}.values():
-                yield path, f"key {name!r} is given twice (from line {line})"
-        if (
-            isinstance(node, yaml.ScalarNode)
-            and node.tag == STRING_TAG
-            and node.style is None
-            and EXPONENT_WITHOUT_POINT.fullmatch(node.value)
-        ):
-            mantissa, exponent = re.split("[eE]", node.value)
-            if "." not in mantissa:
-                mantissa += ".0"
-            sign = "" if exponent[0] in "+-" else "+"
-            yield (
-                path,
-                f"YAML reads {node.value} as text, not as a number; "
-                f"write {mantissa}e{sign}{exponent}",
-            )

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 import yaml
 
 from ..common.errors import RecipeError, UnknownKeyError, nearest, raise_all
+from .composing import compose, compose_text, yaml_mistakes
 from .library import override_names
 from .nodes import (
     MERGE_TAG,
     STRING_TAG,
     children_of,
-    compose,
     join,
     places_of,
     put,
     walk,
-    yaml_mistakes,
 )
 from .recipe import Recipe
 
@@ -49,7 +48,7 @@ def _override_by_text(recipe: Recipe, override: str) -> None:
     if not path:
         raise recipe.error(where, "expected key.path=value")
     try:
-        new = yaml.compose(text, Loader=yaml.FullLoader) or yaml.ScalarNode(STRING_TAG, "")
+        new = compose_text(text) or yaml.ScalarNode(STRING_TAG, "")
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or error
         raise recipe.error(where, f"YAML syntax: {problem}") from error

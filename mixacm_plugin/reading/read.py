@@ -9,8 +9,9 @@ from torchdistill.common import yaml_util
 from torchdistill.common.main_util import import_dependencies
 
 from ..common.errors import RecipeError, raise_all
+from .composing import compose, yaml_mistakes
 from .library import recipe_names
-from .nodes import children_of, compose, yaml_mistakes
+from .nodes import children_of
 from .overrides import apply_override
 from .recipe import Recipe
 

@@ -119,7 +119,10 @@ TERM = section(
         key=name_of("loss wrapper", lambda: losses.LOSS_WRAPPER_DICT), args=ARGS, kwargs=KWARGS
     ),
 )
-MODULE_WISE = Key(keys={ANY: Key(keys=any_of("module is_teacher kwargs"))})
+MODULE_WISE = Key(
+    Kind("a list of mappings", lambda value: isinstance(value, list)),
+    keys={ANY: section(module=Key(NAME, required=True), **any_of("is_teacher kwargs"))},
+)
 STAGE: Keys = {
     "num_epochs": Key(COUNT, required=True),
     "log_freq": Key(),
@@ -179,9 +182,11 @@ def recipe_keys(stages: Collection[str]) -> Keys:
     Args:
         stages: names of the stages under ``train``; none where ``train`` itself is the only one.
     """
-    train: Keys = STAGE
+    following = {f"stage{len(stages) + 1}": Key()}  # so that a misspelt one is like it
+    train = {**STAGE, **following}
     if stages:  # the host looks at the roles here too, when the next stage begins
-        train = {"log_freq": Key(), **ROLES, **dict.fromkeys(stages, section(True, **STAGE))}
+        each = dict.fromkeys(stages, section(True, **STAGE))
+        train = {"log_freq": Key(), **ROLES, **each, **following}
     return {
         "dependencies": Key(),
         "datasets": KWARGS,

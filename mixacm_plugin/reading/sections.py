@@ -1,6 +1,7 @@
 """Where the parts of a recipe are: values by key path, models, stages and loss terms."""
 
 from collections.abc import Iterator, Mapping
+from itertools import count, takewhile
 from typing import Any
 
 from .nodes import Unbuilt
@@ -28,7 +29,7 @@ def told(config: Any, path: str) -> Any:
 def stage_names(train: Any) -> list[str]:
     """Names of the stages under ``train``; none where ``train`` itself is the only one."""
     names = train if isinstance(train, Mapping) else ()
-    return [name for name in names if str(name).startswith("stage")]
+    return list(takewhile(names.__contains__, (f"stage{number}" for number in count(1))))
 
 
 def stages(config: Config) -> Iterator[tuple[str, Config]]:

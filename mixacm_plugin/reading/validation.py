@@ -10,7 +10,18 @@ import yaml
 from ..common.errors import nearest
 from .arguments import Arguments, arguments_of
 from .keys import ANY, Key, Keys
-from .nodes import MAP_TAG, Problem, Unbuilt, children_of, join, places_of, plain, walk_once
+from .nodes import (
+    MAP_TAG,
+    MERGE_TAG,
+    STRING_TAG,
+    Problem,
+    Unbuilt,
+    children_of,
+    join,
+    places_of,
+    plain,
+    walk_once,
+)
 from .recipe import Recipe
 from .schema import TAGS, not_registered, recipe_keys
 from .sections import stage_names
@@ -144,6 +155,17 @@ class _NodeCheck(_Check):
             return value
         return super().value(value, key, path, node)
 
+    def section(
+        self, section: Mapping[str, Any], keys: Keys, path: str, node: yaml.Node | None
+    ) -> dict[str, Any]:
+        for key, child in node.value if isinstance(node, yaml.MappingNode) else ():
+            if key.tag not in (STRING_TAG, MERGE_TAG):
+                text = key.value if isinstance(key, yaml.ScalarNode) else "no text"
+                hint = f", which YAML reads as {plain(key)!r}; write '{text}'"
+                message = f"expected a name; found {text}{hint}"
+                self.add(join(path, text), message, child)
+        return super().section(section, keys, path, node)
+
     def unknown_key(
         self, name: str, section: Mapping[str, Any], keys: Keys, path: str, node: yaml.Node | None
     ) -> str | None:
@@ -153,10 +175,13 @@ class _NodeCheck(_Check):
             hint = nearest(name, keys.keys() - section.keys())
             self.add(where, f"{keys.of} doesn't read it here; it takes {takes}.{hint}", node)
             return None
+        if name.startswith("_"):  # as the host's own configs name what only anchors are for
+            return None
         own = not path or (node is not None and self._defines_an_anchor(name, node))
-        meant = _like(name, keys.keys() - section.keys()) or (not own and _like(name, keys))
+        meant = _like(name, keys.keys() - section.keys()) or _like(name, keys, 0.85 if own else 0.7)
         if meant:
-            self.add(where, f"unknown key. Did you mean {meant!r}?", node)
+            hint = " A name of your own may begin with _" if own and meant in section else ""
+            self.add(where, f"unknown key. Did you mean {meant!r}?{hint}", node)
             return meant
         if not own:
             self.found.warnings.append(
@@ -199,6 +224,8 @@ def _with_arguments(section: Mapping[str, Any], keys: Keys) -> Keys:
     return {**keys, "kwargs": Key(kwargs.kind, keys=arguments, required=kwargs.required)}
 
 
-def _like(name: str, known: Iterable[str]) -> str | None:
+def _like(name: str, known: Iterable[str], cutoff: float = 0.7) -> str | None:
     # Stricter than nearest, which only suggests, where here it may refuse a recipe.
-    return next(iter(difflib.get_close_matches(str(name), known, n=1, cutoff=0.7)), None)
+    name, known = str(name), list(known)
+    swapped = [key for key in known if sorted(key) == sorted(name)]
+    return next(iter(swapped or difflib.get_close_matches(name, known, 1, cutoff)), None)

@@ -67,16 +67,21 @@ def _read(file: Path) -> dict[str, float]:
 def _ratio(run: Run, first: Run, device: torch.device) -> float:
     if run.key == first.key:
         return 1.0
-    steps, first_steps = _steps(run, device), _steps(first, device)
+    steps, first_steps = stage_steps(run, device), stage_steps(first, device)
     ratios: list[float] = []
     started = time.perf_counter()
     while len(ratios) < 4 or time.perf_counter() - started < SECONDS:
-        ratios.append(_seconds(steps, device) / _seconds(first_steps, device))
+        ratios.append(seconds_of(steps, device) / seconds_of(first_steps, device))
     return median(ratios[1:])  # the first warms up
 
 
-def _steps(run: Run, device: torch.device) -> list[tuple[float, Callable[[], None]]]:
-    """Return a step of each training stage, with the stage's share of the epochs."""
+def stage_steps(run: Run, device: torch.device) -> list[tuple[float, Callable[[], None]]]:
+    """Return a training step of each stage of a run, with the stage's share of the epochs.
+
+    Args:
+        run: whose recipe has the stages.
+        device: where to train.
+    """
     config = {"train": run.recipe.build("train")}
     epochs = [stage["num_epochs"] for _, stage in sections.stages(config)]
     return [(n / sum(epochs), _stepper(run, device, stage)) for stage, n in enumerate(epochs)]
@@ -97,7 +102,13 @@ def _stepper(run: Run, device: torch.device, stages_before: int) -> Callable[[],
     return step
 
 
-def _seconds(steps: list[tuple[float, Callable[[], None]]], device: torch.device) -> float:
+def seconds_of(steps: list[tuple[float, Callable[[], None]]], device: torch.device) -> float:
+    """Time ``STEPS`` steps of each stage; return their mean, weighted by the stages' shares.
+
+    Args:
+        steps: from ``stage_steps``.
+        device: where they train.
+    """
     seconds = 0.0
     for share, step in steps:
         started = time.perf_counter()

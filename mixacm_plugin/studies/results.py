@@ -130,7 +130,7 @@ def read_results(folder: str | os.PathLike[str]) -> Results:
     if not isinstance(content, dict) or not {"title", "rows"} <= set(content):
         raise RecipeError(path, "", "not a study's results: expected title and rows")
     if content.get("format") != FORMAT:
-        reason = "of an older version of this package; run the study again: nothing is repeated"
+        reason = "of an older version of this package; run the study again"
         raise RecipeError(path, "format", reason)
     results = validated(Results, content, lambda where, text: RecipeError(path, where, text))
     for row_index, row in enumerate(results.rows):

@@ -13,8 +13,9 @@ from ..common.errors import RecipeError, nearest, raise_all
 from ..common.validation import validated
 from ..common.values import NUMBER
 from ..evaluation.attacks import Attack
+from ..reading.composing import compose, yaml_mistakes
 from ..reading.library import override_names, recipe_names, study_names
-from ..reading.nodes import Problem, compose, yaml_mistakes
+from ..reading.nodes import Problem
 from .changes import Change
 from .results import name_matches
 from .spec import ReferenceSpec, RowSpec, StudySpec, as_list, attack_in

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..common.files import read_json_lines, replacing
+from ..parts.acm.loss import ACMLoss
 
 
 @dataclass
@@ -62,9 +63,14 @@ def terms_in_float32(criterion: nn.Module) -> Iterator[None]:
     """Give each term of the host's loss activations of float32 at least, in the block.
 
     Under a forward process of less precision hooked tensors are of less: a mean of bfloat16 squares
-    is good to two digits. ``ACMLoss`` sees to it by itself, also under the host's own script.
+    is good to two digits. ``ACMLoss`` sees to it by itself, also under the host's own script, and
+    without a copy of whole activations.
     """
-    terms = [term for term, _ in getattr(criterion, "term_dict", {}).values()]
+    terms = [
+        term
+        for term, _ in getattr(criterion, "term_dict", {}).values()
+        if not isinstance(term, ACMLoss)
+    ]
     handles = [term.register_forward_pre_hook(lambda _, args: _in_float32(args)) for term in terms]
     try:
         yield
@@ -73,12 +79,28 @@ def terms_in_float32(criterion: nn.Module) -> Iterator[None]:
             handle.remove()
 
 
+class _InFloat32(Mapping[str, Any]):
+    """A mapping whose values are made float32 when they are looked up: most never are."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def __getitem__(self, name: str) -> Any:
+        return _in_float32(self._values[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
 def _in_float32(value: Any) -> Any:
     if isinstance(value, Tensor):
         low = value.is_floating_point() and value.element_size() < 4
         return value.float() if low else value
     if isinstance(value, Mapping):
-        return {name: _in_float32(part) for name, part in value.items()}
+        return _InFloat32(value)
     if isinstance(value, tuple):
         parts = [_in_float32(part) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)

@@ -9,22 +9,22 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchdistill.common.constant import SELF_MODULE_PATH
 
+from ..common.errors import RecipeError
 from ..common.images import check_images, count, unpack
 from ..common.outputs import logits_of
 from ..common.state import eval_mode, preserved_modules, preserved_rng
 from ..evaluation.accuracy import UnsuitedModelError, check_logits
-from ..loading.datasets import first_batch
+from ..loading.datasets import batches_of, first_batch
 from ..parts.acm.pairs import PairError
 from ..reading.recipe import Recipe
 from .boxes import Box, forward_process_names, models_of, stand_ins, student_of, without_ddp
 
-FEW = 5  # images that show what a loader gives
+FEW = 8  # images that show what a loader gives; some collate functions halve a batch
 NO_BATCH = "not a single batch: fewer images than batch_size, and drop_last"
-ERRORS = (LookupError, ValueError, TypeError, RuntimeError, AttributeError, OSError)
 
 
 def try_loaders(recipe: Recipe, box: Box, models: Mapping[str, nn.Module], path: str) -> Tensor:
-    """Load a few images of a stage's training and validation data.
+    """Load a batch of a stage's training data, and a few images of its validation data.
 
     Args:
         recipe: names the file in errors.
@@ -33,7 +33,7 @@ def try_loaders(recipe: Recipe, box: Box, models: Mapping[str, nn.Module], path:
         path: of the stage.
 
     Returns:
-        The training images.
+        A few of the training images.
 
     Raises:
         RecipeError: if a loader can't be used, and on images outside of [0, 1] where an ε or a
@@ -48,10 +48,11 @@ def try_loaders(recipe: Recipe, box: Box, models: Mapping[str, nn.Module], path:
             loader = getattr(box, name)
             if len(loader) == 0:
                 raise ValueError(NO_BATCH)
-            images, *_ = unpack(first_batch(loader, FEW), box.device)
+            size = _batch_sizes(loader)[0] if name == "train_data_loader" else FEW
+            images, *_ = unpack(first_batch(loader, size), box.device)
             if pixels:
                 check_images(images)
-            loaded.append(images)
+            loaded.append(images[:FEW])
     return loaded[0]
 
 
@@ -100,7 +101,7 @@ def _processes(box: Box) -> list[Any]:
 
 def _batch_sizes(loader: DataLoader) -> list[int]:
     """Sizes of a loader's batches: the usual one, and the last one's where it is another."""
-    sampler: Any = loader.batch_sampler
+    sampler: Any = batches_of(loader)
     size = getattr(sampler, "batch_size", None) or len(next(iter(sampler)))
     own: Any = loader.sampler  # a process's share, where there are several
     total = len(own) if hasattr(own, "__len__") else count(loader.dataset)
@@ -144,7 +145,9 @@ def _said_at(
     except PairError as error:
         key = f"{where}.kwargs.sub_terms.{running[-1][0]}.criterion.kwargs" if running else where
         raise recipe.error(f"{key}.{error.where}", error.message) from error
-    except ERRORS as error:
+    except RecipeError:
+        raise
+    except Exception as error:  # of any kind, by which a collate function or a loss refuses
         message = f"{type(error).__name__}: {error}"
         if isinstance(error, UnsuitedModelError):
             message = str(error)

@@ -12,6 +12,7 @@ import pytest
 from mixacm_plugin.common.distributed import available_cpus
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs process groups")
 def test_ctrl_c_ends_all_processes_at_once():
     command = [sys.executable, "-m", "mixacm_plugin", "quickstart", "--device", "cpu"]

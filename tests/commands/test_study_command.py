@@ -12,6 +12,7 @@ from studies import LR, done_here, write_study
 pytestmark = pytest.mark.usefixtures("processes_that_find_the_tests_data")
 
 
+@pytest.mark.slow
 def test_a_study_with_a_failed_run_ends_with_exit_code_1():
     write_study(rows=[{"name": "bad", "set": {"train.num_epochs": None}}])
     assert recipes.run("main", "study", "study.yaml", "--device", "cpu") == 1
@@ -30,6 +31,7 @@ def test_the_command_lists_runs_and_writes_results(capsys):
     assert results["rows"][0]["runs"][0]["status"] == "done"
 
 
+@pytest.mark.slow
 def test_some_rows_can_be_run_now_and_the_others_later(capsys):
     rows = [
         {"name": name, "set": {LR: lr}} for name, lr in (("a [x]", 0.01), ("b", 0.02), ("ab", 0.03))

@@ -72,7 +72,7 @@ def test_a_part_that_is_called_like_a_prefix_stays(model):
     load_weights(wrapped, "own.pt")
 
 
-def test_recipes_and_commands_take_them_too(model, capsys):
+def test_recipes_and_commands_take_foreign_checkpoints_too(model, capsys):
     read = recipe()
     torch.save({"state_dict": prefixed(torch.load("teacher.pt"), "module.")}, "teacher.pt")
     Training(read, CPU)
@@ -85,6 +85,7 @@ def test_recipes_and_commands_take_them_too(model, capsys):
     assert not differing(state(load_student("recipe.yaml", "net.pt")), state(model))
 
 
+@pytest.mark.slow
 def test_check_says_that_the_hosts_script_reads_files_as_they_are(capsys):
     write()
     plain = torch.load("teacher.pt")
@@ -101,6 +102,7 @@ def damaged(path, offset):
     Path("damaged.pt").write_bytes(content)
 
 
+@pytest.mark.slow
 def test_every_flipped_byte_is_noticed_or_harmless():
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     save_checkpoint("whole.pt", {"model": model.state_dict(), "epoch": 3})

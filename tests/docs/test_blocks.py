@@ -76,12 +76,19 @@ def yaml_block(document, words):
     return found
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=title_of)
-def test_yaml_is_a_mapping(document):
-    for block in blocks(document, "yaml"):
-        assert isinstance(composed(block), yaml.MappingNode), block
+YAML = [(document, block) for document in DOCUMENTS for block in blocks(document, "yaml")]
 
 
+def test_there_is_yaml_in_the_readme_and_the_guide():
+    assert {document for document, _ in YAML} >= {README, GUIDE}
+
+
+@pytest.mark.parametrize("block", [block for _, block in YAML])
+def test_a_block_of_yaml_is_a_mapping(block):
+    assert isinstance(composed(block), yaml.MappingNode)
+
+
+@pytest.mark.slow
 def test_the_recipe_of_the_readme_makes_a_plain_recipe_mixacm():
     (block,) = blocks(README, "yaml")
     found = check(recipe(block, "cifar10/mixacm"), "models.student_model.kwargs.depth=10")
@@ -102,6 +109,7 @@ def test_the_recipe_of_the_readme_says_what_the_shipped_one_says():
         assert shown[part] == shipped[part]
 
 
+@pytest.mark.slow
 def test_the_recipe_for_ones_own_data_is_complete():
     found = check(recipe(yaml_block(GUIDE, "images of my own")))
     assert {role: name for role, (name, _) in found.models.items()} == {
@@ -137,6 +145,7 @@ def test_the_learnable_transform_fits_the_shipped_recipe():
     assert found.warnings == [RANDOM]
 
 
+@pytest.mark.slow
 def test_the_published_teacher_takes_the_place_of_another():
     block = yaml_block(GUIDE, "sha256")
     path = recipe(block, "cifar10/mixacm", ("models.teacher_model",))
@@ -162,7 +171,7 @@ def test_the_diff_makes_a_torchdistill_recipe_mixacm():
     assert found.warnings == [RANDOM]
 
 
-def test_the_study_can_be_run():
+def test_the_study_of_the_guide_can_be_run():
     Path("study.yaml").write_text(yaml_block(GUIDE, "measure: teacher"), encoding="utf-8")
     for scale, seeds in ((None, 3), ("short", 1)):
         study = read_study("study.yaml", scale)
@@ -180,12 +189,12 @@ PYTHON = [
 ]
 
 
-def test_there_is_python():
+def test_there_is_python_in_the_documents():
     assert len(PYTHON) >= 2
 
 
 @pytest.mark.parametrize("block", PYTHON)
-def test_python_runs(block, capsys):
+def test_a_block_of_python_runs_and_prints(block, capsys):
     shutil.copy(recipe_file("quickstart/mixacm"), "mixacm.yaml")
     student = Path(read_recipe("mixacm.yaml").build("models")["student_model"]["dst_ckpt"])
     student.parent.mkdir(parents=True)

@@ -56,6 +56,18 @@ def test_a_command_is_understood(command):
         attack_of({"name": args.attack, **given})
 
 
+def names_something_shipped(command):
+    args = vars(parsed(command))
+    recipe = args.get("config") or args.get("recipe")
+    return recipe in recipe_names() or str(args.get("study")).startswith("studies/")
+
+
+def test_there_are_commands_for_shipped_recipes_and_studies():
+    shipped = [line for line in LINES if names_something_shipped(line)]
+    assert any("--set" in line for line in shipped)
+    assert len(shipped) > 15
+
+
 @pytest.mark.parametrize("command", LINES)
 def test_what_a_command_changes_of_a_shipped_recipe_or_study_is_there(command):
     args = vars(parsed(command))

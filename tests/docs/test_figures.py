@@ -1,14 +1,19 @@
 """Measured figures in the documents are those of the shipped results."""
 
+import json
 import re
+from statistics import mean, stdev
 
 import pytest
 
 from documents import GUIDE, README, TOP, prose, section, table
+from mixacm_plugin import read_recipe
 from mixacm_plugin.reporting.markup import markdown
 from mixacm_plugin.reporting.summary import summarise
 from mixacm_plugin.reporting.tables import lay_out
+from mixacm_plugin.studies.changes import sets
 from mixacm_plugin.studies.results import read_results
+from mixacm_plugin.studies.study import read_study
 
 FOLDERS = sorted((TOP / "recipes/studies/results").iterdir())
 RESULTS = {folder.name: summarise(read_results(folder)) for folder in FOLDERS}
@@ -31,20 +36,56 @@ def rows(name):
     return {row.name: row for row in RESULTS[name].rows}
 
 
+def quickstart():
+    """Accuracies in % by model, then by attack, one of each seed; and each attack's n."""
+    found, sizes = {}, {}
+    results = json.loads((TOP / "recipes/quickstart/results.json").read_text())
+    for row in results["rows"]:
+        for measured in (figure for run in row["runs"] for figure in run["accuracies"]):
+            attack = measured["attack"]["name"]
+            own = found.setdefault(row["name"], {}).setdefault(attack, [])
+            own.append(100 * measured["accuracy"])
+            sizes[attack] = measured["n"]
+    return found, sizes
+
+
+def spread(accuracies, sign=""):
+    deviation = f" ± {stdev(accuracies):.1f}" if len(accuracies) > 1 else ""
+    return f"{mean(accuracies):{sign}.1f}{deviation}".replace("-", "−")
+
+
+def test_the_quickstart_in_the_readme_is_what_it_gave():
+    found, sizes = quickstart()
+    listed = table(README, "Two commands", "model")
+    assert listed.rows == [
+        (name, *(spread(accuracies) for accuracies in attacks.values()))
+        for name, attacks in found.items()
+    ]
+    assert [head.split()[-1] for head in listed.heads[2:]] == [str(n) for n in sizes.values()][1:]
+    text = re.sub(r"\s+", " ", section(README, "Two commands"))
+    for title, attack in (("PGD-20", "pgd"), ("AutoAttack", "autoattack"), ("clean", "clean")):
+        seeds = zip(found["MixACM"][attack], found["KD + mixup"][attack], strict=True)
+        assert f"{title} {spread([one - other for one, other in seeds], '+')}" in text
+
+
+def attacks_in_training(name):
+    """Whether a row of the comparison trains on images of an attack."""
+    (row,) = (row for row in read_study("studies/compare").rows if row.name == name)
+    return "adversarial_forward" in read_recipe(row.base, sets(row.changes)).text()
+
+
 def test_the_comparison_in_the_readme_is_what_the_study_gave():
     compared, named = rows("compare"), set()
-    for method, attacks, accuracies, cost in table(
-        README, "Compared with other methods", "method"
-    ).rows:
+    *listed, others = table(README, "Compared with other methods", "method").rows
+    for method, attacks, accuracies, cost in listed:
         name = method.partition(" (")[0]
-        if name in compared:
-            row = compared[name]
-            named.add(name)
-            assert (
-                accuracies == f"{shown(row.values['PGD-20'])} / {shown(row.values['AutoAttack'])}"
-            )
-            assert cost == f"{row.relative_cost:.2f}"
-            assert attacks in ("yes", "no")
+        row = compared[name]
+        named.add(name)
+        assert accuracies == f"{shown(row.values['PGD-20'])} / {shown(row.values['AutoAttack'])}"
+        assert cost == f"{row.relative_cost:.2f}"
+        assert attacks == ("yes" if attacks_in_training(name) else "no")
+    method, attacks, accuracies, cost = others
+    assert attacks == "no"
     others = [r for n, r in compared.items() if n.endswith("+ mixup") and n not in named]
     number, means = method.split()[0], {}
     assert number == str(len(others))

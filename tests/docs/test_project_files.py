@@ -28,7 +28,7 @@ def names_in(file):
 
 
 @pytest.mark.parametrize(("what", "where", "line"), PLACES)
-def test_where_something_goes_is_there(what, where, line):
+def test_the_places_where_something_goes_are_there(what, where, line):
     files = [TOP / name for name in CODE.findall(where)]
     assert files
     assert [file for file in files if not file.exists()] == []
@@ -82,6 +82,12 @@ def test_the_workflow_runs_what_ci_runs_on_each_python():
         (needed,) = (d for d in PROJECT["project"]["dependencies"] if d.startswith(f"{package}>"))
         assert included["lowest"][package] == f"{needed.partition('>=')[2]}.0"
     subprocess.run(["bash", "-n", TOP / ".ci/run"], check=True)
+
+
+def test_markers_of_tests_are_explained():
+    known = PROJECT["tool"]["pytest"]["ini_options"]["markers"]
+    listed = table(CONTRIBUTING, "Tests", "marker").column(0)
+    assert listed == [re.match(r"\w+", marker)[0] for marker in known]
 
 
 def test_hooks_and_templates_are_yaml():

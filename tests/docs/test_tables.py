@@ -56,6 +56,7 @@ def registered():
     return ast.literal_eval(made.stdout.decode().splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_every_part_is_listed_once(registered):
     names = [name.removeprefix("mixacm_plugin.") for t in PARTS for name in t.column(0)]
     assert len(names) == len(set(names))
@@ -64,6 +65,7 @@ def test_every_part_is_listed_once(registered):
     assert set(names) | set(PYTHON) == set(registered) | set(mixacm_plugin.__all__)
 
 
+@pytest.mark.slow
 def test_parts_without_a_prefix_are_those_that_torchdistill_knows_by_name(registered):
     # It looks up no dataset by name.
     by_name = {name for name, registry in registered.items() if registry != "DATASET_DICT"}

@@ -96,7 +96,7 @@ def unit(*values):
     return [value / length for value in values]
 
 
-def test_distances_by_hand():
+def test_distances_are_those_computed_by_hand():
     assert distance([0.6, 0.8], [0.6, 0.8]) == [0, 1, 0]
     # The same numbers in other channels: the curves agree, the channels don't.
     assert distance([1.0, 0.0], [0.0, 1.0]) == [0, 0, 2**0.5]

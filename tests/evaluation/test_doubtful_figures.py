@@ -213,6 +213,7 @@ def test_autoattack_has_a_version_for_randomised_models(model):
         AutoAttack(version="plus")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "words"),
     [

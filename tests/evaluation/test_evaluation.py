@@ -20,7 +20,6 @@ from mixacm_plugin import (
     read_recipe,
 )
 from mixacm_plugin.evaluation.accuracy import clean_accuracies
-from mixacm_plugin.evaluation.attacks import attack_of
 from mixacm_plugin.evaluation.attacks.base import Attacked
 from mixacm_plugin.loading.models import load_model
 from mixacm_plugin.parts.adversarial.threat_model import perturbation_size
@@ -28,19 +27,6 @@ from mixacm_plugin.reporting.accuracies import markdown_table, write_accuracies
 from recipes import CPU, Few, OutOfReach, digits, loader_accuracy, mixacm, state, write
 
 EPS = 0.15  # where about half of the correctly classified digits fall
-
-
-@pytest.fixture(scope="module")
-def model():
-    """The classifier by the nearest class mean, which needs no training and isn't robust."""
-    train = digits("train")
-    labels = torch.tensor(train.targets)
-    means = torch.stack([train.images[labels == c].mean(0).flatten() for c in range(10)])
-    linear = nn.Linear(means.shape[1], 10)
-    with torch.no_grad():
-        linear.weight.copy_(2 * means)
-        linear.bias.copy_(-means.square().sum(1))
-    return nn.Sequential(nn.Flatten(), linear)
 
 
 def test_clean_accuracy_is_that_of_a_plain_loop(model):
@@ -107,6 +93,7 @@ def test_restarts_can_only_lower_accuracy(model):
     assert correct[0] > correct[1] > correct[2] > 0
 
 
+@pytest.mark.slow
 def test_autoattack_breaks_nothing_at_a_tiny_eps_and_is_at_least_as_strong_as_pgd(model):
     def measured(attack, eps):
         return evaluate(model, digits("test"), attack("Linf", eps), n=6, seed=1)
@@ -176,28 +163,6 @@ def test_images_that_are_not_pixels_are_refused(images, words, model):
 def test_more_images_than_there_are_is_refused(n, model):
     with pytest.raises(ValueError, match=f"between 1 and the 50 images .*found {n}"):
         evaluate(model, Few("test", 50), Clean(), n=n)
-
-
-@pytest.mark.parametrize(
-    "arguments, words",
-    [
-        ({"name": "fgsm"}, "attack must be one of clean, pgd, autoattack, square; found 'fgsm'"),
-        ({"name": "pgd", "norm": "L1"}, "norm must be one of Linf, L2; found 'L1'"),
-        ({"name": "pgd", "eps": "wide"}, "expected a number such as 8/255"),
-        ({"name": "pgd", "eps": -0.1}, "at least 0"),
-        ({"name": "pgd", "eps": "nan"}, "expected a number"),
-        ({"name": "pgd", "step_size": "1/0"}, "expected a number"),
-        ({"name": "pgd", "eps": 8}, "found 8, is it 8/255"),
-        ({"name": "pgd", "steps": 0}, "at least 1"),
-        ({"name": "pgd", "restarts": 0}, "at least 1"),
-        ({"name": "pgd", "step": 0.1}, "pgd has no setting 'step'; .* 'steps'"),
-        ({"name": "clean", "eps": 0.1}, "clean has no setting 'eps'; it has none"),
-    ],
-    ids=str,
-)
-def test_an_attack_with_a_wrong_argument_is_refused(arguments, words):
-    with pytest.raises(ValueError, match=words):
-        attack_of(arguments)
 
 
 @dataclass(frozen=True)
@@ -279,27 +244,3 @@ def test_a_recipe_without_models_is_refused(models):
     write()
     with pytest.raises(RecipeError, match=r"recipe\.yaml: models: "):
         load_model(read_recipe("recipe.yaml", [f"models={models}"]))
-
-
-@pytest.mark.parametrize(("eps", "warned"), [("8/255", False), ("0.05", True)])
-def test_pgd_that_cannot_reach_the_edge_of_its_ball_is_warned_of(eps, warned, model):
-    accuracy = evaluate(model, Few("test", 5), PGD(eps=eps, steps=20, step_size="2/1000"))
-    assert any("can't reach the edge" in warning for warning in accuracy.warnings) == warned
-
-
-@pytest.mark.parametrize(
-    ("eps", "step_size"),
-    [("8/255", "2/255"), ("1/255", "1/1020"), ("0.15", "0.0375"), (0.15, "0.0375"), ("1", "0.25")],
-)
-def test_pgds_step_is_a_quarter_of_eps(eps, step_size):
-    assert PGD(eps=eps).step_size == step_size
-
-
-def test_an_attack_is_what_its_settings_say():
-    assert Clean().settings() == {"name": "clean"}
-    autoattack = AutoAttack(eps=0.15)
-    settings = {"name": "autoattack", "norm": "Linf", "eps": 0.15, "version": "standard"}
-    assert autoattack.settings() == settings
-    assert attack_of(autoattack.settings()) == autoattack
-    pgd = PGD("L2", "1/2", 7, restarts=3)
-    assert attack_of(pgd.settings()) == pgd

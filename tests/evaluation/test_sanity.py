@@ -53,13 +53,13 @@ class Sharp(nn.Module):
     [PGD(eps=0.1, steps=10), PGD("L2", 0.5, 10), AutoAttack(eps=0.1)],
     ids=["Linf", "L2", "AutoAttack"],
 )
-def test_of_a_plain_network_all_lines_hold(model, attack):
+def test_all_sanity_lines_hold_of_a_plain_network(model, attack):
     lines = sanity(model, digits("test"), attack, n=40)
     assert [line.name for line in lines] == NAMES
     assert [line.holds for line in lines] == [True] * 4, list(map(str, lines))
 
 
-def test_of_masked_gradients_they_do_not_hold(model):
+def test_sanity_lines_do_not_hold_of_masked_gradients(model):
     lines = sanity(Sharp(model), digits("test"), PGD(eps=0.1, steps=10), n=40)
     holds = {line.name: line.holds for line in lines}
     assert not holds["an attack without bounds leaves nothing"]
@@ -94,7 +94,8 @@ def test_the_command_prints_the_lines_and_writes_them(capsys):
     assert "--sanity: needs an attack with a threat model" in capsys.readouterr().err
 
 
-def test_a_study_keeps_them_and_its_report_shows_them():
+@pytest.mark.slow
+def test_a_study_keeps_sanity_lines_and_its_report_shows_them():
     study = write_study(rows=[{"name": "one"}], sanity=True)
     runs = resolve(study, Path("cache"))
     done_here(study, runs)

@@ -6,6 +6,8 @@ from pathlib import Path
 import yaml
 
 import recipes
+from mixacm_plugin.common.files import recipe_file
+from mixacm_plugin.reading.library import study_names
 from mixacm_plugin.studies.execute import execute, prepare
 from mixacm_plugin.studies.runs import Run
 from mixacm_plugin.studies.study import Study, read_study
@@ -13,6 +15,13 @@ from mixacm_plugin.studies.study import Study, read_study
 LR = "train.optimizer.kwargs.lr"
 WEIGHT = "train.criterion.kwargs.sub_terms.acm.weight"
 REFERENCE = {"label": "paper", "columns": ["clean", "robust"]}
+
+
+def studies() -> list[tuple[str, str | None]]:
+    """Every shipped study at every scale."""
+    files = {name: Path(recipe_file(name)).read_text(encoding="utf-8") for name in study_names()}
+    scales = {name: yaml.safe_load(text).get("scales") or () for name, text in files.items()}
+    return [(name, scale) for name in files for scale in (None, *scales[name])]
 
 
 def write_study(**changes: object) -> Study:

@@ -63,7 +63,7 @@ def test_a_number_of_classes_that_differs_is_refused():
         Training(recipe(text), CPU)
 
 
-def test_the_commands_say_it_in_one_line(capsys):
+def test_commands_tell_a_missing_class_in_one_line(capsys):
     recipe(on_folders(test=["ant", "cat", "dog"]))
     for command in (("torchdistill",), ("main", "check")):
         assert run(*command, "--config", "recipe.yaml", "--device", "cpu") == 2

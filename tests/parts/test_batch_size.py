@@ -132,6 +132,7 @@ def process(rank, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_steps_of_one(tmp_path):
     run_processes(process, tmp_path)
     # One step an epoch is of all images, in whatever order they are drawn.

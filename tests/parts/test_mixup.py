@@ -1,5 +1,6 @@
 """The mixup collate function: what it mixes, how λ is distributed, how a recipe names it."""
 
+import math
 import pickle
 
 import pytest
@@ -66,6 +67,7 @@ def test_lambda_follows_the_symmetric_beta_distribution(alpha):
     assert kstest(lams, beta(alpha, alpha).cdf).pvalue > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 def test_loader_workers_draw_different_lambdas(start_method):
     loader = DataLoader(
@@ -97,7 +99,7 @@ def test_the_collate_function_survives_pickling():
 
 
 @pytest.mark.parametrize("read", [load_yaml_file, lambda path: read_recipe(path).build()])
-def test_a_recipe_configures_it_by_import_call(read, tmp_path):
+def test_a_recipe_configures_mixup_by_import_call(read, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
         "collate_fn: !import_call\n"
@@ -133,3 +135,34 @@ def test_images_that_are_not_floats_are_refused_with_the_transform_to_add(alpha)
 def test_an_invalid_argument_is_refused_by_name(alpha, num_classes, named):
     with pytest.raises(ValueError, match=f"^mixup_collate: {named} must be"):
         mixup_collate(alpha, num_classes)
+
+
+def noisy(sigma, n=64):
+    generator = torch.Generator().manual_seed(2)
+    images = 0.5 + 0.1 * torch.rand((n, 3, 8, 8), generator=generator)
+    samples = [(image, index % 3) for index, image in enumerate(images)]
+    collates = [get_collate_func(mixup_collate(1.0, 3, **given)) for given in ({}, sigma)]
+    batches = []
+    for collate in collates:
+        torch.manual_seed(0)
+        batches.append(collate(samples))
+    return batches
+
+
+def test_noise_is_gaussian_around_the_mixed_images_and_labels_stay():
+    (images, labels), (with_noise, same_labels) = noisy({"noise": 0.05})
+    assert torch.equal(labels, same_labels)
+    noise = ((with_noise - images) / 0.05).flatten()
+    assert kstest(noise.double().numpy(), "norm").pvalue > 0.001
+
+
+def test_noisy_images_stay_in_the_pixel_range():
+    _, (images, _) = noisy({"noise": 2.0})
+    assert images.min() == 0
+    assert images.max() == 1
+
+
+@pytest.mark.parametrize("noise", [-0.1, math.inf, True, "0.1"])
+def test_noise_that_is_no_standard_deviation_is_refused(noise):
+    with pytest.raises(ValueError, match="mixup_collate: noise must be a number >= 0"):
+        mixup_collate(1.0, 3, noise)

@@ -35,7 +35,7 @@ def test_the_papers_imagenet_schedule_goes_from_016_to_08_and_to_zero():
     assert rates[121:] == [0.0] * 4
 
 
-def test_without_warm_up_it_is_torchs_cosine():
+def test_a_schedule_without_warm_up_is_torchs_cosine():
     ours, torchs = optimizer(0.1), optimizer(0.1)
     rates = advance(ours, warmup_cosine(ours, epochs=40), 41)
     expected = advance(torchs, CosineAnnealingLR(torchs, T_max=40), 41)

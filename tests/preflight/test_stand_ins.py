@@ -6,11 +6,13 @@ import pytest
 import torch
 import yaml
 
-from mixacm_plugin import RandomImages
+from mixacm_plugin import RandomImages, read_recipe
+from mixacm_plugin.preflight.inspection import inspect_recipe
 from mixacm_plugin.preflight.stand_ins import use_batch_size, use_random_images, use_random_weights
-from recipes import mixacm, recipe
+from recipes import CPU, mixacm, recipe
 
 SHAPE = (3, 8, 8)
+DIGITS = "mixacm_plugin.Digits"
 
 
 def test_random_images_have_the_shape_and_the_labels_that_are_asked_for():
@@ -50,3 +52,14 @@ def test_random_weights_leave_out_downloads_too():
     assert teacher["kwargs"] == {"weights": None, "pretrained": False}
     assert "src_ckpt" not in teacher
     assert student["kwargs"]["model_kwargs"] == {"pretrained": False}
+
+
+def test_a_dataset_wrapper_gets_pictures_and_their_transform():
+    to_tensor = "!import_call {key: torchvision.transforms.ToTensor}"
+    several = "!import_call {key: torchvision.transforms.Compose, init: {args: [["
+    kwargs = f"{{split: train, transform: {several}{to_tensor}]]}}}}}}"
+    digits = f"datasets.digits/train=!import_call {{key: {DIGITS}, init: {{kwargs: {kwargs}}}}}"
+    hosts = "train.stage1.train_data_loader.dataset_wrapper={key: SSKDDatasetWrapper, kwargs: {}}"
+    read = read_recipe("quickstart/mixacm", ["compare/sskd", digits, hosts])
+    small = {"input_shape": SHAPE, "batch_size": 4, "random_weights": True}
+    assert len(inspect_recipe(read, CPU, **small, seconds=0).stages) == 2

@@ -52,6 +52,15 @@ NORMALISED = digits(
 )
 
 
+LAST_PAIR = "{teacher: {path: relu, io: output}, student: {path: relu, io: output}, weight: -1}"
+BOMB = "\n".join(
+    [
+        "  a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]",
+        *(f"  a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)),
+    ]
+)
+
+
 def misspelt(side):
     """A module path that is misspelt in the pair and in the hooks alike."""
     pair, hooks = f"{side}: {{path: layer.1", f"  {side}:\n    forward_proc"
@@ -196,6 +205,44 @@ TABLE = [
     ("train.val_data_loader.kwargs={batch_size: 64, drop_last: True}", "train.val_data", "batch"),
     (f"{STUDENT}.dst_ckpt=.", f"{STUDENT}.dst_ckpt", "is a folder; name a file"),
     (f"{STUDENT}.dst_ckpt=recipe.yaml/x.pt", f"{STUDENT}.dst_ckpt", "recipe.yaml"),
+    # Values of which no use is thinkable
+    (f"{TERMS}.acm.weight=-200", f"{TERMS}.acm.weight", "a number of at least 0; found -200"),
+    (f"{KD}.kwargs.temperature=-10", f"{KD}.kwargs.temperature", "a number above 0; found -10"),
+    (f"{PAIRS}.last={LAST_PAIR}", f"{PAIRS}.last.weight", "a number of at least 0; found -1"),
+    ("train.optimizer.kwargs={lr: 0}", "train.optimizer.kwargs.lr", "above 0; found 0"),
+    (
+        "train.optimizer.kwargs={lr: 0.1, momentum: 5}",
+        "train.optimizer.kwargs.momentum",
+        "a number from 0 to below 1; found 5",
+    ),
+    (
+        "train.optimizer.kwargs={lr: 0.1, nesterov: []}",
+        "train.optimizer.kwargs.nesterov",
+        "expected True or False; found []",
+    ),
+    ("train.num_epochs=010", "train.num_epochs", "YAML 1.1 reads 010 as 8; write that, or '010'"),
+    ("train.log_freq=1:30", "train.log_freq", "YAML 1.1 reads 1:30 as 90"),
+    (edit("        kd:\n", "        7:\n"), f"{TERMS}.7", "which YAML reads as 7; write '7'"),
+    (f'{STUDENT}.dst_ckpt="a\\0b"', f"{STUDENT}.dst_ckpt", "expected a path or URL"),
+    # YAML that can't be walked
+    (edit(LINE, "  own: &own [*own]"), "line ", "an anchor contains itself"),
+    (edit(LINE, f"  own: {'[' * 500}{']' * 500}"), "", "nested deeper than 100 levels"),
+    (edit(LINE, BOMB), "", "aliases make more than 100,000 values"),
+    (f"train.log_freq={'[' * 500}{']' * 500}", "--set train.log_freq", "nested deeper than 100"),
+    # Stages and optimisers as the host counts them
+    (edit("  stage2:", "  stage3:", STAGES), "train.stage3", "Did you mean 'stage2'?"),
+    (edit("  stage2:", "  stage_of_my_own:", STAGES), "train.stage_of_my_own", "expected stage2"),
+    (
+        "train.optimizer={key: SGD, kwargs: {lr: 0.1}, module_wise_configs: [{module: neck}]}",
+        "train.optimizer.module_wise_configs.0.module",
+        "student module 'neck' not found",
+    ),
+    (
+        f"{TEACHER}={{forward_proc: forward_batch_only, requires_grad: False, "
+        f"frozen_modules: [instance(BachNorm2d)], forward_hook: {{output: [{HOOKED}, relu]}}}}",
+        f"{TEACHER}.frozen_modules",
+        "no module of a class torch.nn.BachNorm2d; it has BatchNorm2d",
+    ),
     # Of the wrong kind, or tried for the first time after training
     ("models.teacher_model.key=[1]", "models.teacher_model.key", "expected a name; found [1]"),
     ("train=7", "train", "expected a mapping; found 7"),

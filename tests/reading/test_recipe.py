@@ -42,7 +42,7 @@ def read(text, *overrides):
         (["model.mean.0=0.9"], {"model.mean": [0.9, 0.2], "student.kwargs.mean": [0.9, 0.2]}),
         (
             ["collate.init.kwargs.alpha=0.2"],
-            {"collate": "mixup_collate(alpha=0.2, num_classes=10)"},
+            {"collate": "mixup_collate(alpha=0.2, num_classes=10, noise=0.0)"},
         ),
         (["digits/v1.0/train.n=7"], {"digits/v1": None}),
         (["epochs=2"], {"epochs": 2, "scheduler.T_max": 2}),
@@ -109,7 +109,7 @@ def test_an_override_file_replaces_values_and_adds_keys():
         "teacher.kwargs.width": 5,
         "student.kwargs.width": 1,
         "student.more": {"added": 3},
-        "collate": "mixup_collate(alpha=2, num_classes=10)",
+        "collate": "mixup_collate(alpha=2, num_classes=10, noise=0.0)",
         "test.kwargs": {"batch_size": 200, "drop_last": True},
     }
     assert {path: get(built, path) for path in expected} == expected

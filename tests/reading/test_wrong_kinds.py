@@ -1,5 +1,6 @@
 """Recipes with a value of the wrong kind: an error of one line, wherever the value stands."""
 
+import pytest
 import yaml
 
 from mixacm_plugin import RecipeError, Training
@@ -9,6 +10,7 @@ from recipes import CPU, mixacm, recipe
 WRONG = ("x", "null", "[1]", "7", "{a: 1}")
 
 
+@pytest.mark.slow
 def test_no_value_of_a_wrong_kind_ends_in_a_traceback():
     built = recipe(mixacm(2, 1, "affine"))
     tracebacks, refused = [], 0

@@ -1,6 +1,7 @@
 """Every method in recipes/compare trains in every stage and leaves a plain student behind."""
 
 import re
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from mixacm_plugin.parts.data import FourRotations
 from mixacm_plugin.preflight.inspection import inspect_recipe
 from mixacm_plugin.reading import sections
 from mixacm_plugin.reading.library import override_names
+from mixacm_plugin.training import loop
 from recipes import CPU, differing, state
 
 BATCH, EPOCHS = 64, 4
@@ -39,6 +41,7 @@ def few_digits(name, *, mixed=False):
     return read_recipe(base, sets)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", override_names())
 def test_a_method_learns_leaves_the_teacher_alone_and_saves_the_plain_student(name):
     recipe = few_digits(name)
@@ -62,6 +65,7 @@ def test_a_method_learns_leaves_the_teacher_alone_and_saves_the_plain_student(na
     assert not differing(trained, state(load_model(recipe)))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("name", override_names())
 def test_a_method_trains_in_every_stage_under_the_host(name, mixed):
@@ -91,6 +95,7 @@ def test_a_method_says_in_its_first_line_what_it_is_and_where_it_is_from(name):
     assert re.fullmatch(r"# \S.* \(.+ \d{4}(, .+)?\)", first)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", override_names())
 def test_a_method_passes_the_check_without_a_warning(name):
     found = inspect_recipe(few_digits(name), CPU, seconds=0)
@@ -98,6 +103,7 @@ def test_a_method_passes_the_check_without_a_warning(name):
     assert all(stage.terms for stage in found.stages)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, killed_in", [("vid", 1), ("crd", 2), ("ft", 1), ("ft", 4), ("ft", 6), ("sskd", 5)]
 )
@@ -105,17 +111,16 @@ def test_a_resumed_method_ends_as_one_that_never_stopped(name, killed_in, monkey
     recipe = few_digits(f"compare/{name}")
     Training(recipe, CPU, seed=0).run()
     whole = torch.load("out/student.pt", weights_only=False)
-    killed = Training(recipe, CPU, seed=0)
-    train_epoch = killed._train_epoch
+    train_steps, epochs = loop.train_steps, count()
 
-    def dies(epoch):
-        if epoch == killed_in:
+    def dies(*args):
+        if next(epochs) == killed_in:
             raise KeyboardInterrupt
-        return train_epoch(epoch)
+        return train_steps(*args)
 
-    monkeypatch.setattr(killed, "_train_epoch", dies)
-    with pytest.raises(KeyboardInterrupt):
-        killed.run()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "train_steps", dies)
+        Training(recipe, CPU, seed=0).run()
     resumed = Training(recipe, CPU)
     resumed.resume("out/student.pt")
     resumed.run()

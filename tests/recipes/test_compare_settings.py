@@ -1,76 +1,157 @@
-"""What the files in recipes/compare set: attacks and losses as published, host's quirks undone."""
+"""What the files in recipes/compare do: attacks and losses as published, host's quirks undone."""
+
+import inspect
+from itertools import pairwise
+from typing import NamedTuple
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torchdistill.losses.registry import get_mid_level_loss
+from torchdistill.losses.registry import MIDDLE_LEVEL_LOSS_DICT, get_mid_level_loss
 
-from mixacm_plugin import (
-    Digits,
-    adversarial_forward,
-    clean_and_adversarial_forward,
-    dm_wide_resnet,
-    free_adversarial_forward,
-    read_recipe,
-    watch_overfitting,
-)
+import recipes
+from boxes import host_box
+from mixacm_plugin import Digits, dm_wide_resnet, read_recipe, watch_overfitting
+from mixacm_plugin.common.values import parse_number
 from mixacm_plugin.loading.models import load_model
 from mixacm_plugin.reading import sections
+from mixacm_plugin.reading.library import override_names
 from mixacm_plugin.studies.changes import sets
 from mixacm_plugin.studies.study import read_study
 
-STEPS = {"eps": "8/255", "step_size": "2/255"}
-FORWARDS = {  # method: role, what the role's forward process is
-    "pgd7_at": ("model", adversarial_forward, {**STEPS, "steps": 7}),
-    "fast_at": (
-        "model",
-        adversarial_forward,
-        {"eps": "8/255", "step_size": "10/255", "steps": 1},
-    ),
-    "free_at": ("model", free_adversarial_forward, {"eps": "8/255", "replays": 4}),
-    "trades": (
-        "model",
-        clean_and_adversarial_forward,
-        {**STEPS, "steps": 10, "away_from": "clean", "start": "gaussian"},
-    ),
-    "ard": (
-        "student",
-        clean_and_adversarial_forward,
-        {**STEPS, "steps": 10, "away_from": "labels", "start": "uniform"},
-    ),
-    "rslad": (
-        "student",
-        clean_and_adversarial_forward,
-        {**STEPS, "steps": 10, "away_from": "teacher", "start": "gaussian"},
-    ),
+
+class Attack(NamedTuple):
+    """How training images are perturbed; lengths in 1/255."""
+
+    steps: int
+    step_size: int
+    eps: int
+    start: str  # uniform in the ball, gaussian of standard deviation 0.001, or the image
+    away_from: str  # labels, the student's output on clean images, or the teacher's
+
+
+AUTHORS = {
+    "pgd7_at": Attack(7, 2, 8, "uniform", "labels"),  # Madry et al. 2018; MixACM, supplement A.1
+    "fast_at": Attack(1, 10, 8, "uniform", "labels"),  # Wong et al. 2020
+    "free_at": Attack(4, 8, 8, "image", "labels"),  # Shafahi et al. 2019, on ImageNet: 4 replays
+    "trades": Attack(10, 2, 8, "gaussian", "clean"),  # Zhang et al. 2019
+    "ard": Attack(10, 2, 8, "uniform", "labels"),  # Goldblum et al. 2020
+    "rslad": Attack(10, 2, 8, "gaussian", "teacher"),  # Zi et al. 2021
 }
-LOSSES = {
-    "trades": {"key": "TRADESLoss", "kwargs": {"beta": 6.0}},
-    "ard": {"key": "ARDLoss", "kwargs": {"alpha": 1.0, "temperature": 30.0}},
-    "rslad": {"key": "RSLADLoss", "kwargs": {"adversarial_weight": "5/6"}},
+WITHOUT_TEACHER = ("pgd7_at", "fast_at", "free_at", "trades")
+# What a file sets otherwise than the loss it names does by default, and says why beside it.
+OTHERWISE = {
+    ("dist_plus", "beta"),
+    ("dist_plus", "gamma"),
+    ("dist_plus", "iota"),
+    ("pad", "student_embed_module_io"),
+    ("pad", "teacher_embed_module_io"),
+    ("skd", "mode"),
+    ("srd", "exponent"),
 }
 
 
 def train_of(method, *sets):
-    base = "quickstart/mixacm"
-    if method in FORWARDS and FORWARDS[method][0] == "model":
-        base = "quickstart/scratch"
+    base = "quickstart/scratch" if method in WITHOUT_TEACHER else "quickstart/mixacm"
     return read_recipe(base, [f"compare/{method}", *sets]).build("train")
+
+
+def terms_of(method):
+    """Every term of a method's loss, in every stage."""
+    for _, stage in sections.stages({"train": train_of(method)}):
+        yield from stage["criterion"]["kwargs"]["sub_terms"].values()
 
 
 def term_of(method):
     return train_of(method)["criterion"]["kwargs"]["sub_terms"][method]
 
 
-@pytest.mark.parametrize("method", FORWARDS)
+GREY = 0.3 + 0.4 * Digits("train").images[:16]  # where no perturbation leaves the pixels' range
+LABELS = torch.tensor(Digits("train").targets[:16])
+
+
+def passes_of_a_step(method, labels=LABELS, teacher=None):
+    """Perturbations of the images in a step's passes: the attack's, and those trained on."""
+    text = recipes.scratch() if method in WITHOUT_TEACHER else recipes.mixacm()
+    torch.manual_seed(0)
+    models, box = host_box(recipes.recipe(text, f"compare/{method}"))
+    if teacher is not None:
+        teacher(models["teacher"])
+    attack, trained = [], []
+    models["student"].register_forward_pre_hook(
+        lambda model, args: (trained if model.training else attack).append(args[0].detach() - GREY),
+        prepend=True,  # before the model normalises
+    )
+    box.pre_epoch_process(epoch=0)
+    torch.manual_seed(0)
+    loss = box.forward_process(GREY, F.one_hot(labels, 10).float(), {})
+    box.post_forward_process(loss=loss)
+    return attack, trained
+
+
+@torch.no_grad()
+def turned(teacher):
+    """Let a teacher say the opposite."""
+    teacher.logits.weight.neg_()
+
+
+def away_from(method):
+    """What the images trained on depend on: the labels, the teacher, neither."""
+    changes = {"labels": {"labels": (LABELS + 1) % 10}}
+    if method not in WITHOUT_TEACHER:
+        changes["teacher"] = {"teacher": turned}
+    _, found = passes_of_a_step(method)
+    others = {name: passes_of_a_step(method, **change)[1] for name, change in changes.items()}
+    return [name for name in others if not torch.equal(torch.cat(found), torch.cat(others[name]))]
+
+
+def size(perturbation):
+    return perturbation.abs().max().item()
+
+
+def observed(method):
+    """The attack of a method, as its passes tell it."""
+    attack, trained = passes_of_a_step(method)
+    reference = [p for p in attack if size(p) == 0]
+    attack = [p for p in attack if size(p) > 0]
+    path = [*attack, trained[0]] if attack else trained
+    lengths = [255 * size(after - before) for before, after in pairwise(path)]
+    start = "uniform" if size(path[0]) > 0.01 else "gaussian" if size(path[0]) > 0 else "image"
+    if start == "gaussian":
+        assert path[0].std().item() == pytest.approx(0.001, rel=0.1)
+    used = away_from(method)
+    assert len(used) + len(reference) == 1
+    return Attack(
+        steps=len(path) - bool(attack),
+        step_size=pytest.approx(max(lengths), abs=0.01),
+        eps=pytest.approx(255 * max(map(size, path)), abs=0.01),
+        start=start,
+        away_from=used[0] if used else "clean",
+    )
+
+
+@pytest.mark.parametrize("method", AUTHORS)
 def test_a_method_attacks_as_its_authors_do(method):
-    role, forward, arguments = FORWARDS[method]
-    assert train_of(method)[role]["forward_proc"] == forward(**arguments)
+    assert AUTHORS[method] == observed(method)
 
 
-@pytest.mark.parametrize("method", LOSSES)
-def test_a_method_has_its_authors_loss(method):
-    assert term_of(method)["criterion"] == LOSSES[method]
+@pytest.mark.parametrize("method", override_names())
+def test_a_loss_is_set_as_its_class_has_it_by_default_where_nothing_is_said(method):
+    method, different = method.removeprefix("compare/"), set()
+    for term in terms_of(method):
+        loss = MIDDLE_LEVEL_LOSS_DICT.get(term["criterion"]["key"])
+        arguments = inspect.signature(loss).parameters if loss else {}
+        for name, value in term["criterion"]["kwargs"].items():
+            default = arguments[name].default if loss else None
+            if default not in (None, inspect.Parameter.empty) and not same(value, default):
+                different.add((method, name))
+    assert different == {(m, name) for m, name in OTHERWISE if m == method}
+
+
+def same(value, default):
+    if isinstance(value, str) and isinstance(default, float):
+        value = parse_number(value)  # such as 5/6
+    return value == default
 
 
 def test_the_watch_of_fast_at_has_the_ball_of_its_attack():
@@ -89,7 +170,7 @@ def test_free_at_has_as_many_backward_passes_as_the_other_rows_of_the_study():
     assert {name: n for name, n in epochs.items() if name != "Free-AT"} == dict.fromkeys(
         ("from scratch", "PGD7-AT", "Fast-AT", "TRADES"), 40
     )
-    assert epochs["Free-AT"] * FORWARDS["free_at"][2]["replays"] == 40
+    assert epochs["Free-AT"] * AUTHORS["free_at"].steps == 40
 
 
 def host_loss(method):

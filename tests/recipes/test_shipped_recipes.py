@@ -10,17 +10,18 @@ import pytest
 import torch
 import yaml
 
-from mixacm_plugin import RecipeError, Training, read_recipe
-from mixacm_plugin.common.files import RECIPES, read_json_lines, recipe_file
+from mixacm_plugin import Training, read_recipe
+from mixacm_plugin.common.files import RECIPES, read_json_lines
 from mixacm_plugin.loading.models import build_model, load_model
 from mixacm_plugin.parts.models.teachers import TEACHERS
 from mixacm_plugin.preflight import stand_ins
 from mixacm_plugin.preflight.inspection import inspect_recipe
-from mixacm_plugin.reading.library import recipe_names, study_names
+from mixacm_plugin.reading.library import recipe_names
 from mixacm_plugin.reading.nodes import walk
 from mixacm_plugin.studies.changes import sets
 from mixacm_plugin.studies.study import read_study
 from recipes import CPU, differing, state
+from studies import studies
 
 NO_WEIGHTS = ["models: weights are random, since no checkpoint was read"]
 # Widths 5, 10 and 20 and their channels; those of digits are small already.
@@ -28,12 +29,7 @@ DIVISIBLE = {"width": 5, "in_channels": 80, "out_channels": 80}
 TAUGHT = ["quickstart/mixacm", "cifar10/mixacm", "imagenet/mixacm"]
 
 
-def scales(study):
-    content = yaml.safe_load(Path(recipe_file(study)).read_text(encoding="utf-8"))
-    return (None, *(content.get("scales") or {}))
-
-
-STUDIES = [(study, scale) for study in study_names() for scale in scales(study)]
+ROWS = [(s, scale, row.name) for s, scale in studies() for row in read_study(s, scale).rows]
 
 
 def shrink(recipe):
@@ -78,21 +74,20 @@ def warnings_of(recipe):
     return checked(re.sub("dst_ckpt: .*", "dst_ckpt: student.pt", shrink(recipe).text()))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_shipped_recipe_passes_the_check_without_a_warning(name):
     assert warnings_of(read_recipe(name)) == NO_WEIGHTS
 
 
-@pytest.mark.parametrize(("study", "scale"), STUDIES)
-def test_every_row_of_every_shipped_study_passes_the_check_without_a_warning(study, scale):
-    for row in read_study(study, scale).rows:
-        try:
-            warnings = warnings_of(read_recipe(row.base, sets(row.changes)))
-        except RecipeError as error:
-            pytest.fail(f"row {row.name!r}: {error}")
-        if row.name == "block outputs":  # which are there to be compared with activated ones
-            warnings = [warning for warning in warnings if "isn't activated" not in warning]
-        assert warnings == NO_WEIGHTS, row.name
+@pytest.mark.exhaustive(each=("study",))
+@pytest.mark.parametrize(("study", "scale", "name"), ROWS)
+def test_every_row_of_every_shipped_study_passes_the_check_without_a_warning(study, scale, name):
+    (row,) = (row for row in read_study(study, scale).rows if row.name == name)
+    warnings = warnings_of(read_recipe(row.base, sets(row.changes)))
+    if name == "block outputs":  # which are there to be compared with activated ones
+        warnings = [warning for warning in warnings if "isn't activated" not in warning]
+    assert warnings == NO_WEIGHTS
 
 
 RESULTS = sorted(RECIPES.glob("studies/results/*/results.json"))
@@ -106,6 +101,7 @@ def test_shipped_results_are_complete_and_name_no_machine(file):
     assert not any(Path(run["checkpoint"]).is_absolute() for run in runs if "checkpoint" in run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cifar10/mixacm", "imagenet/mixacm"])
 def test_the_papers_models_pass_the_check_at_full_size(name):
     found = check(read_recipe(name))
@@ -117,6 +113,7 @@ def test_the_papers_models_pass_the_check_at_full_size(name):
     assert found.warnings == NO_WEIGHTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TAUGHT)
 def test_the_main_recipes_train_and_their_checkpoints_load(name, monkeypatch):
     monkeypatch.setattr(stand_ins, "IMAGES", 8)

@@ -1,6 +1,5 @@
 """Pictures of studies: that they render, and what is drawn in them."""
 
-import logging
 import math
 from pathlib import Path
 
@@ -9,13 +8,18 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from made_up_results import WEIGHT, done, failed, made, not_run, results, row, sizes
-from mixacm_plugin.common.errors import RecipeError
 from mixacm_plugin.reporting.plots.plot import override
 from mixacm_plugin.reporting.plots.study import draw_all, read_plots, stems
 from mixacm_plugin.reporting.plots.style import COLOURS
 from mixacm_plugin.reporting.summary import summarise
 
 CURVE = {"kind": "curve", "x": WEIGHT, "log": True, "label": "α_acm"}
+
+
+def title_of(figure):
+    """A figure's title on one line; Matplotlib has a method for it since 3.8 only."""
+    (title,) = figure.texts
+    return " ".join(title.get_text().split())
 
 
 def draw(spec, content=None):
@@ -110,7 +114,7 @@ def test_a_reference_row_becomes_a_dotted_line_in_the_colour_of_its_column():
     assert dotted(axes)[1] == [97, 40]
     lines = [line for line in axes.lines if line.get_linestyle() == ":"]
     assert [to_rgb(line.get_color()) for line in lines] == [to_rgb(c) for c in COLOURS[:2]]
-    assert "dotted: no ACM" in figure.get_suptitle().replace("\n", " ")
+    assert "dotted: no ACM" in title_of(figure)
 
 
 def test_the_error_bar_of_a_single_seed_is_its_interval_over_test_images():
@@ -119,19 +123,19 @@ def test_the_error_bar_of_a_single_seed_is_its_interval_over_test_images():
     low, high = pgd.errorbar.lines[2][0].get_segments()[0][:, 0]
     # Wilson, 335 of 500, by hand: (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n)
     assert (round(low, 2), round(high, 2)) == (62.76, 70.98)
-    assert figure.get_suptitle().replace("\n", " ").endswith("error bars: 95 % interval")
+    assert title_of(figure).endswith("error bars: 95 % interval")
 
 
 def test_a_figures_title_says_so_where_only_some_rows_have_several_seeds():
     rows = [row("a", [done(0, 490, 335), done(1, 490, 340)]), row("b", [done(0, 490, 335)])]
     _, figure = draw({"kind": "bars"}, results(rows))
     bars = "error bars: standard deviation, of a single model the 95 % interval"
-    assert figure.get_suptitle().replace("\n", " ").endswith(bars)
+    assert title_of(figure).endswith(bars)
 
 
 def test_a_figures_title_says_what_it_holds_for():
     _, figure = draw({"kind": "bars"})
-    title = figure.get_suptitle().replace("\n", " ").replace("\xa0", " ")
+    title = title_of(figure)
     assert title == (
         "Components on digits Linf, ε = 0.15; n = 500; training seeds 0, 1, 2; "
         "error bars: standard deviation"
@@ -233,68 +237,6 @@ def test_depth_by_width_has_a_line_for_each_width():
     assert narrow == [(10, 22.2), (16, 23.4), (28, 25.8)]
     assert wide == [(10, 24), (16, 25.2), (28, 27.6)]
     assert [t.get_text() for t in panels[0].get_xticklabels()] == ["10", "16", "28"]
-
-
-@pytest.mark.parametrize(
-    "spec",
-    [
-        {"kind": "bars"},
-        CURVE,
-        {"kind": "size_ratio"},
-        {"kind": "depth_width", "depth": "a", "width": "b"},
-        {"kind": "cost", "group": {"all": "*"}},
-        {"kind": "channel_maps"},
-    ],
-)
-def test_a_plot_with_nothing_to_show_is_left_out_with_a_warning(spec, caplog):
-    Path("study").mkdir()
-    ((stem, _),) = stems(read_plots([spec], ["a", "b"], "study.yaml"))
-    for ending in ("png", "svg"):
-        Path(f"study/{stem}.{ending}").write_text("of other results")
-    with caplog.at_level(logging.WARNING, logger="mixacm"):
-        rows = [row("a", [failed(0)]), row("b", [])]
-        drawn = draw_all(made(results(rows, plots=[spec])), "study")
-    assert drawn == []
-    assert not list(Path("study").iterdir())
-    assert "no picture" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("plots", "message"),
-    [
-        (["bars"], r"0: expected a mapping; found 'bars'"),
-        ([{"kind": None}], r"0\.kind: expected one of bars, curve, .*found None"),
-        ([{"kind": ["bars"]}], r"0\.kind: expected one of"),
-        ([{"kind": "bar"}], "0.kind: .*Did you mean 'bars'"),
-        ([{"kind": "bars"}, {"kind": "curve"}], "1.x: missing"),
-        ([{"kind": "curve", "x": "a", "logg": True}], "0.logg: unknown key.* Did you mean 'log'"),
-        ([{"kind": "curve", "x": 3}], "0.x: expected a key path; found 3"),
-        ([{"kind": "curve", "x": None}], "0.x: expected a key path; found None"),
-        ([{"kind": "cost", "group": 3}], "0.group: expected a key path, or names .*; found 3"),
-        ([{"kind": "cost", "group": {"a": 3}}], "0.group: .* a list or a pattern of rows"),
-        ([{"kind": "cost", "group": {"a": ["ful"]}}], "0.group.a: no row 'ful'"),
-        ([{"kind": "cost", "group": "a", "names": "full"}], "0.names: expected a list"),
-        ([{"kind": "channel_maps", "rows": ["no"]}], "0.rows: no row 'no'"),
-        ([{"kind": "channel_maps", "n": 0}], "0.n: expected a whole number of at least 1; found 0"),
-        (
-            [{"kind": "bars", "reference": "no ACN"}],
-            "0.reference: no row .*mean 'no ACM'",
-        ),
-        ([{"kind": "cost"}], "0.group: missing"),
-        ([{"kind": "cost", "group": {}, "names": ["ful"]}], "0.names: no row 'ful'.*mean 'full'"),
-    ],
-)
-def test_a_malformed_plot_is_refused_before_the_study_runs(plots, message):
-    with pytest.raises(RecipeError, match=rf"study\.yaml: plots\.{message}"):
-        read_plots(plots, ["full", "no ACM"], "study.yaml")
-
-
-def test_all_mistakes_of_all_plots_are_told_at_once():
-    plots = [{"kind": "bar"}, {"kind": "curve", "logg": True}, {"kind": "bars", "reference": "no"}]
-    with pytest.raises(RecipeError) as error:
-        read_plots(plots, ["full"], "study.yaml")
-    places = [line.split(": ")[1] for line in error.value.lines()]
-    assert places == ["plots.0.kind", "plots.1.x", "plots.1.logg", "plots.2.reference"]
 
 
 def test_a_row_that_was_not_run_has_no_bar():

@@ -44,6 +44,7 @@ def ended(launcher, run):
     return launcher.error(run)
 
 
+@pytest.mark.slow
 def test_a_run_knows_the_parts_that_other_plugins_register(paths, monkeypatch):
     Path("another.py").write_text(PLUGIN)
     Path("another-1.dist-info").mkdir()
@@ -66,6 +67,7 @@ def test_a_killed_run_is_reported_with_its_signal(paths):
     assert ended(launcher, run) == "killed by SIGKILL"
 
 
+@pytest.mark.slow
 def test_a_failure_is_not_blamed_on_what_an_earlier_attempt_printed(paths):
     study, run = one_run()
     task = prepare(run, study, "cpu")
@@ -76,6 +78,7 @@ def test_a_failure_is_not_blamed_on_what_an_earlier_attempt_printed(paths):
     assert "recipe.yaml: " in ended(launcher, run)
 
 
+@pytest.mark.slow
 def test_runs_go_through_submitit(paths):
     study, run = one_run()
     launcher = Cluster(Path("submitit"), "local", {"timeout_min": 5}, jobs=1)

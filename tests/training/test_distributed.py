@@ -28,6 +28,7 @@ from recipes import (
     write,
 )
 
+pytestmark = pytest.mark.slow
 AFFINE, STAGES = mixacm(2, 1, "affine").replace("n: 40", "n: 39"), two_stages(mixacm())
 
 

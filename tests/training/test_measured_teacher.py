@@ -88,7 +88,7 @@ def test_a_teacher_of_other_classes_is_not_measured(caplog):
     assert warnings == []
 
 
-def test_check_prints_it_and_leaves_it_out_for_stand_ins(capsys):
+def test_check_prints_the_teachers_accuracy_and_leaves_it_out_for_stand_ins(capsys):
     check = ("main", "check", "quickstart/mixacm", "--device", "cpu")
     assert run(*check) == 0
     assert "\nteacher: 99.0 % of 200 validation images right\n" in capsys.readouterr().out

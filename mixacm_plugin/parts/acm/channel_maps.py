@@ -1,38 +1,106 @@
 """Channel maps: what the channels of an activation respond to, one number each."""
 
+import math
+import sys
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Dims = tuple[int, ...]
+
+
+class _Mean(torch.autograd.Function):
+    """Mean over positions, in float32 or better.
+
+    The gradient has the activation's own type and memory format. That of ``torch.mean`` has
+    neither, so that every convolution before it would reorder its data in the backward pass.
+    """
+
+    @staticmethod
+    def forward(activation: Tensor, positions: Dims) -> Tensor:
+        return activation.mean(positions, dtype=_precise(activation.dtype))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Dims], output: Tensor) -> None:
+        activation, ctx.positions = inputs
+        ctx.shape, ctx.dtype = activation.shape, activation.dtype
+        ctx.strides = torch.empty_like(activation, device="meta").stride()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        for position in ctx.positions:
+            gradient = gradient.unsqueeze(position)
+        count = math.prod(ctx.shape[position] for position in ctx.positions)
+        share = (gradient / count).to(ctx.dtype)
+        whole = torch.empty_strided(ctx.shape, ctx.strides, dtype=ctx.dtype, device=share.device)
+        return whole.copy_(share), None
+
+
+def _precise(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _mean(activation: Tensor, positions: Dims) -> Tensor:
+    mean: Tensor = _Mean.apply(activation, positions)
+    return mean
+
+
+class Reduction(NamedTuple):
+    """A mapping: what is made of the values, how positions are reduced, and in uneven cells."""
+
+    values: Callable[[Tensor], Tensor]
+    over: Callable[[Tensor, Dims], Tensor]
+    uneven: Callable[[Tensor, Dims], Tensor]
+
+
+def _as_it_is(activation: Tensor) -> Tensor:
+    return activation
+
+
+def _square(activation: Tensor) -> Tensor:
+    return activation.to(_precise(activation.dtype)).square()
+
+
+def _mean_of_cells(values: Tensor, cells: Dims) -> Tensor:
+    return F.adaptive_avg_pool2d(values.to(_precise(values.dtype)), (cells[0], cells[1]))
+
+
 # The paper leaves the formula of g_c open; `mean` is the plugin's default reading of it.
-MAPPINGS: dict[str, Callable[[Tensor, Dims], Tensor]] = {
-    "mean": lambda a, positions: a.mean(positions),
-    "abs_mean": lambda a, positions: a.abs().mean(positions),
-    "square_mean": lambda a, positions: a.square().mean(positions),
-    "max": lambda a, positions: a.amax(positions),
+MAPPINGS = {
+    "mean": Reduction(_as_it_is, _mean, _mean_of_cells),
+    "abs_mean": Reduction(torch.abs, _mean, _mean_of_cells),
+    "square_mean": Reduction(_square, _mean, _mean_of_cells),
+    "max": Reduction(_as_it_is, torch.amax, F.adaptive_max_pool2d),
 }
+FULL = "full"  # a grid of all positions
+Grid: TypeAlias = int | str | tuple[int, int]
 
 
 class Layout(NamedTuple):
-    """Which dimensions of an activation are what."""
+    """Where an activation has its channels."""
 
     shape: str
     channels: int
-    positions: Dims
 
 
 LAYOUTS = {
-    "nchw": Layout("(N, C, H, W)", 1, (2, 3)),
-    "nhwc": Layout("(N, H, W, C)", 3, (1, 2)),
-    "tokens": Layout("(N, L, C)", 2, (1,)),
+    "nchw": Layout("(N, C, H, W)", 1),
+    "nhwc": Layout("(N, H, W, C)", 3),
+    "tokens": Layout("(N, L, C)", 2),
 }
 
 
 def channel_map(
-    activation: Tensor, *, mapping: str = "mean", layout: str = "nchw", prefix_tokens: int = 0
+    activation: Tensor,
+    *,
+    mapping: str = "mean",
+    layout: str = "nchw",
+    prefix_tokens: int = 0,
+    grid: Grid = 1,
 ) -> Tensor:
     r"""Channel map :math:`a = g_c(A)` of an activation, not yet normalised.
 
@@ -44,15 +112,18 @@ def channel_map(
         mapping: ``mean``, ``abs_mean``, ``square_mean`` or ``max``, over the positions.
         layout: ``nchw``; ``nhwc``, as in Swin transformers; ``tokens``, ``(N, L, C)``, as in ViTs.
         prefix_tokens: tokens at the beginning that are no positions, such as a ViT's class token.
+        grid: cells a side, or rows and columns of them, each with a channel map of its own; no more
+            than there are positions, and ``full`` for as many. Uneven cells overlap, as those of
+            torch's adaptive pooling. 1 is the paper's.
 
     Returns:
-        ``(N, C)``.
+        ``(N, C)``, or ``(N · cells, C)``, an image's cells in a row.
 
     Raises:
-        ValueError: if ``mapping`` or ``layout`` is unknown, or ``activation`` has another number of
-            dimensions or too few tokens.
+        ValueError: if ``mapping``, ``layout`` or ``grid`` is unknown, or ``activation`` has another
+            number of dimensions, too few tokens, or tokens that form no square for a grid.
 
-    Source: MixACM, supplement A.2, which knows ``(N, C, H, W)`` only.
+    Source: MixACM, supplement A.2, which knows ``(N, C, H, W)`` and one map only.
 
     Example:
         >>> channel_map(torch.tensor([[[[1.0, 3.0]], [[0.0, -4.0]]]])).tolist()
@@ -61,11 +132,40 @@ def channel_map(
     for name, value, known in (("mapping", mapping, MAPPINGS), ("layout", layout, LAYOUTS)):
         if value not in list(known):  # a list, since it may not be hashable
             raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
-    activation = activation.to(torch.promote_types(activation.dtype, torch.float32))
     if activation.ndim == 2:
-        return activation
-    shape, _, positions = LAYOUTS[layout]
-    if activation.ndim != len(positions) + 2:
+        return activation.to(_precise(activation.dtype))
+    whole = at_positions(activation, layout=layout, prefix_tokens=prefix_tokens)
+    reduction = MAPPINGS[mapping]
+    values = reduction.values(whole)
+    if grid == 1:
+        maps = reduction.over(values, (2, 3))
+        return maps.to(_precise(maps.dtype))
+    rows, columns = cells_of(grid, whole)
+    height, width = whole.shape[2:]
+    if height % rows or width % columns:
+        maps = reduction.uneven(values, (rows, columns))
+    else:
+        cells = (rows, height // rows, columns, width // columns)
+        maps = reduction.over(values.reshape(*values.shape[:2], *cells), (3, 5))
+    return maps.to(_precise(maps.dtype)).movedim(1, -1).flatten(0, 2)
+
+
+def at_positions(activation: Tensor, *, layout: str = "nchw", prefix_tokens: int = 0) -> Tensor:
+    """View an activation as ``(N, C, H, W)``.
+
+    Args:
+        activation: as its layout says; see ``channel_map``.
+        layout: likewise.
+        prefix_tokens: likewise.
+
+    Returns:
+        A view. Tokens that form a square do so, others one column.
+
+    Raises:
+        ValueError: on another number of dimensions, or too few tokens.
+    """
+    shape, channels = LAYOUTS[layout]
+    if activation.ndim != shape.count(",") + 1:
         raise ValueError(
             f"channel_map needs {shape}, for the layout {layout}, or (N, C); got "
             f"{tuple(activation.shape)}"
@@ -77,7 +177,38 @@ def channel_map(
                 f"{prefix_tokens} of {tuple(activation.shape)} in the layout {layout}"
             )
         activation = activation[:, prefix_tokens:]
-    return MAPPINGS[mapping](activation, positions)
+    whole = activation.movedim(channels, 1)
+    if layout == "tokens":
+        side = math.isqrt(whole.shape[2])
+        columns = side if side**2 == whole.shape[2] else 1
+        whole = whole.reshape(*whole.shape[:2], -1, columns)
+    return whole
+
+
+def cells_of(grid: Grid, *activations: Tensor) -> tuple[int, int]:
+    """Return rows and columns of cells: as many as a grid asks for and all activations have.
+
+    Args:
+        grid: see ``channel_map``.
+        activations: ``(N, C, H, W)``; a channel map ``(N, C)`` has one cell.
+
+    Raises:
+        ValueError: on another grid, or of tokens that form no square.
+    """
+    sizes = [tuple(a.shape[2:]) if a.ndim == 4 else (1, 1) for a in activations]
+    if isinstance(grid, tuple):
+        rows, columns = grid
+    elif grid == FULL:
+        rows = columns = sys.maxsize
+    elif isinstance(grid, int) and not isinstance(grid, bool) and grid > 0:
+        rows = columns = grid
+    else:
+        raise ValueError(f"grid: expected a whole number of at least 1, or full; got {grid!r}")
+    row = next((size[0] for size in sizes if size[1] == 1 < size[0]), None)
+    fits = isinstance(grid, tuple) or (grid == FULL and len(set(sizes)) == 1)
+    if row is not None and not fits:
+        raise ValueError(f"grid: {row} positions form no square; write grid: 1")
+    return min(rows, *(size[0] for size in sizes)), min(columns, *(size[1] for size in sizes))
 
 
 def normalize_map(maps: Tensor) -> Tensor:

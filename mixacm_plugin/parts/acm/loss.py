@@ -8,8 +8,23 @@ import torch
 from torch import Tensor, nn
 from torchdistill.losses.registry import register_mid_level_loss
 
-from .channel_maps import MAPPINGS, channel_map, normalize_map
-from .pairs import SIDES, PairEnd, PairError, check_pair, check_transform, end_of
+from .channel_maps import (
+    MAPPINGS,
+    Grid,
+    at_positions,
+    cells_of,
+    channel_map,
+    normalize_map,
+)
+from .pairs import (
+    SIDES,
+    PairEnd,
+    PairError,
+    check_grid,
+    check_pair,
+    check_transform,
+    end_of,
+)
 from .transforms import resize_channels
 
 
@@ -58,6 +73,10 @@ class ACMLoss(nn.Module):
         transform: for all pairs without their own: ``{side: teacher|student, kind: ...}`` with a
             kind of ``resize_channels``, or ``{side, module}`` with a module from ``affine``.
             A pooling changes nothing where the channel counts are equal.
+        grid: for all pairs without their own, see ``channel_map``: each cell's channel map is
+            transformed, normalised and matched by itself, and the loss is the mean over cells. Both
+            sides have as many cells as the smaller one can; ``full`` matches every position. 1 is
+            the paper's.
 
     Raises:
         PairError: on a malformed argument, at construction; on channel counts that differ and no
@@ -71,6 +90,7 @@ class ACMLoss(nn.Module):
         pairs: Mapping[str, Mapping[str, Any]],
         mapping: str = "mean",
         transform: Mapping[str, Any] | None = None,
+        grid: int | str = 1,
     ) -> None:
         super().__init__()
         if mapping not in list(MAPPINGS):
@@ -78,10 +98,12 @@ class ACMLoss(nn.Module):
         if not isinstance(pairs, Mapping) or not pairs:
             raise PairError("pairs", f"expected named pairs; found {pairs!r}")
         check_transform(transform, "transform")
+        check_grid(grid, "grid")
         for name, pair in pairs.items():
             check_pair(pair, f"pairs.{name}")
         self.mapping = mapping
-        self.pairs = {n: {"weight": 1.0, "transform": transform, **p} for n, p in pairs.items()}
+        own = {"weight": 1.0, "transform": transform, "grid": grid}
+        self.pairs = {n: {**own, **p} for n, p in pairs.items()}
         self.ends = {n: {s: end_of(pair, s) for s in SIDES} for n, pair in pairs.items()}
 
     def forward(
@@ -99,10 +121,17 @@ class ACMLoss(nn.Module):
         total: Tensor = reduce(torch.add, losses)
         return total
 
-    def map_of(self, end: PairEnd, activation: Tensor) -> Tensor:
-        """Channel map ``(N, C)`` of what is hooked at one side of a pair, not yet transformed."""
+    def map_of(self, end: PairEnd, activation: Tensor, grid: Grid = 1) -> Tensor:
+        """Channel map ``(N, C)`` of what is hooked at one side of a pair, not yet transformed.
+
+        A grid gives one for each cell, ``(N · cells, C)``.
+        """
         return channel_map(
-            activation, mapping=self.mapping, layout=end.layout, prefix_tokens=end.prefix_tokens
+            activation,
+            mapping=self.mapping,
+            layout=end.layout,
+            prefix_tokens=end.prefix_tokens,
+            grid=grid,
         )
 
     def learnable_transforms(self) -> Iterator[tuple[str, nn.Module]]:
@@ -116,22 +145,25 @@ class ACMLoss(nn.Module):
         return f"pairs={list(self.pairs)}, mapping={self.mapping}"
 
     def _pair_loss(self, name: str, pair: Mapping[str, Any], hooked: Mapping[str, Any]) -> Tensor:
-        maps = {}
+        activations, maps = {}, {}
         for side in SIDES:
             end = self.ends[name][side]
             path, io = end.path, end.io
             try:
-                activation = hooked[side][path][io]
+                activations[side] = hooked[side][path][io]
             except KeyError:
                 raise PairError(
                     f"pairs.{name}.{side}",
                     f"the {io} of '{path}' isn't hooked; list '{path}' under "
                     f"train.{side}.forward_hook.{io}",
                 ) from None
+        grid = self._cells(name, pair["grid"], activations)
+        for side in SIDES:
+            end = self.ends[name][side]
             try:
-                maps[side] = self.map_of(end, activation)
+                maps[side] = self.map_of(end, activations[side], grid)
             except ValueError as error:
-                raise PairError(f"pairs.{name}.{side}", f"'{path}': {error}") from None
+                raise PairError(f"pairs.{name}.{side}", f"'{end.path}': {error}") from None
         transform = pair["transform"]
         if transform is not None:
             side = transform["side"]
@@ -145,6 +177,22 @@ class ACMLoss(nn.Module):
                 "transform: {side: teacher, kind: adaptive_max_pool}",
             )
         return acm_loss(maps["student"], maps["teacher"])
+
+    def _cells(self, name: str, grid: Grid, activations: Mapping[str, Tensor]) -> Grid:
+        """Return the cells that both sides of a pair have."""
+        if grid == 1:
+            return 1
+        whole = []
+        for side, activation in activations.items():
+            _, _, layout, prefix = self.ends[name][side]
+            try:
+                if activation.ndim > 2:
+                    activation = at_positions(activation, layout=layout, prefix_tokens=prefix)
+                whole.append(activation)
+                cells = cells_of(grid, *whole)
+            except ValueError as error:
+                raise PairError(f"pairs.{name}.{side}", str(error)) from None
+        return cells
 
     @staticmethod
     def _transformed(name: str, transform: Mapping[str, Any], maps: dict[str, Tensor]) -> Tensor:

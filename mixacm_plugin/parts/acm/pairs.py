@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from ...common.errors import nearest
-from ...common.values import NATURAL, NUMBER
-from .channel_maps import LAYOUTS
+from ...common.values import COUNT, NATURAL, NUMBER
+from .channel_maps import FULL, LAYOUTS
 from .transforms import POOLINGS
 
 SIDES = ("teacher", "student")
@@ -60,7 +60,7 @@ def check_pair(pair: Any, where: str) -> None:
             )
         _check_layout(end, f"{where}.{side}")
     _check_layout(pair, where)
-    known = (*SIDES, "weight", "transform", "call", *LAYOUT_KEYS)
+    known = (*SIDES, "weight", "transform", "call", "grid", *LAYOUT_KEYS)
     unknown = next((key for key in pair if key not in known), None)
     if unknown is not None:
         raise PairError(where, f"unknown key {unknown!r}.{nearest(unknown, known)}")
@@ -70,6 +70,7 @@ def check_pair(pair: Any, where: str) -> None:
     if pair.get("call", LAST) != LAST:
         raise PairError(f"{where}.call", f"expected {LAST}; found {pair['call']!r}")
     check_transform(pair.get("transform"), f"{where}.transform")
+    check_grid(pair.get("grid", 1), f"{where}.grid")
 
 
 def _check_layout(part: Mapping[str, Any], where: str) -> None:
@@ -80,6 +81,12 @@ def _check_layout(part: Mapping[str, Any], where: str) -> None:
     if not NATURAL.holds(prefix):
         message = f"expected {NATURAL.words}; found {prefix!r}"
         raise PairError(f"{where}.prefix_tokens", message)
+
+
+def check_grid(grid: Any, where: str) -> None:
+    """Raise ``PairError`` unless it is a grid; ``where`` is its key path."""
+    if grid != FULL and not COUNT.holds(grid):
+        raise PairError(where, f"expected {COUNT.words}, or {FULL}; found {grid!r}")
 
 
 def check_transform(transform: Any, where: str) -> None:

@@ -169,7 +169,9 @@ def clean_and_adversarial_forward(
 
     Source: Goldblum et al. 2020 (ARD: ``labels``, ``uniform``), Zhang et al. 2019 (TRADES:
     ``clean``, ``gaussian``), Zi et al. 2021 (RSLAD: ``teacher``, ``gaussian``) and their code,
-    which all takes 10 steps. ARD's attacks the model in train mode.
+    which all takes 10 steps. ARD's attacks the model in train mode. TRADES's passes the
+    clean images through the model in train mode once for each term of its loss, three passes in
+    all, so that BatchNorm's statistics move once more; here one pass serves both terms.
     """
     caller = "clean_and_adversarial_forward"
     for name, value, known in (("away_from", away_from, AWAY_FROM), ("start", start, STARTS)):

@@ -29,7 +29,8 @@ def ascend(
         step_size: length of a step, in the same unit and the ball's norm.
         steps: number of steps.
         norm: ``Linf`` or ``L2``.
-        start: perturbation to begin with, ``(N, C, H, W)``; by default none.
+        start: perturbation to begin with, ``(N, C, H, W)``; by default none. It is clamped to
+            images in [0, 1] before the first gradient, where some authors clamp after it.
         watch: called with each step's number and gradient.
 
     Returns:

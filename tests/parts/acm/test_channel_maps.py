@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.autograd import gradcheck
+from torch.autograd import gradcheck, gradgradcheck
 
 from mixacm_plugin import channel_map, normalize_map
 from mixacm_plugin.parts.acm.channel_maps import MAPPINGS
@@ -103,3 +103,36 @@ def test_a_zero_map_stays_zero_and_gets_a_zero_gradient(dtype):
     assert maps.grad[0].tolist() == [0.0, 0.0]
     # d(x / |x|) of (3, 4) is (16, -12) / 125, as if the zero map weren't there
     torch.testing.assert_close(maps.grad[1], torch.tensor([0.128, -0.096], dtype=dtype))
+
+
+LAID_OUT = {
+    "channels last": activation(2, 3, 4, 5).contiguous(memory_format=torch.channels_last),
+    "a part": activation(2, 3, 9, 5)[:, :, 2:6],
+}
+
+
+@every_mapping
+@pytest.mark.parametrize("kind", LAID_OUT)
+def test_gradients_are_right_however_the_activation_lies_in_memory(mapping, kind):
+    a = LAID_OUT[kind].detach().requires_grad_()
+    assert gradcheck(lambda a: channel_map(a, mapping=mapping), a)
+    assert gradgradcheck(lambda a: channel_map(a, mapping=mapping).square(), a)
+
+
+@every_mapping
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_gradient_has_the_activations_own_type_and_memory_format(mapping, dtype):
+    a = activation(2, 3, 4, 5).to(dtype, memory_format=torch.channels_last)
+    behind = (a.requires_grad_() * 1).clone(memory_format=torch.preserve_format)
+    behind.register_hook(lambda gradient: seen.append(gradient))
+    seen = []
+    channel_map(behind, mapping=mapping).sum().backward()
+    (gradient,) = seen
+    assert gradient.dtype == dtype
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_mean_of_bfloat16_is_summed_in_float32():
+    a = torch.full((1, 1, 64, 64), 1.0, dtype=torch.bfloat16)
+    a[0, 0, 0, 0] = 1.5
+    assert channel_map(a).item() == 1 + 0.5 / 64**2

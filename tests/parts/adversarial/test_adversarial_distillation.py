@@ -67,6 +67,7 @@ def test_each_method_trains_under_the_host(method):
     assert tracked == {METHODS[method] * steps}
 
 
+@pytest.mark.slow
 @every_method
 def test_each_method_trains_under_our_command(method):
     training = Training(shipped(method), CPU, seed=0)
@@ -111,6 +112,7 @@ def test_labels_may_be_classes_or_mixed(labels, method):
     assert math.isfinite(box.forward_process(images, targets, extra).item())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method, parts",
     [
@@ -177,6 +179,7 @@ def test_a_recipe_with_half_of_a_method_is_refused_in_one_line(method, override,
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "base, method, sets",
     [

@@ -105,7 +105,7 @@ FOOLBOX = {"Linf": foolbox.attacks.LinfPGD, "L2": foolbox.attacks.L2PGD}
 
 @pytest.mark.parametrize("norm", FOOLBOX)
 @pytest.mark.parametrize("steps", [1, 7])
-def test_it_trains_on_foolboxs_images_from_the_same_random_start(norm, steps, student, digits):
+def test_training_is_on_foolboxs_images_from_the_same_random_start(norm, steps, student, digits):
     images, labels = digits[0][:32].double(), digits[1][:32]
     student = student.double()
     eps = {"Linf": 0.1, "L2": 1.0}[norm]
@@ -244,12 +244,14 @@ def two_processes(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS[1:])
 def test_two_processes_end_with_the_same_weights(method, two_processes):
     first, second = (torch.load(two_processes / method / str(rank) / "end.pt") for rank in (0, 1))
     assert not differing(first, second)
 
 
+@pytest.mark.slow
 def test_only_the_main_process_watches(two_processes):
     logs = [(two_processes / "fast_at" / str(rank) / "log").read_text() for rank in (0, 1)]
     assert [log.count("accuracy FGSM") for log in logs] == [2, 0]

@@ -195,7 +195,7 @@ def test_one_hot_labels_are_attacked_as_classes_are(student, teacher, batch):
 
 
 @torch.no_grad()  # as in a trial step
-def test_it_runs_where_gradients_are_off(student, teacher, batch):
+def test_clean_and_adversarial_passes_run_where_gradients_are_off(student, teacher, batch):
     step = Step(student, teacher, *batch, away_from="teacher", start="gaussian")
     assert (step.adversarial - batch[0]).abs().mean() > 1 / 255
     assert not step.output.clean.requires_grad

@@ -143,6 +143,7 @@ def test_training_goes_on_as_it_would_without_the_watch(text, log):
     assert [re.match("epoch (.)", line)[1] for _, line in log()] == ["1", "2"]
 
 
+@pytest.mark.slow
 def test_epochs_count_through_stages_and_from_a_checkpoint(log):
     Training(recipe(two_stages(watched(scratch()))), CPU, seed=0).run()
     Training(recipe(watched(scratch())), CPU, seed=0).run()

@@ -14,6 +14,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", MODELS)
 def test_hook_points_of_any_model_pass_the_check(name):

@@ -110,7 +110,7 @@ def file(content):
     ("build", "keys", "size"),
     [
         (dm_wide_resnet, gowal_keys, (28, 10, 10)),
-        (dm_wide_resnet, gowal_keys, (34, 20, 10)),
+        pytest.param(dm_wide_resnet, gowal_keys, (34, 20, 10), marks=pytest.mark.slow),
         (hendrycks_wide_resnet, hendrycks_keys, (28, 10, 10)),
         (hendrycks_wide_resnet, hendrycks_keys, (28, 10, 1000)),
     ],

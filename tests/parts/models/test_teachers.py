@@ -87,7 +87,7 @@ def test_a_file_is_downloaded_once_with_a_progress_bar_and_its_hash_is_told(down
     assert sha256(cached) in caplog.text
 
 
-def test_another_url_and_a_hash_are_taken(downloads):
+def test_a_teacher_is_downloaded_from_another_url_with_another_hash(downloads):
     assert_loaded(robust_teacher(NAME, "https://example.invalid/mirror/copy.pt?x=1", "ab12"))
     cached = Path(torch.hub.get_dir(), "checkpoints", "copy.pt")
     assert downloads == [("https://example.invalid/mirror/copy.pt?x=1", cached, "ab12", True)]

@@ -1,0 +1,112 @@
+"""Grids: a channel map for each cell of an activation."""
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from mixacm_plugin import ACMLoss, acm_loss, affine, channel_map
+from mixacm_plugin.parts.acm.channel_maps import MAPPINGS
+from mixacm_plugin.parts.acm.pairs import PairError
+
+BIG = torch.randn(2, 5, 8, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+SMALL = torch.randn(2, 5, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+SQUARE = SMALL.flatten(2).transpose(1, 2)  # 16 tokens
+WITH_CLASS = torch.cat([torch.zeros(2, 1, 5), SQUARE], 1)
+PAIR = {"teacher": {"path": "t", "io": "output"}, "student": {"path": "s", "io": "output"}}
+
+
+def loss(student, teacher, grid, **arguments):
+    hooked = ({"s": {"output": student}}, {"t": {"output": teacher}})
+    return ACMLoss({"only": PAIR}, grid=grid, **arguments)(*hooked)
+
+
+def cut(activation, rows, columns):
+    """The cells of an activation, row by row, by a plain loop."""
+    height, width = activation.shape[2] // rows, activation.shape[3] // columns
+    return [
+        activation[:, :, r * height : (r + 1) * height, c * width : (c + 1) * width]
+        for r in range(rows)
+        for c in range(columns)
+    ]
+
+
+@pytest.mark.parametrize("mapping", MAPPINGS)
+@pytest.mark.parametrize(("grid", "cells"), [(2, (2, 2)), (4, (4, 4)), ("full", (8, 4))])
+def test_a_cells_map_is_that_of_its_positions(grid, cells, mapping):
+    maps = channel_map(BIG, mapping=mapping, grid=grid)
+    expected = [channel_map(cell, mapping=mapping) for cell in cut(BIG, *cells)]
+    torch.testing.assert_close(maps, torch.stack(expected, 1).flatten(0, 1))
+
+
+@pytest.mark.parametrize("mapping", MAPPINGS)
+def test_one_cell_is_the_papers_channel_map(mapping):
+    assert torch.equal(channel_map(BIG, mapping=mapping, grid=1), channel_map(BIG, mapping=mapping))
+    torch.testing.assert_close(loss(SMALL, BIG, 1), acm_loss(channel_map(SMALL), channel_map(BIG)))
+
+
+@pytest.mark.parametrize(
+    ("activation", "layout"),
+    [
+        (SMALL.movedim(1, -1), {"layout": "nhwc"}),
+        (SQUARE, {"layout": "tokens"}),
+        (WITH_CLASS, {"layout": "tokens", "prefix_tokens": 1}),
+    ],
+)
+def test_a_layout_gives_the_cells_of_the_same_numbers(activation, layout):
+    torch.testing.assert_close(
+        channel_map(activation, grid=2, **layout), channel_map(SMALL, grid=2)
+    )
+
+
+@pytest.mark.parametrize("grid", [4, 9, "full"])
+def test_both_sides_have_the_cells_of_the_smaller_one(grid):
+    own, taught = (map(channel_map, cut(activation, 4, 4)) for activation in (SMALL, BIG))
+    expected = torch.stack(list(map(acm_loss, own, taught))).mean()
+    torch.testing.assert_close(loss(SMALL, BIG, grid), expected)
+
+
+@pytest.mark.parametrize("mapping", MAPPINGS)
+def test_uneven_cells_cover_every_position(mapping):
+    activation = torch.rand(1, 2, 7, 7, dtype=torch.float64).requires_grad_()
+    maps = channel_map(activation, mapping=mapping, grid=3)
+    assert maps.shape == (9, 2)
+    assert gradcheck(lambda a: channel_map(a, mapping=mapping, grid=3), activation)
+    if mapping != "max":
+        (gradient,) = torch.autograd.grad(maps.sum(), activation)
+        assert (gradient > 0).all()
+
+
+@pytest.mark.parametrize("transform", [{"side": "teacher", "kind": "adaptive_avg_pool"}, None])
+def test_each_cell_is_transformed_by_itself(transform):
+    wide = torch.cat([BIG, BIG], 1)
+    if transform is None:
+        module = affine(10, 5).double()
+        transform = {"side": "teacher", "module": module}
+        taught = [module(channel_map(cell)) for cell in cut(wide, 2, 2)]
+    else:
+        taught = [channel_map(cell).view(2, 5, 2).mean(2) for cell in cut(wide, 2, 2)]
+    own = [channel_map(cell) for cell in cut(SMALL, 2, 2)]
+    expected = torch.stack(list(map(acm_loss, own, taught))).mean()
+    torch.testing.assert_close(loss(SMALL, wide, 2, transform=transform), expected)
+
+
+def test_a_pairs_own_grid_comes_first():
+    pair = {**PAIR, "grid": 2}
+    hooked = ({"s": {"output": SMALL}}, {"t": {"output": BIG}})
+    assert torch.equal(ACMLoss({"only": pair})(*hooked), loss(SMALL, BIG, 2))
+
+
+@pytest.mark.parametrize("grid", [0, -1, 1.5, True, "half", None, [2]])
+def test_another_grid_is_refused(grid):
+    with pytest.raises(PairError, match=r"grid: expected a whole number of at least 1, or full"):
+        ACMLoss({"only": PAIR}, grid=grid)
+    with pytest.raises(PairError, match=r"pairs\.only\.grid: expected"):
+        ACMLoss({"only": {**PAIR, "grid": grid}})
+
+
+@pytest.mark.parametrize("grid", [2, "full"])
+def test_tokens_that_form_no_square_are_refused(grid):
+    pair = {**PAIR, "student": {**PAIR["student"], "layout": "tokens"}}
+    hooked = ({"s": {"output": WITH_CLASS}}, {"t": {"output": BIG}})
+    with pytest.raises(PairError, match=r"pairs\.only\.student: .*17 positions form no square"):
+        ACMLoss({"only": pair}, grid=grid)(*hooked)

@@ -1,0 +1,79 @@
+"""Who is trained and by which schedule is decided on the host's real optimiser."""
+
+import pytest
+
+from mixacm_plugin import RecipeError, Training
+from mixacm_plugin.reading.checks import check_yaml
+from recipes import CPU, differing, mixacm, recipe, scratch, state
+
+SGD = "key: SGD, kwargs: {lr: 0.05, momentum: 0.9}"
+HOOKS = "forward_hook: {output: [layer.1.block.0.relu_0, relu]}"
+TEACHER = f"train.teacher={{forward_proc: forward_batch_only, {HOOKS}"
+GROUPS = "[{module: init_conv, kwargs: {lr: 0.01}}, {module: logits, kwargs: {lr: 0.1}}]"
+IN_GROUPS = f"train.optimizer={{{SGD}, module_wise_configs: {GROUPS}}}"
+
+
+def schedule(key, **kwargs):
+    given = ", ".join(f"{name}: {value}" for name, value in kwargs.items())
+    return f"train.scheduler={{key: {key}, kwargs: {{{given}}}, scheduling_step: 1}}"
+
+
+def trained(*overrides, text=None):
+    """Names of the student's parameters that a short training changes."""
+    training = Training(recipe(text, *overrides), CPU, seed=0)
+    before = {role: state(model) for role, model in training.models.items()}
+    training.run()
+    if "teacher" in before:
+        assert not differing(before["teacher"], state(training.models["teacher"]))
+    parameters = {name for name, _ in training.models["student"].named_parameters()}
+    return parameters & set(differing(before["student"], state(training.models["student"])))
+
+
+@pytest.mark.parametrize(
+    "rates",
+    [
+        schedule("OneCycleLR", max_lr=[0.01, 0.1], total_steps=10),
+        schedule("CyclicLR", base_lr=[0.01, 0.02], max_lr=[0.1, 0.2], step_size_up=2),
+    ],
+)
+def test_a_schedule_may_have_a_rate_for_each_group(rates):
+    assert trained(IN_GROUPS, rates) == {"init_conv.weight", "logits.weight", "logits.bias"}
+
+
+def test_a_schedule_of_another_number_of_groups_is_refused():
+    rates = schedule("OneCycleLR", max_lr=[0.01, 0.1, 1.0], total_steps=10)
+    with pytest.raises(RecipeError, match=r"scheduler\.kwargs: ValueError: .*max_lr"):
+        Training(recipe(None, IN_GROUPS, rates), CPU)
+
+
+def test_an_optimiser_of_matrices_alone_may_be_given_matrices_alone():
+    matrices = "module_wise_kwargs: [{module: logits.weight}]"
+    only = f"train.optimizer={{key: Muon, kwargs: {{lr: 0.01}}, {matrices}}}"
+    assert trained(only, text=scratch()) == {"logits.weight"}
+
+
+@pytest.mark.parametrize("teacher", ["", ", requires_grad: True"])
+def test_groups_of_the_student_alone_leave_the_teacher_untrained(teacher):
+    assert trained(f"{TEACHER}{teacher}}}", IN_GROUPS)
+
+
+def test_groups_of_the_teacher_are_refused():
+    theirs = "[{module: logits, is_teacher: True, kwargs: {lr: 0.1}}]"
+    optimiser = f"train.optimizer={{{SGD}, module_wise_configs: {theirs}}}"
+    with pytest.raises(RecipeError, match=r"requires_grad: the teacher would be trained \(2"):
+        Training(recipe(None, f"{TEACHER}}}", optimiser), CPU)
+
+
+def test_a_teacher_may_be_frozen_module_by_module():
+    parts = ("init_conv", "layer", "batchnorm", "logits")
+    assert trained(f"{TEACHER}, frozen_modules: [{', '.join(parts)}]}}")
+    with pytest.raises(RecipeError, match="the teacher would be trained"):
+        Training(recipe(None, f"{TEACHER}, frozen_modules: [{', '.join(parts[1:])}]}}"), CPU)
+
+
+@pytest.mark.parametrize(
+    ("text", "ignored"), [(mixacm(), "module_wise_kwargs"), (scratch(), "module_wise_configs")]
+)
+def test_groups_under_the_key_that_the_host_ignores_are_warned_of(text, ignored):
+    (warning,) = check_yaml(recipe(text, f"train.optimizer={{{SGD}, {ignored}: {GROUPS}}}"))
+    assert warning.startswith(f"train.optimizer.{ignored}: the host ignores it here")
