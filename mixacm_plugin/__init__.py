@@ -43,9 +43,11 @@ from .parts.batch_size import accumulation_steps, local_batch_size
 from .parts.data import Digits, RandomImages, hold_out
 from .parts.mixup import mixup_collate
 from .parts.models import dm_wide_resnet, hendrycks_wide_resnet, normalize_inside, normalized
-from .parts.models.hook_points import hook_points, hook_snippet
+from .parts.models.hook_points import hook_points
+from .parts.models.hook_snippet import hook_snippet
 from .parts.models.published import load_published
 from .parts.models.teachers import robust_teacher
+from .parts.models.timm_models import timm_model
 from .parts.processes import forward_bf16, forward_channels_last, keep_teacher_in_eval
 from .parts.schedulers import warmup_cosine
 
@@ -128,6 +130,7 @@ __all__ = [
     "robust_teacher",
     "rslad_loss",
     "shared_forward",
+    "timm_model",
     "trades_loss",
     "warmup_cosine",
     "watch_overfitting",

@@ -23,6 +23,7 @@ COMMANDS = {
     "quickstart": "see robustness transfer, in minutes on a CPU",
     "recipes": "list or copy the shipped recipes",
     "teachers": "list published robust teachers",
+    "hooks": "find a model's hook points, and the YAML that matches two models'",
     "show": "print a recipe with its overrides",
     "study": "run a study: rows of overrides, cached, to a table and pictures",
     "report": "write a study as one HTML page",

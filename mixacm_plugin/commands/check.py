@@ -1,14 +1,14 @@
 """``mixacm check``."""
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from ..common.distributed import choose_device
 from ..common.errors import UserError
 from ..preflight.inspection import Inspection, inspect_recipe
 from ..preflight.stage import Stage
 from ..reading.read import read_recipe
-from .common import add_device, add_recipe, positive, set_up_log
+from .common import add_device, add_recipe, positive, set_up_log, shape, table
 
 EPILOG = """\
 Exit code 0 if the recipe can be trained, warnings or not; 2 if it can't.
@@ -17,15 +17,6 @@ examples:
   mixacm check recipe.yaml
   mixacm check recipe.yaml --input-shape 3,32,32 --batch-size 2 --random-weights
 """
-
-
-def shape(text: str) -> tuple[int, int, int]:
-    """Argument type of an image's shape."""
-    sizes = text.split(",")
-    if len(sizes) != 3 or not all(size.isdecimal() and int(size) for size in sizes):
-        raise argparse.ArgumentTypeError(f"expected C,H,W such as 3,32,32; found {text!r}")
-    channels, height, width = map(int, sizes)
-    return channels, height, width
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -123,16 +114,6 @@ def _stage(stage: Stage) -> Iterable[str]:
             f"{duration(seconds)} per epoch of {stage.images_per_epoch:,} images, "
             f"{duration(seconds * stage.epochs)} in all, without validation"
         )
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lay out rows in columns of equal width."""
-    cells = [heads, *rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
-    ]
 
 
 def duration(seconds: float) -> str:

@@ -1,10 +1,10 @@
-"""What several commands share: arguments and the log."""
+"""What several commands share: arguments, tables and the log."""
 
 import argparse
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,15 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def shape(text: str) -> tuple[int, int, int]:
+    """Argument type of an image's shape."""
+    sizes = text.split(",")
+    if len(sizes) != 3 or not all(size.isdecimal() and int(size) for size in sizes):
+        raise argparse.ArgumentTypeError(f"expected C,H,W such as 3,32,32; found {text!r}")
+    channels, height, width = map(int, sizes)
+    return channels, height, width
+
+
 def add_recipe(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
     """Add the recipe, by ``--config`` or also without a flag, and its overrides."""
     if positional:
@@ -76,6 +85,16 @@ def add_overrides(parser: argparse.ArgumentParser, help_text: str) -> None:
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add the choice of a device."""
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: CUDA if there is one)")
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lay out rows in columns of equal width."""
+    cells = [heads, *rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
 
 
 class _LogFile(logging.FileHandler):

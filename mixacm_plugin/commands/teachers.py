@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _entry(name: str, teacher: Teacher) -> str:
     points, parameters = teacher.outline()
-    blocks = ", ".join(f"{path} ({io})" for path, io in points.activated)
+    blocks = ", ".join(f"{path} ({io})" for path, io, *_ in points.activated)
     published = f"  ({teacher.published_as})" if teacher.published_as else ""
     rows = {
         "architecture": f"{teacher.architecture}, built by {teacher.key}",

@@ -11,6 +11,7 @@ from torchdistill.models.official import get_image_classification_model
 from torchdistill.models.registry import get_model
 
 from ..common.checkpoints import CheckpointError, load_weights
+from ..common.errors import UserError
 from ..common.values import FILE
 from ..reading import sections
 from ..reading.checks import check_part
@@ -62,6 +63,8 @@ def build_model(recipe: Recipe, config: Mapping[str, Any], path: str) -> nn.Modu
         model = get_image_classification_model(section, is_dist_avail_and_initialized())
         if model is None:
             model = get_model(section["key"], section.get("repo_or_dir"), **section["kwargs"])
+    except UserError as error:
+        raise recipe.error(f"{path}.key", str(error)) from error
     except Exception as error:
         raise recipe.error(f"{path}.kwargs", f"{type(error).__name__}: {error}") from error
     return model

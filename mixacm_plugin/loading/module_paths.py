@@ -116,4 +116,4 @@ def _blocks(model: nn.Module) -> str:
         points = hook_points(model).activated
     except ValueError:
         return ""
-    return f" Its blocks, activated: {', '.join(f'{path} ({io})' for path, io in points)}"
+    return f" Its blocks, activated: {', '.join(f'{path} ({io})' for path, io, *_ in points)}"

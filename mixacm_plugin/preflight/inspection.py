@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from ..common.state import preserved_rng
-from ..parts.models.hook_points import hook_lines
+from ..loading.datasets import first_batch
+from ..parts.models.hook_snippet import hook_lines
 from ..reading import sections
 from ..reading.recipe import Recipe
 from ..training.boxes import skip_stage
@@ -109,8 +110,10 @@ def _describe(role: str, model: nn.Module) -> tuple[str, int]:
 
 
 def _suggest(prepared: Prepared, warnings: list[str]) -> list[tuple[str, bool]]:
+    images, *_ = first_batch(prepared.box.train_data_loader, 1)
+    models = prepared.models["teacher"], prepared.models["student"]
     try:
-        lines = hook_lines(prepared.models["teacher"], prepared.models["student"])
+        lines = hook_lines(*models, input_shape=images.shape[1:])
     except ValueError as error:
         warnings.append(f"models: can't suggest pairs for ACMLoss: {error}")
         return []

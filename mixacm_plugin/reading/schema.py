@@ -34,10 +34,17 @@ CRITERION = Kind(
 )
 
 
-def model_names() -> set[str]:
+class ModelNames(set[str]):
+    """Names of models; those that the registry knows without listing them are there as well."""
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or name in models.MODEL_DICT
+
+
+def model_names() -> ModelNames:
     """Names of registered models and torchvision's: the callables in lower case there."""
     official = {n for n, m in OFFICIAL_MODEL_DICT.items() if n.islower() and callable(m)}
-    return official | set(models.MODEL_DICT)
+    return ModelNames(official | set(models.MODEL_DICT))
 
 
 def sub_term_losses() -> Mapping[str, Callable[..., Any]]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from ..common.modules import find_module
 from ..common.state import eval_mode, preserved_rng
 from ..parts.acm.channel_maps import LAYOUTS
 from ..parts.acm.pairs import IO, LAST, SIDES, PairEnd, end_of
+from ..parts.models.hooks.trace import layouts_seen
 from ..parts.models.layouts import told_layout
 from ..reading import sections
 from ..reading.recipe import Recipe
@@ -39,8 +41,15 @@ class Hooked:
 class Pass:
     """What was hooked in passes over an image, and over the same at twice its size."""
 
+    model: nn.Module
+    image: Tensor
     plain: dict[tuple[str, str], Hooked] = field(default_factory=dict)
     doubled: dict[tuple[str, str], Hooked] = field(default_factory=dict)
+
+    @cached_property
+    def layouts(self) -> dict[tuple[str, str], str]:
+        """Layouts as the operations of another pass show them, for what nothing else tells."""
+        return layouts_seen(self.model, self.image.shape[1:])
 
 
 def check_hooked(
@@ -118,6 +127,7 @@ def _layout(recipe: Recipe, key: str, end: PairEnd, hooked: Hooked, seen: Pass) 
         return
     doubled = seen.doubled.get((end.path, end.io))
     told = told_layout(hooked.module, hooked.shape, doubled.shape if doubled else None)
+    told = told or seen.layouts.get((end.path, end.io))
     shape = "×".join(map(str, hooked.shape[1:]))
     if told is None:
         yield (
@@ -135,7 +145,7 @@ def _layout(recipe: Recipe, key: str, end: PairEnd, hooked: Hooked, seen: Pass) 
 
 def _look(model: nn.Module, hooks: Mapping[str, Sequence[str]], image: Tensor) -> Pass:
     ends = [(module_path, io) for io in IO for module_path in hooks.get(io) or ()]
-    seen = Pass()
+    seen = Pass(model, image)
     if not ends or image.ndim != 4:
         return seen
     twice = F.interpolate(image, scale_factor=2.0)

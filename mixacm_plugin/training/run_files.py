@@ -34,14 +34,14 @@ class RunFiles(NamedTuple):
 
 def best_of(last: Path) -> Path:
     """Return where the best checkpoint of a run is kept, beside its last one."""
-    return last.with_name(f"best_{last.name}")
+    return last.parent / f"best_{last.name}"
 
 
 def run_files(config: Config) -> RunFiles:
     """Return the files of a run, of which only the built ``models`` are needed."""
     key = f"{sections.model_sections(config)['student']}.dst_ckpt"
     last = Path(sections.get(config, key)).expanduser()
-    return RunFiles(key, last, best_of(last), last.with_name("metrics.jsonl"))
+    return RunFiles(key, last, best_of(last), last.parent / "metrics.jsonl")
 
 
 def check_files(

@@ -11,6 +11,7 @@ import pytest
 from recipes import write
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.usefixtures("processes_that_find_the_tests_data"),
     pytest.mark.skipif(sys.platform == "win32", reason="needs signals"),
 ]

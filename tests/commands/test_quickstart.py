@@ -37,6 +37,7 @@ def test_ctrl_c_ends_all_processes_at_once():
                 os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs process groups")
 @pytest.mark.usefixtures("processes_that_find_the_tests_data")
 @pytest.mark.parametrize("launcher", ["processes", "submitit-local"])

@@ -21,7 +21,7 @@ from mixacm_plugin.evaluation.attacks import ATTACKS
 from mixacm_plugin.parts.acm.channel_maps import MAPPINGS
 from mixacm_plugin.parts.acm.transforms import POOLINGS
 from mixacm_plugin.parts.adversarial.clean_and_adversarial import AWAY_FROM, STARTS
-from mixacm_plugin.parts.models.hook_points import FAMILIES
+from mixacm_plugin.parts.models.hooks.families import FAMILIES
 from mixacm_plugin.parts.models.teachers import TEACHERS
 from mixacm_plugin.reading.library import override_names, recipe_names, study_names
 from mixacm_plugin.reporting.plots.study import KINDS
@@ -138,8 +138,8 @@ def test_hook_points_are_those_of_the_families():
     assert len(listed) == len(FAMILIES)
     for (_, cell), points in zip(listed, FAMILIES.values(), strict=True):
         paths = [code for code in CODE.findall(cell) if not code.startswith("mapping")]
-        assert paths == [path for path, _ in points.activated]
-        assert {io for _, io in points.activated} == {cell.split("s of")[0]}
+        assert paths == [point.path for point in points.activated]
+        assert {point.io for point in points.activated} == {cell.split("s of")[0]}
 
 
 def test_published_teachers_are_listed_with_their_figures():

@@ -75,16 +75,34 @@ class CallsTwice(nn.Module):
 
 @register_model
 class FixedSize(nn.Module):
-    """A network of 4 channels that takes images of 4×4 only, so that nothing tells its layout."""
+    """A network that takes images of 4×4 only and reshapes, so that nothing tells its layout."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.same = nn.Conv2d(3, 4, 1), nn.Identity()
+        self.first, self.same = nn.Linear(48, 64), nn.Identity()
         self.fc = nn.Linear(64, 10)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits."""
-        return self.fc(self.same(self.first(images).relu()).flatten(1))
+        x = self.first(images.flatten(1)).relu().unflatten(1, (4, 4, 4))
+        return self.fc(self.same(x).flatten(1))
+
+
+@register_model
+class Branches(nn.Module):
+    """Two networks side by side: nothing but images and logits is crossed by every path."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = (
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            for _ in range(2)
+        )
+        self.fc = nn.Linear(8, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits."""
+        return self.fc(torch.cat([self.one(images), self.other(images)], 1))
 
 
 def pairs_of(teacher: dict, student: dict, **pair: object) -> str:

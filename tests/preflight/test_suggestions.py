@@ -4,6 +4,7 @@ import re
 
 import yaml
 
+from architectures import Branches
 from mixacm_plugin.preflight.inspection import inspect_recipe
 from recipes import CPU, mixacm, recipe, write
 
@@ -47,12 +48,13 @@ def merge(one, other):
     return both
 
 
-def test_a_student_of_an_unknown_family_gets_no_suggestion_but_a_reason():
-    text = re.sub(
-        r"(?<=student_model:\n    )key: .*\n.*",
-        "key: squeezenet1_1\n    kwargs: {num_classes: 10}",
-        KD_ONLY,
-    )
-    found = inspect(text, "train.student.forward_hook={}", input_shape=(3, 64, 64), batch_size=2)
+def test_a_student_of_an_unknown_family_gets_a_suggestion_or_a_reason():
+    other = "key: squeezenet1_1\n    kwargs: {num_classes: 10}"
+    text = re.sub(r"(?<=student_model:\n    )key: .*\n.*", other, KD_ONLY)
+    none = ("train.student.forward_hook={}",)
+    found = inspect(text, *none, input_shape=(3, 64, 64), batch_size=2)
+    assert "    output: [features.1, features.4, features.7, features]" in dict(found.suggestion)
+    text = text.replace(other, f"key: {Branches.__name__}\n    kwargs: {{}}")
+    found = inspect(text, *none, input_shape=(3, 64, 64), batch_size=2)
     assert found.suggestion == []
-    assert "no hook points are known for" in found.warnings[0]
+    assert "no hook points found in Branches" in found.warnings[0]

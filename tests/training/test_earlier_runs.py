@@ -47,6 +47,7 @@ def kill_at(monkeypatch, name, number):
     monkeypatch.setattr(os, "replace", dying)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("processes_that_find_the_tests_data")
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_second_training_is_refused_until_the_first_has_ended_even_if_it_was_killed(

@@ -11,7 +11,10 @@ import torch
 from recipes import mixacm, two_stages, write
 from runs import metrics, saved, trained
 
-pytestmark = pytest.mark.usefixtures("processes_that_find_the_tests_data")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("processes_that_find_the_tests_data"),
+]
 
 
 def command(limit, *argv, stdout=subprocess.PIPE):

@@ -109,6 +109,7 @@ def test_a_kill_loses_no_more_than_the_steps_between_two_saves():
     assert not differing(whole["model"], saved()["model"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("processes_that_find_the_tests_data")
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
@@ -132,6 +133,7 @@ def test_a_signal_finishes_the_step_and_says_how_to_go_on(name):
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 def test_a_second_signal_ends_the_process_at_once():
     code = (
@@ -161,6 +163,7 @@ def stop_and_go_on(rank, folder):
         dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_processes_agree_on_the_step_at_which_they_stop(tmp_path):
     for name in ("whole", "stopped"):
         Path(name).mkdir()

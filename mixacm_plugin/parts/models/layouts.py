@@ -54,7 +54,7 @@ def told_layout(
     last = len(shape) - 1
     if isinstance(module, CHANNELS_FIRST):
         return names[1]
-    if isinstance(module, CHANNELS_LAST):
+    if type(module).forward in [kind.forward for kind in CHANNELS_LAST]:  # timm has others
         return names[last]
     kept = {d for d in names if shape[d] == doubled[d]} if doubled else set(names)
     if doubled and len(kept) == 1:

@@ -55,6 +55,17 @@ def normalize_inside(model: Model, mean: Sequence[float], std: Sequence[float]) 
     return model
 
 
+def model_by_key(key: str, **kwargs: Any) -> nn.Module:
+    """Build a model as the host does: torchvision's, else a registered one.
+
+    Args:
+        key: the model's key.
+        **kwargs: its arguments.
+    """
+    built: nn.Module | None = get_image_classification_model({"key": key, "kwargs": kwargs})
+    return get_model(key, None, **kwargs) if built is None else built
+
+
 @register_model
 def normalized(
     model: str,
@@ -70,8 +81,4 @@ def normalized(
         mean: see ``normalize_inside``.
         std: see ``normalize_inside``.
     """
-    model_kwargs = dict(model_kwargs or {})
-    built: nn.Module | None = get_image_classification_model({"key": model, "kwargs": model_kwargs})
-    if built is None:
-        built = get_model(model, None, **model_kwargs)
-    return normalize_inside(built, mean, std)
+    return normalize_inside(model_by_key(model, **(model_kwargs or {})), mean, std)

@@ -14,7 +14,8 @@ from torchdistill.models.registry import get_model, register_model
 
 from ...common.checkpoints import CheckpointError
 from ...common.errors import nearest
-from .hook_points import HookPoints, hook_points
+from .hook_points import hook_points
+from .hooks.points import HookPoints
 from .published import load_published
 
 logger = logging.getLogger("mixacm")

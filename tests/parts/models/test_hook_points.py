@@ -14,7 +14,9 @@ from mixacm_plugin import (
     hook_snippet,
     normalize_inside,
 )
-from mixacm_plugin.parts.models.hook_points import FAMILIES, pair_points
+from mixacm_plugin.parts.models.hook_points import pair_points
+from mixacm_plugin.parts.models.hooks.families import FAMILIES
+from mixacm_plugin.parts.models.hooks.finder import find_hook_points
 from mixacm_plugin.parts.models.published import layout_of
 
 HALF = (0.5, 0.5, 0.5)
@@ -110,7 +112,7 @@ def built(name):
 def hooked(model, points, images):
     """The tensors at hook points: as the loss finds them after the pass, and as they were."""
     after, before = [None] * len(points), [None] * len(points)
-    for index, (path, io) in enumerate(points):
+    for index, (path, io, *_) in enumerate(points):
 
         def hook(module, args, output, index=index, io=io):
             after[index] = args[0] if io == "input" else output
@@ -160,14 +162,18 @@ def test_every_family_is_tested():
     assert {type(MODELS[name][0]()) for name in MODELS} == set(FAMILIES)
 
 
-@pytest.mark.parametrize(
-    "model",
-    [torchvision.models.squeezenet1_0(), torch.nn.Linear(1, 1)],
-    ids=["squeezenet", "linear"],
-)
-def test_an_unknown_model_is_refused_with_the_known_ones(model):
-    with pytest.raises(ValueError, match=rf"{type(model).__name__}.*dm_wide_resnet.*resnet"):
-        hook_points(model)
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_found_in_a_known_family_is_what_is_known(name):
+    model = built(name)
+    known, found = hook_points(model), find_hook_points(model)
+    for activated in (True, False):
+        points = known.blocks(activated=activated), found.blocks(activated=activated)
+        tensors = hooked(model, points[0] + points[1], torch.rand(1, 3, 32, 32))[0]
+        count = len(points[0])
+        assert len(points[1]) == count
+        for one, other in zip(tensors[:count], tensors[count:], strict=True):
+            assert one.data_ptr() == other.data_ptr()
+        assert [p[2:] for p in points[0]] == [p[2:] for p in points[1]]  # layouts and shapes
 
 
 def test_models_of_different_depth_are_paired_from_the_last_block_backwards():
@@ -190,8 +196,8 @@ def test_the_snippet_is_yaml_whose_pairs_are_hooked(activated):
     assert list(pairs) == ["block1", "block2", "block3", "block4"]
     for side, model in (("teacher", teacher), ("student", student)):
         points = hook_points(model).blocks(activated=activated)
-        assert [(p[side]["path"], p[side]["io"]) for p in pairs.values()] == list(points)
-        for path, io in points:
+        assert [p[side] for p in pairs.values()] == [point.end() for point in points]
+        for path, io, *_ in points:
             assert path in train[side]["forward_hook"][io]
 
 

@@ -1,0 +1,115 @@
+"""``mixacm hooks``."""
+
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
+from torch import nn
+
+from ..common.errors import UserError
+from ..parts.models.hook_points import hook_points
+from ..parts.models.hook_snippet import hook_snippet
+from ..parts.models.hooks.points import HookPoint, HookPoints
+from ..parts.models.normalization import model_by_key
+from ..reading.schema import model_names, not_registered
+from .common import argument_type, shape, table
+
+EPILOG = """\
+MODEL is the key of a registered model or of torchvision's, or timm:NAME.
+
+examples:
+  mixacm hooks mobilenet_v3_small
+  mixacm hooks timm:resnet10t --kwargs '{num_classes: 20}' --teacher resnet50
+  mixacm hooks vit_b_16 --input-shape 3,224,224
+"""
+HEADS = ("block", "", "module", "layout", "shape", "channels")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the models and the images."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = (
+        "Run an image classifier once on a random image, say where its blocks can be hooked, and\n"
+        "write the YAML that makes them the pairs of ACMLoss."
+    )
+    parser.epilog = EPILOG
+    parser.add_argument("model", metavar="MODEL", help="the student's key")
+    parser.add_argument("--teacher", metavar="MODEL", help="the teacher's key (default: MODEL)")
+    for name, whose in (("--kwargs", "MODEL's"), ("--teacher-kwargs", "the teacher's")):
+        parser.add_argument(
+            name,
+            type=argument_type(_mapping),
+            metavar="YAML",
+            help=f"{whose} arguments, as in a recipe: '{{num_classes: 10}}'",
+        )
+    parser.add_argument(
+        "--input-shape",
+        type=shape,
+        default=(3, 32, 32),
+        metavar="C,H,W",
+        help="of an image that the models take (default: 3,32,32)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print the tables and the YAML."""
+    if args.teacher_kwargs is not None and args.teacher is None:
+        raise UserError("--teacher-kwargs: needs --teacher MODEL")
+    student = _built("MODEL", args.model, args.kwargs)
+    teacher = student
+    if args.teacher is not None:
+        teacher = _built("--teacher", args.teacher, args.teacher_kwargs)
+    try:
+        lines = _lines("student", args.model, hook_points(student, args.input_shape))
+        if args.teacher is not None:
+            points = hook_points(teacher, args.input_shape)
+            lines = [*_lines("teacher", args.teacher, points), *lines]
+        snippet = hook_snippet(teacher, student, input_shape=args.input_shape)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    print(*lines, "under train:\n", snippet.rstrip(), sep="\n")
+
+
+def _mapping(text: str) -> Mapping[str, Any]:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = None
+    if not isinstance(value, Mapping):
+        raise ValueError(f"expected a mapping such as {{num_classes: 10}}; found {text!r}")
+    return value
+
+
+def _built(flag: str, key: str, kwargs: Mapping[str, Any] | None) -> nn.Module:
+    names = model_names()
+    if key not in names:
+        raise UserError(f"{flag}: {not_registered('model', key, names)}")
+    try:
+        return model_by_key(key, **(kwargs or {}))
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{flag}: {key} can't be built of {dict(kwargs or {})}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _lines(role: str, key: str, points: HookPoints) -> list[str]:
+    rows: list[tuple[str, ...]] = []
+    for number, (raw, active) in enumerate(zip(points.raw, points.activated, strict=True), 1):
+        rows.append((f"{number}", "activated", *_cells(active)))
+        rows.append(("", "raw", *(_cells(raw) if raw != active else ("the same",))))
+    return [f"{role}: {key} ({points.family})", "", *table(HEADS, _filled(rows)), ""]
+
+
+def _filled(rows: Iterable[Sequence[str]]) -> list[Sequence[str]]:
+    return [(*row, *("",) * (len(HEADS) - len(row))) for row in rows]
+
+
+def _cells(point: HookPoint) -> tuple[str, ...]:
+    prefix = f", {point.prefix_tokens} before" if point.prefix_tokens else ""
+    layout = "channel map" if len(point.shape) == 1 else f"{point.layout}{prefix}"
+    shape = "×".join(map(str, point.shape))
+    return f"{point.path} ({point.io})", layout, shape, str(point.channels)
