@@ -113,7 +113,7 @@ def _suggest(prepared: Prepared, warnings: list[str]) -> list[tuple[str, bool]]:
     images, *_ = first_batch(prepared.box.train_data_loader, 1)
     models = prepared.models["teacher"], prepared.models["student"]
     try:
-        lines = hook_lines(*models, input_shape=images.shape[1:])
+        lines = hook_lines(*models, input_shape=images.shape[-3:])
     except ValueError as error:
         warnings.append(f"models: can't suggest pairs for ACMLoss: {error}")
         return []

@@ -111,6 +111,7 @@ def swapped(name):
     return name[: at - 1] + name[at] + name[at - 1] + name[at + 1 :]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("method", override_names())
 def test_every_key_of_a_method_misspelt_is_refused_or_a_name_of_ones_own(method):
     text = Path(recipe_file(method)).read_text()

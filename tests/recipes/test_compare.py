@@ -113,10 +113,10 @@ def test_a_resumed_method_ends_as_one_that_never_stopped(name, killed_in, monkey
     whole = torch.load("out/student.pt", weights_only=False)
     train_steps, epochs = loop.train_steps, count()
 
-    def dies(*args):
+    def dies(*args, **kwargs):
         if next(epochs) == killed_in:
             raise KeyboardInterrupt
-        return train_steps(*args)
+        return train_steps(*args, **kwargs)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(loop, "train_steps", dies)

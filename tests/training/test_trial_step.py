@@ -98,6 +98,7 @@ def trained(method):
     return state(training.models["student"])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("method", override_names())
 def test_training_is_the_same_to_the_last_bit_without_it(method, monkeypatch):
     monkeypatch.setattr(stand_ins, "IMAGES", 24)
