@@ -1,7 +1,8 @@
 """Mean channel maps of trained models, and how far each is from the teacher's."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -144,31 +145,7 @@ def mean_channel_maps(
     """
     images_of_seed = drawn(dataset, n, seed)
     sums: dict[str, Tensor] = {}
-    of_batch: dict[str, Tensor] = {}
-    handles = []
-    for block in blocks:
-        end = block.ends[role]
-        path = end.path
-        module = find_module(model, path)
-        if not isinstance(module, nn.Module):
-            raise ValueError(f"{type(model).__name__} has no module {path!r} (block {block.name})")
-
-        # Mapped at once: a later in-place ReLU would change the tensor. Of a module that is called
-        # several times the last call counts, as in the host.
-        def hook(
-            _: nn.Module, args: Any, output: Tensor, name: str = block.name, end: PairEnd = end
-        ) -> None:
-            activation = output if end.io == "output" else args[0]
-            maps = channel_map(
-                activation,
-                mapping=mapping,
-                layout=end.layout,
-                prefix_tokens=end.prefix_tokens,
-            )
-            of_batch[name] = normalize_map(maps)
-
-        handles.append(module.register_forward_hook(hook))
-    try:
+    with _mapped(model, blocks, role, mapping) as of_batch:
         model = model.to(device).eval()
         for batch in DataLoader(images_of_seed, batch_size=batch_size):
             images, _, _ = unpack(batch, torch.device(device))
@@ -182,10 +159,38 @@ def mean_channel_maps(
                     )
                 own = of_batch.pop(block.name).sum(0).double().cpu()
                 sums[block.name] = sums.get(block.name, 0) + own
-    finally:
-        for handle in handles:
-            handle.remove()
     return {block.name: sums[block.name] / n for block in blocks}
+
+
+@contextmanager
+def _mapped(
+    model: nn.Module, blocks: Sequence[Block], role: str, mapping: str
+) -> Iterator[dict[str, Tensor]]:
+    """Yield a dictionary that gets each block's normalised channel maps in a pass of the model."""
+    maps: dict[str, Tensor] = {}
+    with ExitStack() as stack:
+        for block in blocks:
+            end = block.ends[role]
+            module = find_module(model, end.path)
+            if not isinstance(module, nn.Module):
+                kind = type(model).__name__
+                raise ValueError(f"{kind} has no module {end.path!r} (block {block.name})")
+
+            # Mapped at once: a later in-place ReLU would change the tensor. Of a module that is
+            # called several times the last call counts, as in the host.
+            def hook(
+                _: nn.Module, args: Any, output: Tensor, name: str = block.name, end: PairEnd = end
+            ) -> None:
+                own = channel_map(
+                    output if end.io == "output" else args[0],
+                    mapping=mapping,
+                    layout=end.layout,
+                    prefix_tokens=end.prefix_tokens,
+                )
+                maps[name] = normalize_map(own)
+
+            stack.callback(module.register_forward_hook(hook).remove)
+        yield maps
 
 
 def distances(
