@@ -2,13 +2,16 @@
 
 import importlib.metadata
 import os
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 import yaml
 from torchdistill.common import yaml_util
 from torchdistill.common.main_util import import_dependencies
 
 from ..common.errors import RecipeError, raise_all
+from ..common.files import recipe_file
 from .composing import compose, yaml_mistakes
 from .library import recipe_names
 from .nodes import children_of
@@ -22,6 +25,8 @@ def read_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     Args:
         path: YAML file, or the name of a shipped recipe, such as ``quickstart/mixacm``.
         overrides: what ``--set`` takes, see ``apply_override``.
+
+    A dependency may be a file in the working folder, or beside the recipe.
 
     Raises:
         RecipeError: on a missing file, a syntax error, a key given twice, a number that YAML
@@ -38,11 +43,24 @@ def read_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
         apply_override(recipe, override)
     raise_all([recipe.error(*problem) for problem in yaml_mistakes(root)])
     dependencies = recipe.build("dependencies") if "dependencies" in children_of(root) else None
+    make_importable(Path.cwd(), folder_of(path))
     try:
         import_dependencies(dependencies)
     except Exception as error:
         raise recipe.error("dependencies", f"can't import: {error}") from error
     return recipe
+
+
+def folder_of(path: str) -> Path:
+    """Return the folder of a recipe's file, or of a shipped one, by its name."""
+    return Path(path if os.path.exists(path) else recipe_file(path)).resolve().parent
+
+
+def make_importable(*folders: Path) -> None:
+    """Let dependencies lie in folders, behind everything that is installed."""
+    for folder in map(str, folders):
+        if folder not in sys.path:
+            sys.path.append(folder)
 
 
 def load_plugins() -> None:

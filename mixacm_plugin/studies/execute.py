@@ -27,7 +27,7 @@ from ..evaluation.attacks import Attack, attack_of
 from ..evaluation.sanity import sanity
 from ..loading.datasets import evaluation_dataset
 from ..loading.models import load_model
-from ..reading.read import load_plugins, read_recipe
+from ..reading.read import folder_of, load_plugins, make_importable, read_recipe
 from ..reading.recipe import Recipe
 from ..training.loop import Training
 from .runs import Run
@@ -59,6 +59,7 @@ def prepare(run: Run, study: Study, device: str | None) -> Path:
             {"attack": m.attack.settings(), "n": m.n, "key": m.key} for m in study.measurements
         ],
         "sanity": study.sanity and study.sanity.key,
+        "imports": str(folder_of(run.row.base)),
     }
     digest = hashlib.sha256(json.dumps(task).encode()).hexdigest()[:8]
     file = run.folder / f"task_{digest}.json"
@@ -88,6 +89,7 @@ def execute(task: str | os.PathLike[str], parent: int | None = None) -> None:
 
 
 def _execute(folder: Path, task: Mapping[str, Any]) -> None:
+    make_importable(Path(task["imports"]))
     recipe = read_recipe(folder / "recipe.yaml")
     device = choose_device(task["device"])
     result_file = folder / "result.json"

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import importlib.util
 import json
 import logging
 import os
@@ -16,13 +17,15 @@ import yaml
 from ..common.errors import RecipeError, UnknownKeyError
 from ..reading import sections
 from ..reading.checks import check_part
-from ..reading.nodes import walk
-from ..reading.read import read_recipe
+from ..reading.nodes import children_of, plain, walk
+from ..reading.read import folder_of, read_recipe
 from ..reading.recipe import Recipe
 from .changes import Change, change_of, sets
 from .study import Row, Study
 
 logger = logging.getLogger("mixacm")
+
+OURS = "mixacm_plugin"  # whose version is in the hash
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def resolve(study: Study, cache: Path, overrides: list[str] | None = None) -> li
         own = _own_checkpoints(recipe, roles["student"])
         neutral = read_recipe(row.base, [*flags, *(f"{path}={name}" for path, name in own.items())])
         teacher = sections.get(models, "teacher_model.src_ckpt")
-        files = [digest(teacher), *map(digest, _inputs(neutral, own))]
+        files = [digest(teacher), *map(digest, [*_inputs(neutral, own), *_own_modules(neutral)])]
         seeds = study.seeds if row.measure == "student" else [None]
         for seed in seeds:
             measured = [row.measure] if seed is None else [str(seed)]
@@ -156,6 +159,16 @@ def _inputs(recipe: Recipe, own: Collection[str]) -> list[str]:
         and path not in own
     }
     return sorted(name for name in named if os.path.isfile(os.path.expanduser(name)))
+
+
+def _own_modules(recipe: Recipe) -> list[str]:
+    """Files of dependencies that lie in the working folder or beside the recipe."""
+    named = plain(children_of(recipe.root).get("dependencies", yaml.SequenceNode("", [])))
+    names = [part["name"] if isinstance(part, Mapping) else part for part in named]
+    specs = [importlib.util.find_spec(name) for name in names if name != OURS]
+    files = [Path(spec.origin) for spec in specs if spec is not None and spec.origin]
+    own = {Path.cwd(), folder_of(recipe.path)}
+    return sorted(str(file) for file in files if own & {file.parent, file.parent.parent})
 
 
 def _digest(*parts: str) -> str:

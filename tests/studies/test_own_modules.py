@@ -1,0 +1,56 @@
+"""A file beside a recipe can be a dependency: in every command, in a study's processes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mixacm_plugin.studies.runs import resolve
+from mixacm_plugin.studies.study import read_study
+from recipes import run, scratch, write
+
+MODULE = """\
+from torch import nn
+from torchdistill.models.registry import register_model
+
+@register_model
+def {name}():
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
+"""
+STUDY = """\
+base: project/recipe.yaml
+seeds: [0]
+evaluate: [{attack: clean, n: 20}]
+rows: [{name: own}]
+"""
+
+
+def project(name):
+    """A recipe in a folder, beside a module with the model that it names."""
+    text = scratch().replace("key: dm_wide_resnet", f"key: {name}")
+    text = text.replace("{depth: 10, width: 1, num_classes: 10}", "{}")
+    write(text.replace("- name: mixacm_plugin\n", f"- name: mixacm_plugin\n  - name: {name}\n"))
+    Path("project").mkdir()
+    Path("recipe.yaml").rename("project/recipe.yaml")
+    Path(f"project/{name}.py").write_text(MODULE.format(name=name))
+
+
+def test_a_module_beside_the_recipe_is_found_behind_what_is_installed():
+    project("beside_the_recipe")
+    assert run("main", "check", "--config", "project/recipe.yaml", "--device", "cpu") == 0
+    assert sys.path[-1] == str(Path("project").resolve())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("processes_that_find_the_tests_data")
+def test_a_studys_processes_find_it_and_its_change_is_another_run():
+    project("in_a_study")
+    Path("study.yaml").write_text(STUDY)
+    command = [sys.executable, "-m", "mixacm_plugin", "study", "study.yaml", "--device", "cpu"]
+    assert subprocess.run(command, check=False).returncode == 0
+    (before,) = resolve(read_study("study.yaml"), Path("cache"))
+    module = Path("project/in_a_study.py")
+    module.write_text(module.read_text() + "\n")
+    (after,) = resolve(read_study("study.yaml"), Path("cache"))
+    assert before.key != after.key
