@@ -41,8 +41,9 @@ from .parts.adversarial.pgd import pgd
 from .parts.adversarial.pgd_training import adversarial_forward
 from .parts.batch_size import accumulation_steps, local_batch_size
 from .parts.data import Digits, RandomImages, hold_out
-from .parts.mixup import mixup_collate
+from .parts.mixup import MixupCollate, mixup_collate
 from .parts.models import dm_wide_resnet, hendrycks_wide_resnet, normalize_inside, normalized
+from .parts.models.acm import ACM
 from .parts.models.hook_points import hook_points
 from .parts.models.hook_snippet import hook_snippet
 from .parts.models.published import load_published
@@ -76,6 +77,7 @@ _USED_LATER = {
 }
 
 __all__ = [
+    "ACM",
     "PGD",
     "ACMLoss",
     "ARDLoss",
@@ -88,6 +90,7 @@ __all__ = [
     "FrozenTeacher",
     "InputGradientLoss",
     "LogitsAndInputGradient",
+    "MixupCollate",
     "OutputPart",
     "RSLADLoss",
     "RandomImages",

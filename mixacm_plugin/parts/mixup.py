@@ -12,7 +12,18 @@ from ..common.values import WEIGHT
 
 
 class MixupCollate:
-    """Collate samples, then mix them; see ``mixup_collate``. Picklable, for spawned workers."""
+    """Collate samples, then mix them: ``collate_fn`` of a plain ``DataLoader``.
+
+    Picklable, for spawned workers.
+
+    Args:
+        alpha: see ``mixup_collate``, which names it in a recipe.
+        num_classes: likewise.
+        noise: likewise.
+
+    Raises:
+        ValueError: on other values.
+    """
 
     def __init__(self, alpha: float, num_classes: int, noise: float = 0.0) -> None:
         for name, value in (("alpha", alpha), ("noise", noise)):

@@ -114,6 +114,13 @@ class ACMLoss(nn.Module):
     ) -> Tensor:
         """Return the loss, a scalar, from the host's dictionaries of hooked activations."""
         hooked = {"teacher": teacher_io_dict, "student": student_io_dict}
+        for side, activations in hooked.items():
+            if not isinstance(activations, Mapping):
+                raise TypeError(
+                    f"ACMLoss takes torchdistill's dictionaries of what is hooked; got "
+                    f"{type(activations).__name__} of the {side}. ACM takes models, acm_loss the "
+                    "channel maps of two tensors"
+                )
         losses: list[Tensor] = [
             pair["weight"] * self._pair_loss(name, pair, hooked)
             for name, pair in self.pairs.items()

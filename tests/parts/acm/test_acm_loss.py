@@ -281,3 +281,11 @@ def test_a_malformed_argument_is_named_by_its_key_path(kwargs, where):
         ACMLoss(**{"pairs": {"b": pair()}, **kwargs})
     assert caught.value.where == where
     assert str(caught.value) == f"{where}: {caught.value.message}"
+
+
+def test_tensors_in_place_of_what_is_hooked_are_told_where_to_go():
+    loss = ACMLoss(
+        {"only": {side: {"path": "m", "io": "output"} for side in ("teacher", "student")}}
+    )
+    with pytest.raises(TypeError, match=r"dictionaries .* of the teacher\. ACM takes"):
+        loss(torch.rand(2, 3), torch.rand(2, 3))
