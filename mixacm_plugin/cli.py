@@ -24,6 +24,7 @@ COMMANDS = {
     "recipes": "list or copy the shipped recipes",
     "teachers": "list published robust teachers",
     "hooks": "find a model's hook points, and the YAML that matches two models'",
+    "parts": "list what a recipe can name, or show one part",
     "show": "print a recipe with its overrides",
     "study": "run a study: rows of overrides, cached, to a table and pictures",
     "report": "write a study as one HTML page",
