@@ -1,8 +1,11 @@
 """``mixacm evaluate``."""
 
 import argparse
+import json
+import os
 import sys
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from ..common.distributed import choose_device
@@ -78,6 +81,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--attack {args.attack}: {error}") from error
     if args.sanity and attack.threat is None:
         raise UserError(f"--sanity: needs an attack with a threat model; {args.attack} has none")
+    _check_json(args.json)
     recipe = read_recipe(args.config, args.overrides)
     model = load_model(recipe, args.model, args.ckpt)
     dataset = evaluation_dataset(recipe)
@@ -107,3 +111,13 @@ def run(args: argparse.Namespace) -> None:
         print("", *lines, sep="\n")
     if args.json:
         write_accuracies(args.json, rows, lines)
+
+
+def _check_json(file: str | None) -> None:
+    """Raise ``UserError`` if figures would be written over something else, such as a checkpoint."""
+    if file is None or not os.path.exists(file):
+        return
+    try:
+        json.loads(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"--json: {file} is there and no JSON; name another file") from error

@@ -67,8 +67,8 @@ def run(args: argparse.Namespace) -> None:
             points = hook_points(teacher, args.input_shape)
             lines = [*_lines("teacher", args.teacher, points), *lines]
         snippet = hook_snippet(teacher, student, input_shape=args.input_shape)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    except (ValueError, RuntimeError) as error:  # images that are too large for the memory, too
+        raise UserError(str(error).splitlines()[0]) from error
     print(*lines, "under train:\n", snippet.rstrip(), sep="\n")
 
 

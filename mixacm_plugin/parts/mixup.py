@@ -26,9 +26,10 @@ class MixupCollate:
     """
 
     def __init__(self, alpha: float, num_classes: int, noise: float = 0.0) -> None:
-        for name, value in (("alpha", alpha), ("noise", noise)):
-            if not WEIGHT.holds(value):
-                raise ValueError(f"mixup_collate: {name} must be a number >= 0; found {value!r}")
+        if not WEIGHT.holds(alpha):
+            raise ValueError(f"mixup_collate: alpha must be a number >= 0; found {alpha!r}")
+        if not WEIGHT.holds(noise) or noise > 1:
+            raise ValueError(f"mixup_collate: noise must be a number from 0 to 1; found {noise!r}")
         if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
             raise ValueError(
                 f"mixup_collate: num_classes must be an integer > 1; found {num_classes!r}"

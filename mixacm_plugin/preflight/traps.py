@@ -39,6 +39,7 @@ def recipe_warnings(
             yield from _kd_weights(where, term)
             yield from _negative_weight(where, term)
         yield from _defaults(path, stage)
+        yield from _tested_images(path, stage, config)
         yield from _schedule(path, stage, steps)
         yield from _mixup_order(path, stage)
 
@@ -85,6 +86,14 @@ def _negative_weight(where: str, term: Mapping[str, Any]) -> Iterator[str]:
     if term["weight"] < 0:
         key = sections.get(term, "criterion.key")
         yield f"{where}.weight: {term['weight']}, so {key} is made as large as it can be"
+
+
+def _tested_images(path: str, stage: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
+    tested = sections.get(config, "test.test_data_loader.dataset_id")
+    uses = {"train": "trained on", "val": "the best checkpoint is chosen by them"}
+    for name, use in uses.items():
+        if sections.get(stage, f"{name}_data_loader.dataset_id") == tested:
+            yield f"{path}.{name}_data_loader.dataset_id: {tested} are the test images, too: {use}"
 
 
 def _defaults(path: str, stage: Mapping[str, Any]) -> Iterator[str]:

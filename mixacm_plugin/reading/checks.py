@@ -135,7 +135,8 @@ def _missing(config: Config, path: str) -> Iterator[Problem]:
     if get(config, path) is None and not isinstance(there, Unbuilt):
         names = ", ".join(map(str, there)) if isinstance(there, Mapping) else ""
         has = f"; it has {names}" if names else ""
-        yield path, f"missing from {parent or 'the recipe'}{has}"
+        empty = isinstance(there, Mapping) and path.rpartition(".")[2] in there
+        yield path, "empty" if empty else f"missing from {parent or 'the recipe'}{has}"
 
 
 def _models(config: Config) -> Iterator[Problem]:

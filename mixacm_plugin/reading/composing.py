@@ -101,7 +101,7 @@ def yaml_mistakes(root: yaml.Node) -> Iterator[Problem]:
                     yield path, "expected a mapping or list of mappings for merging"
             names = [key.value for key, _ in node.value if key.tag != MERGE_TAG]
             line = node.start_mark.line + 1
-            for name in {id(n): n for n in names if names.count(n) > 1 and n == n}.values():
+            for name in {str(n): n for n in names if names.count(n) > 1 and n == n}.values():
                 yield path, f"key {name!r} is given twice (from line {line})"
         if isinstance(node, yaml.ScalarNode) and node.style is None:
             problem = _misread(node)

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import yaml
 from torchdistill.common import yaml_util
@@ -44,11 +45,19 @@ def read_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     raise_all([recipe.error(*problem) for problem in yaml_mistakes(root)])
     dependencies = recipe.build("dependencies") if "dependencies" in children_of(root) else None
     make_importable(Path.cwd(), folder_of(path))
-    try:
-        import_dependencies(dependencies)
-    except Exception as error:
-        raise recipe.error("dependencies", f"can't import: {error}") from error
+    _import(recipe, dependencies)
     return recipe
+
+
+def _import(recipe: Recipe, dependencies: Any) -> None:
+    several = isinstance(dependencies, list | tuple)
+    each = {f"dependencies.{index}": part for index, part in enumerate(dependencies or ())}
+    for where, dependency in (each if several else {"dependencies": dependencies}).items():
+        try:
+            import_dependencies([dependency] if several else dependency)
+        except (Exception, SystemExit) as error:  # a script may end the process
+            reason = str(error) if isinstance(error, ImportError) else repr(error)
+            raise recipe.error(where, f"can't import {dependency}: {reason}") from error
 
 
 def folder_of(path: str) -> Path:

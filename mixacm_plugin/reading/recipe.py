@@ -1,5 +1,6 @@
 """A recipe as YAML nodes: objects built from it on demand, errors that name its key paths."""
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,8 @@ class Recipe:
         Raises:
             RecipeError: if the key path is missing or an object can't be built.
         """
-        node: yaml.Node = self.root
+        own = Recipe(self.path, copy.deepcopy(self.root))  # constructing flattens merges in place
+        node: yaml.Node = own.root
         here = ""
         for key in keys:
             children = children_of(node)
@@ -32,10 +34,10 @@ class Recipe:
                 raise self.error(join(here, key), message)
             node, here = children[key], join(here, key)
         try:
-            return _Loader(self).construct_document(node)
+            return _Loader(own).construct_document(node)
         except yaml.MarkedYAMLError as error:  # what is merged by << is looked at last
             mark = error.problem_mark
-            where = next((path for path, n in walk(self.root) if n.start_mark is mark), "")
+            where = next((path for path, n in walk(own.root) if n.start_mark is mark), "")
             raise self.error(where, str(error.problem)) from error
 
     def text(self) -> str:

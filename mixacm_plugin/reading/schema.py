@@ -23,6 +23,8 @@ from ..common.values import (
     NAMES,
     NATURAL,
     NUMBER,
+    POSITIVE,
+    SWITCH,
     Kind,
 )
 from .arguments import arguments_of
@@ -88,7 +90,10 @@ MODEL = section(
     **any_of("repo_or_dir quantized sync_bn"),
 )
 STUDENTS = ("student_model", "model")
-PERCENT = Kind("per cent, from 0 to 100", lambda v: NUMBER.holds(v) and 0 <= v <= 100)
+# A fraction is most likely meant as one: 0.99, which would expect nothing.
+PERCENT = Kind(
+    "per cent, 0 or from 1 to 100", lambda v: NUMBER.holds(v) and (v == 0 or 1 <= v <= 100)
+)
 TEACHER = Key(MAPPING, keys={**(MODEL.keys or {}), "expected_accuracy": Key(PERCENT)})
 REDESIGN: Keys = {
     "sequential": Key(NAMES),
@@ -107,7 +112,8 @@ ROLE = section(  # teacher, student or model of a stage
     ),
     wrapper=Key(keys=any_of("key kwargs")),
     **REDESIGN,
-    **any_of("requires_grad keep_train_mode"),
+    requires_grad=Key(SWITCH),
+    keep_train_mode=Key(SWITCH),
 )
 ROLES: Keys = dict.fromkeys(("teacher", "student", "model"), ROLE)
 TERM = section(
@@ -125,7 +131,7 @@ MODULE_WISE = Key(
 )
 STAGE: Keys = {
     "num_epochs": Key(COUNT, required=True),
-    "log_freq": Key(),
+    "log_freq": Key(COUNT),
     "train_data_loader": LOADER,
     "val_data_loader": LOADER,
     "pre_epoch_process": name_of("pre-epoch process", lambda: processes.PRE_EPOCH_PROC_FUNC_DICT),
@@ -154,9 +160,9 @@ STAGE: Keys = {
     "optimizer": section(
         key=name_of("optimizer", lambda: optim.OPTIM_DICT, required=True),
         kwargs=NEEDED_KWARGS,
-        filters_params=Key(),
+        filters_params=Key(SWITCH),
         grad_accum_step=Key(COUNT),
-        max_grad_norm=Key(NUMBER),
+        max_grad_norm=Key(POSITIVE),
         module_wise_kwargs=MODULE_WISE,  # without a teacher, and with one
         module_wise_configs=MODULE_WISE,
     ),
@@ -186,13 +192,14 @@ def recipe_keys(stages: Collection[str]) -> Keys:
     train = {**STAGE, **following}
     if stages:  # the host looks at the roles here too, when the next stage begins
         each = dict.fromkeys(stages, section(True, **STAGE))
-        train = {"log_freq": Key(), **ROLES, **each, **following}
+        train = {"log_freq": Key(COUNT), **ROLES, **each, **following}
     return {
         "dependencies": Key(),
         "datasets": KWARGS,
         "models": Key(MAPPING, keys={"teacher_model": TEACHER, **dict.fromkeys(STUDENTS, MODEL)}),
         "train": Key(MAPPING, keys=train),
         "test": Key(
-            MAPPING, keys={"log_freq": Key(), "test_data_loader": Key(MAPPING, keys=LOADER.keys)}
+            MAPPING,
+            keys={"log_freq": Key(COUNT), "test_data_loader": Key(MAPPING, keys=LOADER.keys)},
         ),
     }

@@ -3,11 +3,13 @@
 import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import yaml
 
 from ..common.errors import nearest
+from ..common.values import MAPPING
 from .arguments import Arguments, arguments_of
 from .keys import ANY, Key, Keys
 from .nodes import (
@@ -172,9 +174,10 @@ class _NodeCheck(_Check):
         where = join(path, name)
         if isinstance(keys, Arguments):
             takes = ", ".join(keys) or "nothing"
-            hint = nearest(name, keys.keys() - section.keys())
+            others = keys.keys() - section.keys()
+            hint = nearest(name, others)
             self.add(where, f"{keys.of} doesn't read it here; it takes {takes}.{hint}", node)
-            return None
+            return _like(name, others)
         if name.startswith("_"):  # as the host's own configs name what only anchors are for
             return None
         own = not path or (node is not None and self._defines_an_anchor(name, node))
@@ -221,7 +224,20 @@ def _with_arguments(section: Mapping[str, Any], keys: Keys) -> Keys:
         return keys
     if kwargs.keys is not None:
         arguments = Arguments(arguments.of, {**arguments, **kwargs.keys})
-    return {**keys, "kwargs": Key(kwargs.kind, keys=arguments, required=kwargs.required)}
+    own = {name: replace(inner, required=False) for name, inner in arguments.items()}
+    of_groups = Key(MAPPING, keys=Arguments(arguments.of, own))
+    return {
+        **{name: _in_groups(inner, of_groups) for name, inner in keys.items()},
+        "kwargs": Key(kwargs.kind, keys=arguments, required=kwargs.required),
+    }
+
+
+def _in_groups(key: Key, kwargs: Key) -> Key:
+    """Return a key for a list of mappings with arguments of the part that is named beside it."""
+    group = (key.keys or {}).get(ANY)
+    if group is None or group.keys is None or "kwargs" not in group.keys:
+        return key
+    return replace(key, keys={ANY: replace(group, keys={**group.keys, "kwargs": kwargs})})
 
 
 def _like(name: str, known: Iterable[str], cutoff: float = 0.7) -> str | None:

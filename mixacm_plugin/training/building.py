@@ -154,8 +154,8 @@ def check_stage(
             another layout than its modules, or the step fails.
     """
     path, stage = sections.current_stage(config, box)
-    check_optimiser(recipe, path, stage, box, models)
+    warnings = check_optimiser(recipe, path, stage, box, models)
     images = try_loaders(recipe, box, models, path)
-    warnings = check_hooked(recipe, config, path, models, images)
+    warnings += check_hooked(recipe, config, path, models, images)
     try_step(recipe, box, models, path)
     return warnings

@@ -20,7 +20,7 @@ MOST_STEPS = 10_000  # of a schedule that are tried
 
 def check_optimiser(
     recipe: Recipe, path: str, stage: Mapping[str, Any], box: Box, models: Mapping[str, nn.Module]
-) -> None:
+) -> list[str]:
     """Check who is trained in a stage, and by which schedule.
 
     Args:
@@ -29,6 +29,9 @@ def check_optimiser(
         stage: its part of the built recipe.
         box: at the beginning of the stage.
         models: the plain model of each role.
+
+    Returns:
+        A warning where a part of the student alone is trained, though none of it is frozen.
 
     Raises:
         RecipeError: if the teacher would be trained, a learnable transform wouldn't, or the
@@ -59,6 +62,14 @@ def check_optimiser(
         except Exception as error:
             message = f"{type(error).__name__}: {error}"
             raise recipe.error(f"{path}.scheduler.kwargs", message) from error
+    trainable = [(n, p) for n, p in models["student"].named_parameters() if p.requires_grad]
+    left_out = [name for name, p in trainable if id(p) not in optimised]
+    if not left_out or len(left_out) == len(trainable):  # a wrapper may train something else
+        return []
+    return [
+        f"{path}.optimizer: {len(left_out)} of the student's {len(trainable)} tensors aren't in it "
+        f"and stay as they are, e.g. {left_out[0]!r}"
+    ]
 
 
 def _acm_terms(box: Box, path: str) -> Iterator[tuple[str, str, ACMLoss]]:

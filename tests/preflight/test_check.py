@@ -153,6 +153,8 @@ WARNINGS = [
     (f"{TERMS}.kd.criterion.kwargs.beta=95", "beta: 95; it weights a part, of 0 to 1"),
     (f"{TERMS}.kd.weight=-1", "kd.weight: -1, so KDLoss is made as large as it can be"),
     ("train.optimizer.kwargs={momentum: 0.9}", "no lr, so it is the default of SGD"),
+    ("train.train_data_loader.dataset_id=few/test", "few/test are the test images, too: trained"),
+    ("train.val_data_loader.dataset_id=few/test", "the best checkpoint is chosen by them"),
     ("train.val_data_loader.kwargs={num_workers: 0}", "no batch_size, so a batch is one image"),
 ]
 GOOD = [

@@ -53,6 +53,7 @@ NORMALISED = digits(
 
 
 LAST_PAIR = "{teacher: {path: relu, io: output}, student: {path: relu, io: output}, weight: -1}"
+OPTIMIZER = "train.optimizer={key: SGD, kwargs: {lr: 0.1}"
 BOMB = "\n".join(
     [
         "  a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]",
@@ -224,6 +225,19 @@ TABLE = [
     ("train.log_freq=1:30", "train.log_freq", "YAML 1.1 reads 1:30 as 90"),
     (edit("        kd:\n", "        7:\n"), f"{TERMS}.7", "which YAML reads as 7; write '7'"),
     (f'{STUDENT}.dst_ckpt="a\\0b"', f"{STUDENT}.dst_ckpt", "expected a path or URL"),
+    (f"{OPTIMIZER}, max_grad_norm: 0}}", "train.optimizer.max_grad_norm", "above 0; found 0"),
+    (
+        f"{OPTIMIZER}, module_wise_configs: [{{module: layer, kwargs: {{lrr: 3}}}}]}}",
+        "train.optimizer.module_wise_configs.0.kwargs.lrr",
+        "SGD doesn't read it here",
+    ),
+    (
+        f"{OPTIMIZER}, module_wise_configs: [{{module: layer, kwargs: {{lr: -1}}}}]}}",
+        "train.optimizer.module_wise_configs.0.kwargs.lr",
+        "above 0; found -1",
+    ),
+    (f"{OPTIMIZER}, filters_params: 'no'}}", "train.optimizer.filters_params", "True or False"),
+    ("train.log_freq=often", "train.log_freq", "a whole number of at least 1; found 'often'"),
     # YAML that can't be walked
     (edit(LINE, "  own: &own [*own]"), "line ", "an anchor contains itself"),
     (edit(LINE, f"  own: {'[' * 500}{']' * 500}"), "", "nested deeper than 100 levels"),

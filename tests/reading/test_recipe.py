@@ -186,7 +186,8 @@ def test_a_wrong_override_is_named_with_the_keys_that_are_there(override, words)
         ("a: 1.5e3\n", "a", "write 1.5e+3"),
         ("- 1\n", "", "expected a mapping with datasets, models, train and test"),
         ("", "", "expected a mapping"),
-        ("dependencies: [{name: no_such_package}]\n", "dependencies", "'no_such_package'"),
+        ("dependencies: [{name: no_such_package}]\n", "dependencies.0", "'no_such_package'"),
+        ("dependencies: [{name: os}, {nmae: os}]\n", "dependencies.1", "'nmae'"),
     ],
 )
 def test_a_broken_file_is_refused_in_one_line_that_says_where(text, where, words):

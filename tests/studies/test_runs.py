@@ -63,7 +63,7 @@ def test_an_override_that_does_not_fit_names_the_row():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"models": None}, "models: missing from the recipe"),
+        ({"models": None}, "models: empty"),
         ({"models.teacher_model.src_ckpt": ["a.pt"]}, "src_ckpt: expected a path or URL"),
     ],
 )

@@ -211,3 +211,11 @@ def test_what_killed_runs_left_unfinished_is_cleared_away():
     Path("out/.other.pt.another-host.123.tmp").touch()
     assert run(*TRAIN) == 0
     assert [file.name for file in Path("out").glob(".*.tmp")] == [".other.pt.another-host.123.tmp"]
+
+
+def test_resume_alone_goes_on_with_a_shipped_recipe_that_merges_mappings(capsys):
+    command = ["--config", "quickstart/mixacm", "--device", "cpu", "--seed", "0"]
+    command += ["--set", "train.num_epochs=1", "-student_only"]
+    assert run("torchdistill", *command) == 0
+    assert run("torchdistill", *command, "--resume") == 0
+    assert "nothing to train" in capsys.readouterr().out

@@ -66,9 +66,9 @@ def test_a_teacher_near_or_above_its_expected_accuracy_is_fine(expected, caplog)
     assert [level for level, _ in log_of(caplog, f"{KEY}={expected}")] == ["INFO"]
 
 
-@pytest.mark.parametrize("value", ["-1", "101", "'99'", "[99]"])
+@pytest.mark.parametrize("value", ["-1", "101", "0.99", "'99'", "[99]"])
 def test_an_expected_accuracy_is_in_per_cent(value):
-    with pytest.raises(RecipeError, match="expected per cent, from 0 to 100"):
+    with pytest.raises(RecipeError, match="expected per cent, 0 or from 1 to 100"):
         Training(quickstart(f"{KEY}={value}"), CPU)
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from mixacm_plugin import RecipeError, Training
 from mixacm_plugin.reading.checks import check_yaml
+from mixacm_plugin.training.prepare import prepare
 from recipes import CPU, differing, mixacm, recipe, scratch, state
 
 SGD = "key: SGD, kwargs: {lr: 0.05, momentum: 0.9}"
@@ -77,3 +78,17 @@ def test_a_teacher_may_be_frozen_module_by_module():
 def test_groups_under_the_key_that_the_host_ignores_are_warned_of(text, ignored):
     (warning,) = check_yaml(recipe(text, f"train.optimizer={{{SGD}, {ignored}: {GROUPS}}}"))
     assert warning.startswith(f"train.optimizer.{ignored}: the host ignores it here")
+
+
+def test_what_groups_leave_out_is_warned_of():
+    whole = f"{GROUPS[:-1]}, {{module: layer}}, {{module: batchnorm}}]"
+    found = [
+        prepare(
+            recipe(None, f"train.optimizer={{{SGD}, module_wise_configs: {groups}}}"), CPU, seed=0
+        ).warnings
+        for groups in (whole, GROUPS)
+    ]
+    assert not found[0]
+    (warning,) = found[1]
+    assert warning.startswith("train.optimizer: ")
+    assert "of the student's" in warning
