@@ -13,6 +13,8 @@ from ..reading import sections
 from ..reading.checks import check_part, require
 from ..reading.recipe import Recipe
 
+FEW = 8  # images that show what a loader gives; some collate functions halve a batch
+
 
 def labels_of(dataset: Any) -> Sequence[int] | None:
     """Labels of a dataset's images, where it tells them without reading an image.
@@ -126,7 +128,7 @@ def test_loader(recipe: Recipe, config: Mapping[str, Any]) -> DataLoader:
     try:
         dataset = config["datasets"][section["dataset_id"]]
         loader = build_data_loader(dataset, section, distributed=False)
-        unpack(first_batch(loader, 8), torch.device("cpu"))
+        unpack(first_batch(loader, FEW), torch.device("cpu"))
     except Exception as error:
         message = f"{type(error).__name__}: {error}"
         raise recipe.error("test.test_data_loader", message) from error

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..common.state import preserved_rng
-from ..loading.datasets import first_batch
+from ..loading.datasets import FEW, first_batch
 from ..parts.models.hook_snippet import hook_lines
 from ..reading import sections
 from ..reading.recipe import Recipe
@@ -110,7 +110,7 @@ def _describe(role: str, model: nn.Module) -> tuple[str, int]:
 
 
 def _suggest(prepared: Prepared, warnings: list[str]) -> list[tuple[str, bool]]:
-    images, *_ = first_batch(prepared.box.train_data_loader, 1)
+    images, *_ = first_batch(prepared.box.train_data_loader, FEW)
     models = prepared.models["teacher"], prepared.models["student"]
     try:
         lines = hook_lines(*models, input_shape=images.shape[-3:])

@@ -14,12 +14,11 @@ from ..common.images import check_images, count, unpack
 from ..common.outputs import logits_of
 from ..common.state import eval_mode, preserved_modules, preserved_rng
 from ..evaluation.accuracy import UnsuitedModelError, check_logits
-from ..loading.datasets import batches_of, first_batch
+from ..loading.datasets import FEW, batches_of, first_batch
 from ..parts.acm.pairs import PairError
 from ..reading.recipe import Recipe
 from .boxes import Box, models_of, processes_of, stand_ins, student_of, without_ddp
 
-FEW = 8  # images that show what a loader gives; some collate functions halve a batch
 NO_BATCH = "not a single batch: fewer images than batch_size, and drop_last"
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from recipes import mixacm, run, scratch, two_stages, write
+from recipes import mixacm, scratch, two_stages, write
 
 TEACHER, STUDENT, LOADER = "train.teacher", "models.student_model", "train.train_data_loader"
 TERMS = "train.criterion.kwargs.sub_terms"
@@ -297,10 +297,3 @@ def test_a_broken_recipe_is_refused_in_one_line(wrong, where, words, assert_refu
         text, override = None, wrong
     write(text)
     assert_refused(where, words, *(["--set", override] if override else []))
-
-
-def test_a_recipe_that_is_not_there_is_refused(capsys):
-    assert run("torchdistill", "--config", "none.yaml") == 2
-    error = capsys.readouterr().err
-    assert error.startswith("torchdistill: error: none.yaml: can't read the recipe: No such file")
-    assert error.count("\n") == 1

@@ -9,7 +9,7 @@ from torchdistill.common.yaml_util import load_yaml_file
 from mixacm_plugin import RecipeError, Training, read_recipe
 from mixacm_plugin.parts.acm.pairs import PairError
 from mixacm_plugin.reading.sections import get
-from recipes import CPU, differing, mixacm, state, two_stages, write
+from recipes import CPU, differing, mixacm, run, state, two_stages, write
 
 DOCUMENT = """\
 model: &model {width: 1, mean: [0.1, 0.2]}
@@ -273,3 +273,10 @@ def test_a_shipped_recipe_is_read_by_its_name():
 def test_an_error_comes_whole_from_another_process(error):
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy), str(copy), copy.where) == (type(error), str(error), error.where)
+
+
+def test_a_recipe_that_is_not_there_is_refused(capsys):
+    assert run("torchdistill", "--config", "none.yaml") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("torchdistill: error: none.yaml: can't read the recipe: No such file")
+    assert error.count("\n") == 1

@@ -1,5 +1,6 @@
 """The trial step before training is a real one, of which nothing is left."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ from torchdistill.models.registry import register_model
 from mixacm_plugin import RecipeError, Training, read_recipe
 from mixacm_plugin.common.files import recipe_file
 from mixacm_plugin.preflight import stand_ins
+from mixacm_plugin.preflight.inspection import inspect_recipe
 from mixacm_plugin.reading.library import override_names
 from mixacm_plugin.reading.nodes import walk
 from mixacm_plugin.training import building
-from recipes import CPU, differing, recipe, scratch, state
+from recipes import CPU, differing, mixacm, recipe, scratch, state
 
 LOADER = "train.train_data_loader"
 STUDENT = "models.model"
@@ -70,6 +72,12 @@ def test_a_collate_function_may_need_an_even_batch():
     odd = f"{LOADER}.kwargs={{batch_size: 15}}"
     with pytest.raises(RecipeError, match="the batch can't be halved"):
         Training(recipe(scratch(), f"{LOADER}.collate_fn=halved", odd), CPU)
+
+
+def test_a_suggestion_of_pairs_takes_an_even_batch_too():
+    text = re.sub(r"(?s)        acm:.*?(?=\ntest:)", "", mixacm())
+    found = inspect_recipe(recipe(text, f"{LOADER}.collate_fn=halved"), CPU, seconds=0)
+    assert found.suggestion
 
 
 @pytest.mark.parametrize(("images", "refused"), [(32, False), (33, True)])
