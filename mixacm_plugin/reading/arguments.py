@@ -34,6 +34,7 @@ GIVEN = {  # by the host itself, in every recipe
 }
 VALUES: Mapping[str, Kind] = {
     **dict.fromkeys(("lr", "temperature", "tau", "kl_temp", "ss_temp", "tf_temp"), POSITIVE),
+    **dict.fromkeys(("T_max", "step_size"), POSITIVE),
     **dict.fromkeys(("alpha", "beta"), WEIGHT),
     "momentum": FRACTION,
     "batch_size": COUNT,
@@ -145,7 +146,9 @@ def arguments_of(part: Callable[..., Any], *, positional: bool = False) -> Argum
 def _key_of(parameter: Parameter) -> Key:
     default, said = parameter.default, str(parameter.annotation)
     kind = None
-    if "str" not in said and "list" not in said:  # of our own parts, or one for each group
+    if parameter.name.endswith("module_io"):
+        kind = IO
+    elif "str" not in said and "list" not in said:  # of our own parts, or one for each group
         if isinstance(default, bool):
             kind = SWITCH
         elif parameter.name in VALUES:

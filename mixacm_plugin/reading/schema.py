@@ -119,7 +119,7 @@ ROLES: Keys = dict.fromkeys(("teacher", "student", "model"), ROLE)
 TERM = section(
     weight=Key(FINITE, required=True),
     criterion=section(
-        True, CRITERION, key=name_of("loss", sub_term_losses, required=True), kwargs=KWARGS
+        True, CRITERION, key=name_of("loss", sub_term_losses, required=True), kwargs=NEEDED_KWARGS
     ),
     criterion_wrapper=section(
         key=name_of("loss wrapper", lambda: losses.LOSS_WRAPPER_DICT), args=ARGS, kwargs=KWARGS

@@ -25,6 +25,11 @@ BUILDERS = {  # functions of the host, and what they build of a stage
     "get_optimizer": "optimizer.kwargs",
     "get_scheduler": "scheduler.kwargs",
 }
+LOADER_PARTS = (  # variables of the host's function in their order, and what it builds before them
+    ("sampler_config", "dataset_wrapper"),
+    ("sampler", "sampler"),
+    ("batch_sampler", "batch_sampler"),
+)
 
 
 def check_stage_checkpoints(
@@ -84,8 +89,10 @@ def build_box(
         else:
             box = get_training_box(models["student"], *common)
     except Exception as error:
-        path, _ = next(sections.stages(config))
-        raise recipe.error(_place(path, error), f"{type(error).__name__}: {error}") from error
+        path, stage = next(sections.stages(config))
+        raise recipe.error(
+            _place(path, stage, error), f"{type(error).__name__}: {error}"
+        ) from error
     if hasattr(box, "save_stage_ckpt"):
         box.save_stage_ckpt = save_stage
     if distributed:
@@ -100,10 +107,22 @@ def _part_optimisers(train: dict[str, Any]) -> None:
             train[name] = {**train[name], "optimizer": copy.deepcopy(train[name]["optimizer"])}
 
 
-def _place(path: str, error: Exception) -> str:
-    """Key path of what the host was building when it failed."""
-    running = {frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)}
-    return next((f"{path}.{key}" for name, key in BUILDERS.items() if name in running), path)
+def _place(path: str, stage: Mapping[str, Any], error: Exception) -> str:
+    """Key path of what the host was building of a stage when it failed."""
+    running = {f.f_code.co_name: f.f_locals for f, _ in traceback.walk_tb(error.__traceback__)}
+    if "empty parameter list" in str(error):
+        for role in ("student", "model"):
+            if sections.get(stage, f"{role}.requires_grad") is False:
+                return f"{path}.{role}.requires_grad"
+    for name, key in BUILDERS.items():
+        if name in running:
+            return f"{path}.{key}"
+    loader = running.get("build_data_loader", {})
+    for name in ("train_data_loader", "val_data_loader"):
+        if loader and stage.get(name) is loader["data_loader_config"]:
+            part = next((part for made, part in LOADER_PARTS if made not in loader), "kwargs")
+            return f"{path}.{name}.{part}"
+    return path
 
 
 def check_later_stages(
@@ -135,7 +154,7 @@ def check_later_stages(
             try:
                 skip_stage(box)
             except Exception as error:
-                where = _place(f"train.stage{box.stage_number}", error)
+                where = _place(*sections.current_stage(config, box), error)
                 raise recipe.error(where, f"{type(error).__name__}: {error}") from error
             warnings += check_stage(recipe, config, box, models)
     return warnings

@@ -34,8 +34,8 @@ def check_optimiser(
         A warning where a part of the student alone is trained, though none of it is frozen.
 
     Raises:
-        RecipeError: if the teacher would be trained, a learnable transform wouldn't, or the
-            schedule fails or ends before the stage does.
+        RecipeError: if the teacher would be trained, a learnable transform wouldn't, the loss
+            would be raised, or the schedule fails or ends before the stage does.
     """
     optimised = {id(p) for group in box.optimizer.param_groups for p in group["params"]}
     if "teacher" in models:
@@ -47,6 +47,9 @@ def check_optimiser(
                 f"the teacher would be trained ({len(trained)} tensors, e.g. {trained[0]!r}); "
                 "set requires_grad: False, in every stage",
             )
+    if any(group.get("maximize") for group in box.optimizer.param_groups):
+        message = "the loss would be raised, not lowered; leave maximize out"
+        raise recipe.error(f"{path}.optimizer.kwargs.maximize", message)
     for where, name, loss in _acm_terms(box, path):
         for pair, module in loss.learnable_transforms():
             if any(id(p) not in optimised for p in module.parameters()):

@@ -16,6 +16,8 @@ from ..common.state import eval_mode, preserved_modules, preserved_rng
 from ..evaluation.accuracy import UnsuitedModelError, check_logits
 from ..loading.datasets import FEW, batches_of, first_batch
 from ..parts.acm.pairs import PairError
+from ..reading import sections
+from ..reading.nodes import plain
 from ..reading.recipe import Recipe
 from .boxes import Box, models_of, processes_of, stand_ins, student_of, without_ddp
 
@@ -147,12 +149,27 @@ def _said_at(
             name, io_dicts = running[-1]
             where = f"{where}.kwargs.sub_terms.{name}"
             if isinstance(error, KeyError):
-                message = (
-                    f"the term looks for {error}, which isn't hooked; list it under forward_hook"
-                )
+                where += _where_named(sections.get(plain(recipe.root), where), error.args[0])
+                message = f"{error} isn't hooked; list it under forward_hook{_hooked(io_dicts)}"
             elif isinstance(error, TypeError):
                 message += _hint_at_parts(io_dicts)
         raise recipe.error(where, message) from error
+
+
+def _where_named(config: Any, name: str) -> str:
+    """Key path, from a part of a recipe on, of the first value that is a name; empty without."""
+    for key, value in config.items() if isinstance(config, Mapping) else ():
+        below = _where_named(value, name)
+        if below or value == name:
+            return f".{key}{below}"
+    return ""
+
+
+def _hooked(io_dicts: Any) -> str:
+    sides = zip(("student", "teacher"), io_dicts, strict=False)
+    return "".join(
+        f"; the {side} has {', '.join(map(repr, sorted(io_dict)))}" for side, io_dict in sides
+    )
 
 
 def _hint_at_parts(io_dicts: Any) -> str:
