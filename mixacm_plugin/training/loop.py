@@ -4,17 +4,14 @@ import logging
 import signal
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import asdict
 
 import torch
 import torch.distributed as dist
 from torchdistill.common import main_util
 from torchdistill.core.distillation import DistillationBox
 
-from ..common.checkpoints import CheckpointError, save_checkpoint
+from ..common.checkpoints import CheckpointError
 from ..common.distributed import decided_by_first, gather, share_buffers
-from ..common.files import write_json_lines
 from ..common.signals import Stopped
 from ..common.state import rng_state, set_rng_state
 from ..evaluation.accuracy import UnsuitedModelError, clean_accuracies
@@ -25,10 +22,11 @@ from .boxes import distribute, seed_sampler, skip_stage
 from .building import check_stage
 from .checkpoint import compare_recipes, read_run, restore, run_state
 from .epoch import EpochSums, NotFiniteError, Position, not_finite, train_steps
-from .folder import held, replaced
-from .metrics import EpochMetrics, lines_before
+from .folder import held
+from .metrics import EpochMetrics
 from .prepare import prepare
 from .run_files import run_files
+from .writing import Writer
 
 logger = logging.getLogger("mixacm")
 
@@ -64,11 +62,9 @@ class Training:
         self.seed, self.start_epoch = seed, start_epoch
         self.best_val_accuracy = 0.0
         self.resumed: str | None = None  # checkpoint that the run goes on from
-        self.last_saved: int | None = None
         self.begun: Position | None = None  # where in its first epoch the run goes on
         self.save_every: int | None = None
         self.asked_to_stop: Callable[[], int] = lambda: 0
-        self.replaces = False  # an earlier run, with the first checkpoint
         self.distributed = main_util.is_dist_avail_and_initialized()
         prepared = prepare(
             recipe,
@@ -88,7 +84,8 @@ class Training:
                 "start anew (to go on from a checkpoint: --resume)"
             )
         self.files = run_files(self.config)
-        self.ckpt_key, self.last_ckpt, self.best_ckpt, self.metrics_file = self.files
+        _, self.last_ckpt, self.best_ckpt, self.metrics_file = self.files
+        self.writer = Writer(recipe, self.files)
 
     def resume(self, path: str) -> None:
         """Go on from a checkpoint of this recipe, exactly as if the run hadn't stopped.
@@ -115,7 +112,7 @@ class Training:
             message = f"{path} isn't a checkpoint of this recipe: {type(error).__name__}: {error}"
             raise self.recipe.error("--resume", message) from error
         self.best_val_accuracy = checkpoint["best_value"] / 100
-        self.last_saved, self.resumed = checkpoint["epoch"], path
+        self.writer.last_saved, self.resumed = checkpoint["epoch"], path
 
     @property
     def finished(self) -> bool:
@@ -142,26 +139,10 @@ class Training:
         """
         self.save_every, self.asked_to_stop = save_every, asked_to_stop
         with held(self.recipe, self.files):
-            decided_by_first(self._begin)
+            decided_by_first(lambda: self.writer.begin(self.start_epoch))
             if self.finished:
                 logger.warning("nothing to train: %s is of the last epoch", self.resumed)
             self._train()
-
-    def _begin(self) -> None:
-        there = [file for file in self.files.written if file.exists()]
-        self.replaces = self.last_saved is None and bool(there)
-        try:
-            lines = lines_before(self.metrics_file, self.start_epoch)
-            if self.replaces:
-                logger.warning(
-                    "overwriting %s when the first epoch is written (to go on: --resume)",
-                    " and ".join(map(str, there)),
-                )
-            else:
-                write_json_lines(self.metrics_file, lines)
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            message = f"can't write {self.metrics_file}: {error}"
-            raise self.recipe.error(self.ckpt_key, message) from error
 
     def _train(self) -> None:
         criterion = self.box.criterion
@@ -218,7 +199,7 @@ class Training:
             return clean_accuracies(student, loader, self.device)[1]
         except (UnsuitedModelError, TypeError) as error:
             stage, _ = sections.current_stage(self.config, self.box)
-            message = f"{error}, after epoch {epoch + 1}; {self._last_good()}"
+            message = f"{error}, after epoch {epoch + 1}; {self.writer.last_good()}"
             raise self.recipe.error(f"{stage}.val_data_loader", message) from error
 
     def _begin_epoch(self, epoch: int) -> None:
@@ -237,24 +218,16 @@ class Training:
 
     def _not_finite(self, epoch: int, error: NotFiniteError) -> Exception:
         stage, _ = sections.current_stage(self.config, self.box)
-        message = (
-            f"{error.told(epoch)}; {self._last_good()}. A lower learning rate or weight may help"
-        )
+        message = f"{error.told(epoch)}; {self.writer.last_good()}"
+        message += ". A lower learning rate or weight may help"
         return self.recipe.error(error.key_path(stage), message)
 
     def _check_weights(self, epoch: int) -> None:
         name = not_finite(self.models["student"])
         if name is not None:
             message = f"the student's {name!r} isn't finite after epoch {epoch + 1}"
-            hint = f"{self._last_good()}. A lower learning rate may help"
+            hint = f"{self.writer.last_good()}. A lower learning rate may help"
             raise self.recipe.error("train", f"{message}; {hint}")
-
-    def _last_good(self) -> str:
-        if self.last_saved is None:
-            return "no checkpoint was written yet"
-        if self.last_saved < 0:
-            return f"{self.last_ckpt} holds a part of epoch 1"
-        return f"{self.last_ckpt} holds epoch {self.last_saved + 1}"
 
     def _after_step(self, epoch: int, position: Position) -> None:
         """Write the checkpoint in the middle of an epoch where it is time, and stop if asked to."""
@@ -284,16 +257,8 @@ class Training:
             **state,
             "best_value": 100 * self.best_val_accuracy,  # in per cent, as the host has it
             "args": {"config": self.recipe.path, "seed": self.seed},
-            "recipe": self.recipe.text(),
-            "epoch": epoch if position is None else epoch - 1,  # that is done
         }
-        lines = lines_before(self.metrics_file, epoch)
-        with replaced(self.files) if self.replaces else nullcontext():
-            # The last checkpoint comes last: after a kill, resuming from it repeats the others.
-            if metrics is not None and self.improved:
-                save_checkpoint(self.best_ckpt, content)
-            write_json_lines(self.metrics_file, [*lines, *([asdict(metrics)] if metrics else [])])
-            save_checkpoint(self.last_ckpt, content)
-        self.replaces, self.last_saved = False, content["epoch"]
+        improved = metrics is not None and self.improved
+        self.writer.write(content, epoch, metrics, improved=improved)
         if metrics is not None:
             logger.info(metrics.line(self.box.num_epochs))

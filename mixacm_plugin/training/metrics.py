@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,10 @@ class EpochMetrics:
     best_val_accuracy: float
     images_per_second: float
     seconds: float
+
+    def record(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return asdict(self)
 
     def line(self, epochs: int) -> str:
         """Return the epoch in one line for people."""
