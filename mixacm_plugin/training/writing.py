@@ -75,6 +75,9 @@ class Writer:
             # The last checkpoint comes last: after a kill, resuming from it repeats the others.
             if improved:
                 save_checkpoint(self.files.best, content)
+            if metrics and metrics.ema_val_accuracy is not None:
+                about = {name: content[name] for name in ("args", "recipe", "epoch")}
+                save_checkpoint(self.files.ema, {"model": content["ema"]["model"], **about})
             lines += [metrics.record()] if metrics else []
             write_json_lines(self.files.metrics, lines)
             save_checkpoint(self.files.last, content)
