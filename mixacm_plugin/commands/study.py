@@ -21,7 +21,8 @@ from ..studies.results import write_results
 from ..studies.runner import collect, epochs_done, run_all
 from ..studies.runs import Run, resolve
 from ..studies.study import Study, read_study, rows_like, with_seeds
-from .common import add_device, add_overrides, check_seeds, natural, positive, set_up_log
+from ..training.tracking import check_tracker
+from .common import add_device, add_overrides, add_track, check_seeds, natural, positive, set_up_log
 
 logger = logging.getLogger("mixacm")
 
@@ -77,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--list", action="store_true", help="print what would run and what is cached"
     )
     add_device(parser)
+    add_track(parser)
     parser.set_defaults(run=run)
 
 
@@ -94,7 +96,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"{len(wanted)} runs, {states.count('cached')} cached")
         return 0
     out = Path(args.out or f"runs/studies/{'-'.join(filter(None, (study.name, study.scale)))}")
-    errors = run_study(study, wanted, _launcher(args, out, len(wanted)), args.device)
+    if args.track:
+        check_tracker(args.track)
+    launcher = _launcher(args, out, len(wanted))
+    errors = run_study(study, wanted, launcher, args.device, track=args.track)
     costs = {}
     if args.launcher == "processes":  # a cluster's machines may be unlike this one
         costs = relative_costs(study, runs, choose_device(args.device))
@@ -113,12 +118,25 @@ def open_study(path: str, scale: str | None, seeds: Sequence[int] | None) -> Stu
 
 
 def run_study(
-    study: Study, runs: Sequence[Run], launcher: Launcher, device: str | None
+    study: Study,
+    runs: Sequence[Run],
+    launcher: Launcher,
+    device: str | None,
+    *,
+    track: str | None = None,
 ) -> dict[str, str]:
     """Run what isn't done, with a bar on a terminal; return the failed runs' errors by key."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are ended too
     with tqdm(disable=not sys.stderr.isatty(), bar_format="{desc}", leave=False) as bar:
-        return run_all(study, runs, launcher, device=device, report=logger.info, watch=_watch(bar))
+        return run_all(
+            study,
+            runs,
+            launcher,
+            device=device,
+            track=track,
+            report=logger.info,
+            watch=_watch(bar),
+        )
 
 
 def write_study(

@@ -25,7 +25,8 @@ from ..reading.recipe import Recipe
 from ..training.folder import AUTO, checkpoint_to_resume, held
 from ..training.loop import Training
 from ..training.run_files import best_of, check_files, ema_of, run_files
-from .common import add_device, add_recipe, natural, positive, set_up_log
+from ..training.tracking import check_tracker
+from .common import add_device, add_recipe, add_track, natural, positive, set_up_log
 
 logger = logging.getLogger("mixacm")
 
@@ -93,6 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DECAY",
         help="also keep a moving average of the student's weights, such as 0.999",
     )
+    add_track(parser)
     parser.add_argument(
         "--seed", type=natural, help="of all random generators; makes a run on a CPU repeatable"
     )
@@ -144,6 +146,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _train(recipe: Recipe, device: torch.device, args: argparse.Namespace) -> bool:
     """Train in a folder that no other training writes into; say whether it has its student."""
+    if args.track:
+        check_tracker(args.track)
     check_yaml(recipe)
     config = {"models": recipe.build("models"), "train": plain(recipe.root)["train"]}
     check_part(recipe, {"models": config["models"]})
@@ -166,7 +170,7 @@ def _train(recipe: Recipe, device: torch.device, args: argparse.Namespace) -> bo
             )
             return False
         with noticed() as asked_to_stop:
-            training.run(args.save_every, asked_to_stop)
+            training.run(args.save_every, asked_to_stop, args.track)
     logger.info("last checkpoint: %s", training.last_ckpt)
     return True
 

@@ -43,8 +43,14 @@ def is_done(run: Run, study: Study) -> bool:
     return measured and (study.sanity is None or study.sanity.key in result.get("sanity", {}))
 
 
-def prepare(run: Run, study: Study, device: str | None) -> Path:
+def prepare(run: Run, study: Study, device: str | None, track: str | None = None) -> Path:
     """Write down in a run's folder what ``execute`` needs; studies may share the folder.
+
+    Args:
+        run: of the study.
+        study: says what to measure.
+        device: name of the device, by default CUDA where there is one.
+        track: name of a tracker.
 
     Returns:
         The task's file.
@@ -55,6 +61,7 @@ def prepare(run: Run, study: Study, device: str | None) -> Path:
         "seed": run.seed,
         "measure": run.row.measure,
         "device": device,
+        "track": track,
         "measurements": [
             {"attack": m.attack.settings(), "n": m.n, "key": m.key} for m in study.measurements
         ],
@@ -103,7 +110,7 @@ def _execute(folder: Path, task: Mapping[str, Any]) -> None:
     if not result_file.exists():
         if task["measure"] == "student":
             image = dataset[0][0].unsqueeze(0).to(device)
-            trained = _train(recipe, device, task["seed"], lambda m: _suits(attacks, m, image))
+            trained = _train(recipe, device, task, lambda m: _suits(attacks, m, image))
         else:
             trained = _take_teacher(recipe)
         write_json(result_file, _with_versions(trained))
@@ -121,9 +128,12 @@ def _execute(folder: Path, task: Mapping[str, Any]) -> None:
 
 
 def _train(
-    recipe: Recipe, device: torch.device, seed: int, check: Callable[[nn.Module], None]
+    recipe: Recipe,
+    device: torch.device,
+    task: Mapping[str, Any],
+    check: Callable[[nn.Module], None],
 ) -> dict[str, Any]:
-    training = Training(recipe, device, seed)
+    training = Training(recipe, device, task["seed"])
     try:
         check(training.models["student"])
     except ValueError as error:
@@ -131,7 +141,7 @@ def _train(
     if _can_resume(training.last_ckpt):
         training.resume(str(training.last_ckpt))
     with noticed() as asked_to_stop:
-        training.run(asked_to_stop=asked_to_stop)
+        training.run(asked_to_stop=asked_to_stop, track=task["track"])
     teacher = training.models.get("teacher")
     return {
         "parameters": count_params(training.models["student"]),

@@ -27,6 +27,7 @@ from .metrics import EpochMetrics
 from .moving_average import followed
 from .prepare import prepare
 from .run_files import run_files
+from .tracking import tracked
 from .validating import Validator
 from .writing import Writer
 
@@ -138,6 +139,7 @@ class Training:
         self,
         save_every: int | None = None,
         asked_to_stop: Callable[[], int] = lambda: 0,
+        track: str | None = None,
     ) -> None:
         """Train all epochs; keep the last and the best checkpoint and ``metrics.jsonl``.
 
@@ -145,6 +147,7 @@ class Training:
             save_every: also write the last checkpoint after so many steps of an epoch.
             asked_to_stop: returns the number of a signal, or 0; looked at after every step, in
                 several processes every ``log_freq`` steps.
+            track: name of a tracker that is told of each epoch.
 
         Raises:
             RecipeError: if a loss or a weight stops being finite, or a later stage is wrong.
@@ -155,7 +158,8 @@ class Training:
             decided_by_first(lambda: self.writer.begin(self.start_epoch))
             if self.finished:
                 logger.warning("nothing to train: %s is of the last epoch", self.resumed)
-            self._train()
+            with tracked(track, self.recipe, self.files, self.start_epoch) as self.tell:
+                self._train()
 
     def _train(self) -> None:
         criterion = self.box.criterion
@@ -167,6 +171,7 @@ class Training:
                 check_stage(self.recipe, self.config, self.box, self.models)
             metrics = self._train_epoch(epoch)
             self.box.post_epoch_process(metrics=metrics.val_accuracy)
+            self.tell(metrics.record())  # before it is saved: if that fails, it comes again
             self._save(epoch, metrics)
             self._stop(max(gather(self.asked_to_stop())), f"after epoch {epoch + 1}")
             if self.validator.out_of_patience and epoch + 1 < last:
