@@ -12,10 +12,13 @@ from mixacm_plugin import PGD, RecipeError, Training, evaluate
 from mixacm_plugin.common.distributed import init_process_group
 from mixacm_plugin.common.signals import Stopped
 from mixacm_plugin.evaluation.accuracy import UnsuitedModelError, check_class_count
+from mixacm_plugin.studies.execute import execute, is_done, prepare
+from mixacm_plugin.studies.runs import resolve
 from mixacm_plugin.training.best import Best
 from processes import run_processes
 from recipes import CPU, Few, differing, mixacm, recipe, run, scratch, state, two_stages, write
 from runs import metrics, saved, trained
+from studies import write_study
 
 ATTACK = "validate: {attack: pgd, eps: 0.05, steps: 3, step_size: 0.03"
 
@@ -93,6 +96,15 @@ def test_patience_ends_the_run_and_it_is_then_finished(monkeypatch, caplog):
     assert training.finished
     training.run()
     assert Path("out/student.pt").read_bytes() == before
+
+
+def test_a_study_takes_a_run_that_patience_ended_as_done(monkeypatch):
+    scripted(monkeypatch, (0.5, 0.3), (0.6, 0.2))
+    study = write_study(rows=[{"name": "one"}])
+    Path("recipe.yaml").write_text(longer(9, validated("n: 5, patience: 1")))
+    (one,) = resolve(study, Path("cache"))
+    execute(prepare(one, study, "cpu"))
+    assert is_done(one, study)
 
 
 def test_patience_that_is_lengthened_goes_on(monkeypatch):

@@ -110,7 +110,8 @@ def draw_training(runs: Mapping[str, Metrics]) -> Figure:
         unused.set_visible(False)
     for here, (title, value) in zip(axes, panels.items(), strict=False):
         for index, (name, metrics) in enumerate(runs.items()):
-            points = [(m["epoch"] + 1, value(m)) for m in metrics if not math.isnan(value(m))]
+            points = [(m["epoch"] + 1, value(m)) for m in metrics]
+            points = [point for point in points if point[1] == point[1]]  # NaN is no figure
             here.plot(
                 [epoch for epoch, _ in points],
                 [number for _, number in points],
