@@ -169,7 +169,7 @@ def _robust(
     own = n // processes + (get_rank() < n % processes)
     correct = 0
     if own:
-        with preserved_rng(), eval_mode(student):
+        with eval_mode(student):  # evaluate leaves it in eval mode, and generators as they were
             correct = evaluate(
                 student,
                 loader.dataset,

@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from torch.utils.data import DataLoader
 
-from mixacm_plugin import PGD, RecipeError, Training, evaluate
+from mixacm_plugin import PGD, RecipeError, Training, dm_wide_resnet, evaluate
 from mixacm_plugin.common.distributed import init_process_group
 from mixacm_plugin.common.signals import Stopped
 from mixacm_plugin.evaluation.accuracy import UnsuitedModelError, check_class_count
 from mixacm_plugin.studies.execute import execute, is_done, prepare
 from mixacm_plugin.studies.runs import resolve
 from mixacm_plugin.training.best import Best
+from mixacm_plugin.training.robust_validation import RobustValidation, accuracies
 from processes import run_processes
 from recipes import CPU, Few, differing, mixacm, recipe, run, scratch, state, two_stages, write
 from runs import metrics, saved, trained
@@ -54,6 +56,13 @@ def test_training_is_untouched_by_robust_validation(text):
     plain = state(trained(text).models["student"])
     assert not differing(plain, state(trained(validated(text=text)).models["student"]))
     assert "robust_val_accuracy" in metrics()[0]
+
+
+def test_a_student_keeps_its_mode():
+    student = dm_wide_resnet(10, 1, 10).train()
+    validation = RobustValidation(PGD(eps=0.05, steps=1), n=5)
+    accuracies(student, DataLoader(Few("val", 10), 5), CPU, validation)
+    assert all(module.training for module in student.modules())
 
 
 def test_it_comes_every_so_many_epochs_and_after_the_last():
