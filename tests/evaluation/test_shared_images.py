@@ -49,7 +49,7 @@ def figures(distributed):
             distributed=distributed,
             state=f"{attack.name}.state" if distributed else None,
         ).to_json()
-        for attack in (Clean(), Sign(eps=0.01))
+        for attack in (Clean(), Sign(eps=0.05))
     ]
 
 
