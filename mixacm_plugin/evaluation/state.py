@@ -44,7 +44,8 @@ class StateFile:
             found = load_checkpoint(self.path)
         except CheckpointError as error:
             raise UserError(f"--state: {error}; name another file, or remove it") from error
-        if not isinstance(found, Mapping) or found.get("format") != FORMAT:
+        known = isinstance(found, Mapping) and {"format", "of", "content"} <= set(found)
+        if not known or found["format"] != FORMAT:
             raise self.error("isn't the state of an evaluation")
         for name, expected in self.of.items():
             self.expect(name, found["of"].get(name), expected)
