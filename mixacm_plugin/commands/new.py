@@ -1,6 +1,7 @@
 """``mixacm new``."""
 
 import argparse
+import contextlib
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -118,7 +119,10 @@ def _eps(text: str) -> str:
 
 def _asked(name: str) -> str:
     """Ask on a terminal for what a flag doesn't say."""
-    answer = input(f"--{name}, {ASKED[name]}: ").strip() if sys.stdin.isatty() else ""
+    answer = ""
+    if sys.stdin.isatty():
+        with contextlib.suppress(EOFError):  # Ctrl-D
+            answer = input(f"--{name}, {ASKED[name]}: ").strip()
     if not answer:
         raise UserError(f"--{name}: missing; expected {ASKED[name]}")
     return answer

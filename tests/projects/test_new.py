@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import Subset
 from torchvision import datasets
 
+from boxes import host_box, train_epoch
 from mixacm_plugin import dm_wide_resnet, read_recipe
 from mixacm_plugin.parts.models.normalization import model_by_key
 from mixacm_plugin.preflight.inspection import inspect_recipe
@@ -145,6 +146,17 @@ def test_a_checkpoint_gets_the_normalisation_that_it_classifies_best_with():
     mean, std, accuracy = _normalisation(Threshold(), {}, True, data)
     assert (mean, std) == (data.mean, data.std)
     assert accuracy == 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["teacher", "mixacm", "scratch"])
+def test_what_is_written_trains_under_the_host_itself(name):
+    draw_shapes("images", 5)
+    assert new("--compare", "pgd7_at") == 0
+    Path("runs/teacher").mkdir(parents=True)
+    torch.save(dm_wide_resnet(10, 1, len(SHAPES)).state_dict(), "runs/teacher/teacher.pt")
+    _, box = host_box(read_recipe(f"p/{name}.yaml"))
+    assert train_epoch(box)
 
 
 def resnet():
