@@ -32,6 +32,7 @@ class Project:
         pairs: of activated blocks.
         methods: to compare with.
         weight: α_acm.
+        why_weight: what is said behind it, in the recipe.
     """
 
     name: str
