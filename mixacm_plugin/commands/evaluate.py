@@ -8,6 +8,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from ..common.distributed import choose_device
 from ..common.errors import UserError
 from ..common.images import drawn
@@ -16,9 +18,10 @@ from ..evaluation.attacks import ATTACKS, attack_of
 from ..evaluation.sanity import IMAGES, sanity
 from ..loading.datasets import evaluation_dataset
 from ..loading.models import load_model
+from ..parts.computed import Computed
 from ..reading.read import read_recipe
 from ..reporting.accuracies import markdown_table, write_accuracies
-from .common import add_device, add_recipe, argument_type, natural, positive, set_up_log
+from .common import add_device, add_recipe, argument_type, natural, positive, precision, set_up_log
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +56,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help=f"also check on {IMAGES} images that attacks do their work on this model",
     )
+    parser.add_argument(
+        "--precision",
+        type=precision,
+        default="fp32",
+        metavar="{fp32,bf16}",
+        help="of the model's passes, attacked ones too (default: fp32, also of recipes with "
+        "another for training); a table says bf16",
+    )
     parser.add_argument("--json", metavar="FILE", help="also write the figures to this file")
     parser.set_defaults(run=run)
 
@@ -83,7 +94,10 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--sanity: needs an attack with a threat model; {args.attack} has none")
     _check_json(args.json)
     recipe = read_recipe(args.config, args.overrides)
-    model = load_model(recipe, args.model, args.ckpt)
+    model: nn.Module = load_model(recipe, args.model, args.ckpt)
+    name = args.model
+    if args.precision != "fp32":
+        model, name = Computed(model, args.precision), f"{args.model} in {args.precision}"
     dataset = evaluation_dataset(recipe)
     try:
         drawn(dataset, args.n, args.seed)
@@ -104,7 +118,7 @@ def run(args: argparse.Namespace) -> None:
         raise recipe.error(f"--model {args.model}", str(error)) from error
     except (ValueError, RuntimeError) as error:
         raise recipe.error("test", str(error)) from error
-    rows = [(args.model, accuracy)]
+    rows = [(name, accuracy)]
     print(markdown_table(rows))
     lines = sanity(model, dataset, attack, seed=args.seed, device=device) if args.sanity else []
     if lines:
