@@ -50,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Train the student of a recipe, then test it on unattacked images."
     parser.epilog = EPILOG
     add_recipe(parser)
-    add_compute(parser)
     add_device(parser)
+    add_compute(parser)
     parser.add_argument(
         "--run_log", metavar="FILE", help="also log to this file, with torchdistill's lines"
     )

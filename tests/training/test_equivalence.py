@@ -1,4 +1,4 @@
-"""Two processes train as one: half a batch each, BatchNorm in eval mode, images mixed beforehand."""
+"""Two processes train as one: half a batch each, BatchNorm in eval mode, mixed beforehand."""
 
 import os
 from pathlib import Path
