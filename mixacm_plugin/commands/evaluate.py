@@ -26,12 +26,13 @@ from ..evaluation.disagreement import disagreement
 from ..evaluation.sanity import IMAGES, sanity
 from ..loading.datasets import evaluation_dataset
 from ..loading.models import load_model
+from ..parts.computed import Computed
 from ..reading.nodes import walk
 from ..reading.read import read_recipe
 from ..reading.recipe import Recipe
 from ..reading.sections import get, model_sections
 from ..reporting.accuracies import disagreement_table, markdown_table, write_accuracies
-from .common import add_device, add_recipe, argument_type, natural, positive, set_up_log
+from .common import add_device, add_recipe, argument_type, natural, positive, precision, set_up_log
 
 DISAGREEMENT = "disagreement"  # between student and teacher, sought by PGD
 
@@ -79,6 +80,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="keep what is found in this file, and go on from it where it is there",
     )
+    parser.add_argument(
+        "--precision",
+        type=precision,
+        default="fp32",
+        metavar="{fp32,bf16}",
+        help="of the model's passes, attacked ones too (default: fp32, also of recipes with "
+        "another for training); a table says bf16",
+    )
     parser.add_argument("--json", metavar="FILE", help="also write the figures to this file")
     parser.set_defaults(run=run)
 
@@ -104,7 +113,9 @@ def run(args: argparse.Namespace) -> None:
     if args.sanity and attack.threat is None:
         raise UserError(f"--sanity: needs an attack with a threat model; {args.attack} has none")
     recipe = read_recipe(args.config, args.overrides)
-    model = load_model(recipe, args.model, args.ckpt)
+    model: nn.Module = load_model(recipe, args.model, args.ckpt)
+    if args.precision != "fp32":
+        model = Computed(model, args.precision)
     _check_outputs(recipe, args)
     dataset = evaluation_dataset(recipe)
     try:
@@ -156,7 +167,8 @@ def _accuracy(
             state=args.state,
             distributed=True,
         )
-    rows = [(args.model, accuracy)]
+    name = args.model if args.precision == "fp32" else f"{args.model} in {args.precision}"
+    rows = [(name, accuracy)]
     print(markdown_table(rows))
     lines = sanity(model, dataset, attack, seed=args.seed, device=device) if args.sanity else []
     if lines:
