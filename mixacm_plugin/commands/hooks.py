@@ -78,6 +78,12 @@ def run(args: argparse.Namespace) -> None:
         snippet = hook_snippet(teacher, student, **how)
     except (ValueError, RuntimeError) as error:  # images that are too large for the memory, too
         raise UserError(str(error).splitlines()[0]) from error
+    auxiliary = [one for one in (student, teacher) if getattr(one, "aux_logits", False)]
+    if auxiliary:
+        lines += [
+            f"{type(auxiliary[0]).__name__}: KDLoss needs its kwargs {{aux_logits: False}}",
+            "",
+        ]
     print(*lines, "under train:\n", snippet.rstrip(), sep="\n")
 
 
