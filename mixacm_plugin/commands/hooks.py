@@ -10,6 +10,7 @@ from torch import nn
 from ..common.errors import UserError
 from ..parts.models.hook_points import hook_points
 from ..parts.models.hook_snippet import hook_snippet
+from ..parts.models.hooks.finder import PER, STAGE
 from ..parts.models.hooks.points import HookPoint, HookPoints
 from ..parts.models.normalization import model_by_key
 from ..reading.schema import model_names, not_registered
@@ -22,6 +23,7 @@ examples:
   mixacm hooks mobilenet_v3_small
   mixacm hooks timm:resnet10t --kwargs '{num_classes: 20}' --teacher resnet50
   mixacm hooks vit_b_16 --input-shape 3,224,224
+  mixacm hooks resnet18 --per block
 """
 HEADS = ("block", "", "module", "layout", "shape", "channels")
 
@@ -50,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="C,H,W",
         help="of an image that the models take (default: 3,32,32)",
     )
+    parser.add_argument(
+        "--per",
+        choices=PER,
+        default=STAGE,
+        help="hook every stage, as the paper does, or every residual block (default: stage)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -61,14 +69,21 @@ def run(args: argparse.Namespace) -> None:
     teacher = student
     if args.teacher is not None:
         teacher = _built("--teacher", args.teacher, args.teacher_kwargs)
+    how: dict[str, Any] = {"input_shape": args.input_shape, "per": args.per}
     try:
-        lines = _lines("student", args.model, hook_points(student, args.input_shape))
+        lines = _lines("student", args.model, hook_points(student, **how))
         if args.teacher is not None:
-            points = hook_points(teacher, args.input_shape)
+            points = hook_points(teacher, **how)
             lines = [*_lines("teacher", args.teacher, points), *lines]
-        snippet = hook_snippet(teacher, student, input_shape=args.input_shape)
+        snippet = hook_snippet(teacher, student, **how)
     except (ValueError, RuntimeError) as error:  # images that are too large for the memory, too
         raise UserError(str(error).splitlines()[0]) from error
+    auxiliary = [one for one in (student, teacher) if getattr(one, "aux_logits", False)]
+    if auxiliary:
+        lines += [
+            f"{type(auxiliary[0]).__name__}: KDLoss needs its kwargs {{aux_logits: False}}",
+            "",
+        ]
     print(*lines, "under train:\n", snippet.rstrip(), sep="\n")
 
 

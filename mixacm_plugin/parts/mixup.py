@@ -1,12 +1,14 @@
 """Mixup as a collate function that a recipe can configure."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch.utils.data import default_collate
 from torchdistill.datasets.registry import register_collate_func
-from torchvision.transforms.v2 import GaussianNoise, MixUp
+from torchvision.transforms.v2 import MixUp
 
 from ..common.values import WEIGHT
 
@@ -25,18 +27,18 @@ class MixupCollate:
         ValueError: on other values.
     """
 
-    def __init__(self, alpha: float, num_classes: int, noise: float = 0.0) -> None:
+    def __init__(
+        self, alpha: float, num_classes: int, noise: float | Sequence[float] = 0.0
+    ) -> None:
         if not WEIGHT.holds(alpha):
             raise ValueError(f"mixup_collate: alpha must be a number >= 0; found {alpha!r}")
-        if not WEIGHT.holds(noise) or noise > 1:
-            raise ValueError(f"mixup_collate: noise must be a number from 0 to 1; found {noise!r}")
+        self.sigmas = _range(noise)
         if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
             raise ValueError(
                 f"mixup_collate: num_classes must be an integer > 1; found {num_classes!r}"
             )
         self.num_classes = num_classes
         self.mixup = MixUp(alpha=float(alpha), num_classes=num_classes) if alpha > 0 else None
-        self.noise = GaussianNoise(sigma=float(noise)) if noise > 0 else None
 
     def __call__(self, samples: list[tuple[Any, ...]]) -> tuple[Any, ...]:
         """Collate and mix a batch."""
@@ -50,12 +52,30 @@ class MixupCollate:
             images, labels = self.mixup(images, labels)
         else:
             labels = F.one_hot(labels, self.num_classes).to(torch.get_default_dtype())
-        if self.noise is not None:
-            images = self.noise(images)
+        if self.sigmas[1] > 0:
+            images = _with_noise(images, *self.sigmas)
         return images, labels, *rest
 
 
-def mixup_collate(alpha: float, num_classes: int, noise: float = 0.0) -> str:
+def _range(noise: Any) -> tuple[float, float]:
+    """Smallest and largest standard deviation."""
+    low, high = noise if isinstance(noise, list | tuple) and len(noise) == 2 else (noise, noise)
+    if not (WEIGHT.holds(low) and WEIGHT.holds(high) and low <= high <= 1):
+        raise ValueError(
+            "mixup_collate: noise must be a number from 0 to 1, or two in ascending order; found "
+            f"{noise!r}"
+        )
+    return float(low), float(high)
+
+
+def _with_noise(images: Tensor, low: float, high: float) -> Tensor:
+    sigma: float | Tensor = low
+    if low < high:
+        sigma = images.new_empty(len(images), 1, 1, 1).uniform_(low, high)
+    return (images + sigma * torch.randn_like(images)).clamp(0, 1)
+
+
+def mixup_collate(alpha: float, num_classes: int, noise: float | Sequence[float] = 0.0) -> str:
     r"""Register a mixup collate function and return its key, for ``collate_fn`` in a recipe.
 
     One :math:`\lambda \sim Beta(a, a)` a batch; each image is mixed with its neighbour, so the
@@ -67,14 +87,14 @@ def mixup_collate(alpha: float, num_classes: int, noise: float = 0.0) -> str:
             images unmixed and labels one-hot.
         num_classes: number of classes.
         noise: standard deviation of Gaussian noise on the mixed images, in pixels of [0, 1]; they
-            are clamped to that range. The paper has none.
+            are clamped to that range. Of two, ``[0, 0.3]``, one in between is drawn for each image,
+            uniformly. The paper has none.
 
     Raises:
         ValueError: on other values.
 
-    Source: MixACM, supplement A.1; ``torchvision.transforms.v2``'s ``MixUp`` and
-    ``GaussianNoise``. Matching outputs under noise matches gradients in expectation: Srinivas &
-    Fleuret 2018.
+    Source: MixACM, supplement A.1; ``torchvision.transforms.v2``'s ``MixUp``. Matching outputs
+    under noise matches gradients in expectation: Srinivas & Fleuret 2018.
     """
     key = f"mixup_collate(alpha={alpha}, num_classes={num_classes}, noise={noise})"
     register_collate_func(key=key)(MixupCollate(alpha, num_classes, noise))

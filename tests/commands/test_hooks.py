@@ -42,6 +42,21 @@ def test_without_a_teacher_the_model_is_paired_with_itself(capsys):
     assert all(pair["teacher"] == pair["student"] for pair in kwargs["pairs"].values())
 
 
+@pytest.mark.parametrize(("flag", "told"), [("True", True), ("False", False)])
+def test_auxiliary_heads_are_told(capsys, flag, told):
+    kwargs = f"{{aux_logits: {flag}, init_weights: False}}"
+    assert run("main", "hooks", "googlenet", "--kwargs", kwargs, "--input-shape", "3,64,64") == 0
+    hint = "GoogLeNet: KDLoss needs its kwargs {aux_logits: False}"
+    assert (hint in capsys.readouterr().out.splitlines()) == told
+
+
+def test_every_residual_block_is_listed(capsys):
+    kwargs = ("--kwargs", "{depth: 16, width: 1}")
+    assert run("main", "hooks", "dm_wide_resnet", *kwargs, "--per", "block") == 0
+    snippet = yaml.safe_load(capsys.readouterr().out.partition("under train:\n")[2])
+    assert len(snippet["student"]["forward_hook"]["output"]) == 7
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [

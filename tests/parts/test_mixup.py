@@ -12,7 +12,7 @@ from torchdistill.common.yaml_util import load_yaml_file
 from torchdistill.datasets.registry import get_collate_func
 from torchdistill.datasets.wrapper import BaseDatasetWrapper
 
-from mixacm_plugin import mixup_collate, read_recipe
+from mixacm_plugin import Training, mixup_collate, read_recipe
 
 
 def collate(alpha, num_classes=3):
@@ -162,7 +162,47 @@ def test_noisy_images_stay_in_the_pixel_range():
     assert images.max() == 1
 
 
-@pytest.mark.parametrize("noise", [-0.1, 1.5, math.inf, True, "0.1"])
+def test_of_two_deviations_one_in_between_is_drawn_for_each_image():
+    (images, labels), (with_noise, same_labels) = noisy({"noise": [0.01, 0.05]}, n=512)
+    assert torch.equal(labels, same_labels)
+    sigmas = (with_noise - images).flatten(1).std(1)  # of 192 pixels
+    assert 0.007 < sigmas.min() < 0.015
+    assert 0.04 < sigmas.max() < 0.065
+    assert sigmas.mean().item() == pytest.approx(0.03, abs=0.003)
+
+
+def test_two_equal_deviations_are_one():
+    _, (images, _) = noisy({"noise": [0.05, 0.05]})
+    _, (same, _) = noisy({"noise": 0.05})
+    assert torch.equal(images, same)
+
+
+@pytest.mark.parametrize(
+    ("base", "override"),
+    [
+        ("quickstart/scratch", None),
+        ("quickstart/scratch", "pgd7_at"),
+        ("quickstart/mixacm", "rslad"),
+    ],
+)
+@pytest.mark.slow
+def test_noise_also_goes_into_training_on_labels_and_on_attacks(base, override, tmp_path):
+    """As a fair baseline: without mixup, the same noise for each method."""
+    collate = "{key: mixacm_plugin.mixup_collate, init: {kwargs: {KWARGS}}}"
+    collate = collate.replace("KWARGS", "alpha: 0.0, num_classes: 10, noise: [0, 0.3]")
+    noise = tmp_path / "noise.yaml"
+    noise.write_text(f"train.train_data_loader.collate_fn: !import_call {collate}\n")
+    overrides = [f"compare/{override}"] if override else []
+    box = Training(read_recipe(base, [*overrides, str(noise)]), torch.device("cpu"), seed=0).box
+    images, targets, extra = next(iter(box.train_data_loader))
+    box.pre_epoch_process(epoch=0)
+    assert math.isfinite(box.forward_process(images, targets, extra).item())
+    plain = box.train_data_loader.dataset
+    pixels = torch.stack([plain[index][0] for index in range(len(plain))]).unique()
+    assert not torch.isin(images, pixels).all()
+
+
+@pytest.mark.parametrize("noise", [-0.1, 1.5, math.inf, True, "0.1", [0.3, 0.1], [0.1], [0, 2]])
 def test_noise_that_is_no_standard_deviation_is_refused(noise):
     with pytest.raises(ValueError, match="mixup_collate: noise must be a number from 0 to 1"):
         mixup_collate(1.0, 3, noise)

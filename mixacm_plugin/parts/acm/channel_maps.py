@@ -50,11 +50,11 @@ def _mean(activation: Tensor, positions: Dims) -> Tensor:
 
 
 class Reduction(NamedTuple):
-    """A mapping: what is made of the values, how positions are reduced, and in uneven cells."""
+    """A mapping: what is made of the values, and how positions are reduced: all, or in cells."""
 
     values: Callable[[Tensor], Tensor]
     over: Callable[[Tensor, Dims], Tensor]
-    uneven: Callable[[Tensor, Dims], Tensor]
+    cells: Callable[[Tensor, Dims], Tensor]
 
 
 def _as_it_is(activation: Tensor) -> Tensor:
@@ -135,19 +135,32 @@ def channel_map(
     if activation.ndim == 2:
         return activation.to(_precise(activation.dtype))
     whole = at_positions(activation, layout=layout, prefix_tokens=prefix_tokens)
-    reduction = MAPPINGS[mapping]
-    values = reduction.values(whole)
-    if grid == 1:
-        maps = reduction.over(values, (2, 3))
-        return maps.to(_precise(maps.dtype))
-    rows, columns = cells_of(grid, whole)
-    height, width = whole.shape[2:]
-    if height % rows or width % columns:
-        maps = reduction.uneven(values, (rows, columns))
-    else:
-        cells = (rows, height // rows, columns, width // columns)
-        maps = reduction.over(values.reshape(*values.shape[:2], *cells), (3, 5))
-    return maps.to(_precise(maps.dtype)).movedim(1, -1).flatten(0, 2)
+    if grid != 1:
+        return rows_of(cell_maps(whole, mapping, cells_of(grid, whole)))
+    maps = MAPPINGS[mapping].over(MAPPINGS[mapping].values(whole), (2, 3))
+    return maps.to(_precise(maps.dtype))
+
+
+def cell_maps(activation: Tensor, mapping: str, cells: tuple[int, int]) -> Tensor:
+    """Channel map of each cell, where the cell is: what ``rows_of`` puts in rows.
+
+    Args:
+        activation: ``(N, C, H, W)``, any scale; ``(N, C)`` has one cell.
+        mapping: see ``channel_map``.
+        cells: rows and columns, no more than positions.
+
+    Returns:
+        ``(N, C, rows, columns)``, in float32 or better.
+    """
+    whole = activation if activation.ndim == 4 else activation[:, :, None, None]
+    values = MAPPINGS[mapping].values(whole) if activation.ndim == 4 else whole
+    maps = values if cells == whole.shape[2:] else MAPPINGS[mapping].cells(values, cells)
+    return maps.to(_precise(maps.dtype))
+
+
+def rows_of(maps: Tensor) -> Tensor:
+    """Put channel maps of cells, ``(N, C, rows, columns)``, in rows: ``(N · cells, C)``."""
+    return maps.movedim(1, -1).flatten(0, 2)
 
 
 def at_positions(activation: Tensor, *, layout: str = "nchw", prefix_tokens: int = 0) -> Tensor:

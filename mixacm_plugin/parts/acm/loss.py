@@ -8,13 +8,15 @@ import torch
 from torch import Tensor, nn
 from torchdistill.losses.registry import register_mid_level_loss
 
+from .cells import cell_distance
 from .channel_maps import (
     MAPPINGS,
-    Grid,
     at_positions,
+    cell_maps,
     cells_of,
     channel_map,
     normalize_map,
+    rows_of,
 )
 from .pairs import (
     SIDES,
@@ -128,17 +130,13 @@ class ACMLoss(nn.Module):
         total: Tensor = reduce(torch.add, losses)
         return total
 
-    def map_of(self, end: PairEnd, activation: Tensor, grid: Grid = 1) -> Tensor:
-        """Channel map ``(N, C)`` of what is hooked at one side of a pair, not yet transformed.
-
-        A grid gives one for each cell, ``(N · cells, C)``.
-        """
+    def map_of(self, end: PairEnd, activation: Tensor) -> Tensor:
+        """Channel map ``(N, C)`` of what is hooked at one side of a pair, not yet transformed."""
         return channel_map(
             activation,
             mapping=self.mapping,
             layout=end.layout,
             prefix_tokens=end.prefix_tokens,
-            grid=grid,
         )
 
     def learnable_transforms(self) -> Iterator[tuple[str, nn.Module]]:
@@ -152,54 +150,61 @@ class ACMLoss(nn.Module):
         return f"pairs={list(self.pairs)}, mapping={self.mapping}"
 
     def _pair_loss(self, name: str, pair: Mapping[str, Any], hooked: Mapping[str, Any]) -> Tensor:
-        activations, maps = {}, {}
-        for side in SIDES:
-            end = self.ends[name][side]
-            path, io = end.path, end.io
-            try:
-                activations[side] = hooked[side][path][io]
-            except KeyError:
-                raise PairError(
-                    f"pairs.{name}.{side}",
-                    f"the {io} of '{path}' isn't hooked; list '{path}' under "
-                    f"train.{side}.forward_hook.{io}",
-                ) from None
-        grid = self._cells(name, pair["grid"], activations)
-        for side in SIDES:
-            end = self.ends[name][side]
-            try:
-                maps[side] = self.map_of(end, activations[side], grid)
-            except ValueError as error:
-                raise PairError(f"pairs.{name}.{side}", f"'{end.path}': {error}") from None
+        activations = {side: self._hooked(name, side, hooked) for side in SIDES}
+        whole = pair["grid"] == 1
+        maps = self._maps(name, activations) if whole else self._cells(name, pair, activations)
         transform = pair["transform"]
-        if transform is not None:
-            side = transform["side"]
-            maps[side] = self._transformed(name, transform, maps)
         counts = {side: maps[side].shape[1] for side in SIDES}
-        if counts["teacher"] != counts["student"]:
+        if transform is not None and ("module" in transform or len(set(counts.values())) > 1):
+            side = transform["side"]
+            maps = {s: rows_of(m) if m.ndim == 4 else m for s, m in maps.items()}
+            maps[side] = self._transformed(name, transform, maps)
+        elif counts["teacher"] != counts["student"]:
             raise PairError(
                 f"pairs.{name}",
                 f"the teacher has {counts['teacher']} channels and the student "
                 f"{counts['student']}; give a transform, e.g. "
                 "transform: {side: teacher, kind: adaptive_max_pool}",
             )
-        return acm_loss(maps["student"], maps["teacher"])
+        return (acm_loss if whole else cell_distance)(maps["student"], maps["teacher"])
 
-    def _cells(self, name: str, grid: Grid, activations: Mapping[str, Tensor]) -> Grid:
-        """Return the cells that both sides of a pair have."""
-        if grid == 1:
-            return 1
-        whole = []
+    def _hooked(self, name: str, side: str, hooked: Mapping[str, Any]) -> Tensor:
+        end = self.ends[name][side]
+        try:
+            activation: Tensor = hooked[side][end.path][end.io]
+        except KeyError:
+            raise PairError(
+                f"pairs.{name}.{side}",
+                f"the {end.io} of '{end.path}' isn't hooked; list '{end.path}' under "
+                f"train.{side}.forward_hook.{end.io}",
+            ) from None
+        return activation
+
+    def _maps(self, name: str, activations: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        maps = {}
+        for side, activation in activations.items():
+            end = self.ends[name][side]
+            try:
+                maps[side] = self.map_of(end, activation)
+            except ValueError as error:
+                raise PairError(f"pairs.{name}.{side}", f"'{end.path}': {error}") from None
+        return maps
+
+    def _cells(
+        self, name: str, pair: Mapping[str, Any], activations: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return the channel maps of the cells that both sides of a pair have."""
+        whole: dict[str, Tensor] = {}
         for side, activation in activations.items():
             _, _, layout, prefix = self.ends[name][side]
             try:
                 if activation.ndim > 2:
                     activation = at_positions(activation, layout=layout, prefix_tokens=prefix)
-                whole.append(activation)
-                cells = cells_of(grid, *whole)
+                whole[side] = activation
+                cells = cells_of(pair["grid"], *whole.values())
             except ValueError as error:
                 raise PairError(f"pairs.{name}.{side}", str(error)) from None
-        return cells
+        return {side: cell_maps(values, self.mapping, cells) for side, values in whole.items()}
 
     @staticmethod
     def _transformed(name: str, transform: Mapping[str, Any], maps: dict[str, Tensor]) -> Tensor:

@@ -68,7 +68,7 @@ def input_gradient_forward(forward: str = "forward_batch_only") -> str:
     Raises:
         ValueError: if none has that key.
 
-    Source: Chan et al. 2020 (IGAM).
+    Source: Chan et al. 2020 (IGAM), Shao et al. 2021 (KDIGA).
     """
     caller = "input_gradient_forward"
     key = key_of(caller, forward=forward)
@@ -76,7 +76,7 @@ def input_gradient_forward(forward: str = "forward_batch_only") -> str:
     return key
 
 
-def input_gradient_loss(student: Tensor, teacher: Tensor) -> Tensor:
+def input_gradient_loss(student: Tensor, teacher: Tensor, *, squared: bool = True) -> Tensor:
     r"""Squared distance of the input gradients, the mean over a batch.
 
     .. math:: \frac{1}{N} \sum_n \| g^s_n - g^t_n \|_2^2
@@ -85,6 +85,8 @@ def input_gradient_loss(student: Tensor, teacher: Tensor) -> Tensor:
         student: :math:`g^s_n = \partial \sum_m CE(s(x)_m, y_m) / \partial x_n`, with the outputs
             :math:`s(x)` on a whole batch; ``(N, C, H, W)``.
         teacher: :math:`g^t`, of the same shape.
+        squared: as above; otherwise :math:`\| g^s_n - g^t_n \|_2`, whose pull doesn't fade as the
+            gradients come near.
 
     Returns:
         A scalar.
@@ -95,7 +97,8 @@ def input_gradient_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Source: after Chan et al. 2020 (IGAM), of which it is the ℓ2 term alone, without the
     discriminator. Their code differs: it takes the gradient of the true class's probability
     rather than of the cross-entropy, and of pixels in [0, 255], and sums over the batch, so that
-    their weight doesn't fit here.
+    their weight doesn't fit here. Not squared, it aligns input gradients as Shao et al. 2021 do
+    (KDIGA), beside soft labels.
 
     Example:
         >>> import torch
@@ -107,16 +110,27 @@ def input_gradient_loss(student: Tensor, teacher: Tensor) -> Tensor:
             f"input gradients differ in shape: student {tuple(student.shape)}, "
             f"teacher {tuple(teacher.shape)}"
         )
-    return (student - teacher).square().flatten(1).sum(1).mean()
+    difference = (student - teacher).flatten(1)
+    if squared:
+        return difference.square().sum(1).mean()
+    distance: Tensor = torch.linalg.vector_norm(difference, dim=1).mean()
+    return distance
 
 
 @register_mid_level_loss
 class InputGradientLoss(nn.Module):
     """``input_gradient_loss`` for a recipe; both outputs are a ``LogitsAndInputGradient``.
 
+    Args:
+        squared: see there.
+
     Raises:
         ValueError: in the first step, if an output is something else.
     """
+
+    def __init__(self, squared: bool = True) -> None:
+        super().__init__()
+        self.squared = squared
 
     def forward(
         self, student_io_dict: IODict, teacher_io_dict: IODict, targets: Tensor | None = None
@@ -131,4 +145,4 @@ class InputGradientLoss(nn.Module):
             ).input_gradient
             for side, io_dict in (("student", student_io_dict), ("teacher", teacher_io_dict))
         )
-        return input_gradient_loss(student, teacher)
+        return input_gradient_loss(student, teacher, squared=self.squared)

@@ -23,6 +23,7 @@ class ACM(nn.Module):
         teacher: runs in eval mode under ``torch.no_grad``.
         pairs: as of ``ACMLoss``; by default the activated hook points of both.
         input_shape: ``(C, H, W)`` of an image, to find those.
+        per: ``stage`` or every residual ``block``; see ``hook_points``.
         **settings: ``mapping``, ``transform`` and ``grid`` of ``ACMLoss``. By default larger
             channel maps are pooled, and student and teacher may differ in width.
 
@@ -48,11 +49,12 @@ class ACM(nn.Module):
         pairs: Mapping[str, Mapping[str, Any]] | None = None,
         *,
         input_shape: Sequence[int] = (3, 32, 32),
+        per: str = "stage",
         **settings: Any,
     ) -> None:
         super().__init__()
         if pairs is None:
-            found = pair_points(teacher, student, input_shape=input_shape)
+            found = pair_points(teacher, student, input_shape=input_shape, per=per)
             pairs = {name: {"teacher": t.end(), "student": s.end()} for name, t, s in found}
         pooled = {"side": "teacher", "kind": "adaptive_max_pool"}
         self.loss = ACMLoss(pairs, **{"transform": pooled, **settings})

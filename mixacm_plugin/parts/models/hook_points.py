@@ -1,6 +1,8 @@
 """Where a model's blocks are, as module paths that a recipe can hook."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -8,24 +10,29 @@ from torch import Tensor, nn
 from ...common.modules import find_module
 from ...common.state import eval_mode, preserved_rng
 from .hooks.families import FAMILIES
-from .hooks.finder import find_hook_points
+from .hooks.finder import BLOCK, PER, STAGE, find_hook_points
 from .hooks.points import HookPoint, HookPoints
 from .hooks.trace import run
 
 
-def hook_points(model: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> HookPoints:
+def hook_points(
+    model: nn.Module, input_shape: Sequence[int] = (3, 32, 32), *, per: str = STAGE
+) -> HookPoints:
     """Name the modules that are a model's blocks, raw and activated.
 
-    Those of the families in ``FAMILIES`` are known; those of any other image classifier are found
-    by running it once on a random image.
+    The stages of the families in ``FAMILIES`` are known; those of any other image classifier, and
+    all residual blocks, are found by running it once on a random image.
 
     Args:
         model: image classifier, left as it was; ``normalized`` and ``normalize_inside`` change no
             path.
         input_shape: ``(C, H, W)`` of an image that it takes.
+        per: ``stage``, the paper's blocks; or ``block``, every residual block. A stage without
+            residual blocks counts as one.
 
     Raises:
-        ValueError: if it doesn't take such images, or nothing in it can be hooked.
+        ValueError: on another ``per``, if the model doesn't take such images, or if nothing in it
+            can be hooked.
 
     Source: MixACM, supplement A.4.2 (block 1 is the first layer's output, blocks 2 to 4 the low,
     mid and high level); A.2 speaks of activated channel maps.
@@ -36,11 +43,15 @@ def hook_points(model: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> H
         >>> point.path, point.io, point.layout, point.channels
         ('init_conv', 'output', 'nchw', 16)
     """
+    if per not in PER:
+        raise ValueError(f"per must be one of {', '.join(PER)}; got {per!r}")
     for kind, points in FAMILIES.items():
         if isinstance(model, kind):
+            if per == BLOCK:
+                return replace(find_hook_points(model, input_shape, per=per), family=points.family)
             seen = _seen(model, points.raw + points.activated, input_shape)
             return HookPoints(points.family, seen[: len(points.raw)], seen[len(points.raw) :])
-    return find_hook_points(model, input_shape)
+    return find_hook_points(model, input_shape, per=per)
 
 
 def pair_points(
@@ -49,14 +60,19 @@ def pair_points(
     *,
     activated: bool = True,
     input_shape: Sequence[int] = (3, 32, 32),
+    per: str = STAGE,
 ) -> list[tuple[str, HookPoint, HookPoint]]:
-    """Pair the blocks of two models, from the last one backwards.
+    """Pair the blocks of two models: stages from the last one backwards, blocks within a stage.
+
+    Where a stage has more blocks than the other model's, as many of it are taken, at even depth,
+    its last one among them.
 
     Args:
         teacher: see ``hook_points``.
         student: likewise; it may have fewer or more blocks.
         activated: after the activation (default) or as the blocks return them.
         input_shape: ``(C, H, W)`` of an image that both take.
+        per: see ``hook_points``.
 
     Returns:
         Name, teacher's point and student's point of each pair, shallow to deep.
@@ -64,10 +80,21 @@ def pair_points(
     Raises:
         ValueError: as ``hook_points`` does.
     """
-    sides = [hook_points(m, input_shape).blocks(activated=activated) for m in (teacher, student)]
-    count = min(map(len, sides))
-    paired = zip(sides[0][-count:], sides[1][-count:], strict=True)
+    teachers, students = (
+        hook_points(model, input_shape, per=per).by_stage(activated=activated)
+        for model in (teacher, student)
+    )
+    count = min(len(teachers), len(students))
+    paired: list[tuple[HookPoint, HookPoint]] = []
+    for taught, own in zip(teachers[-count:], students[-count:], strict=True):
+        blocks = min(len(taught), len(own))
+        paired += zip(_spread(taught, blocks), _spread(own, blocks), strict=True)
     return [(f"block{index}", *points) for index, points in enumerate(paired, start=1)]
+
+
+def _spread(points: Sequence[HookPoint], count: int) -> list[HookPoint]:
+    """Take some of a stage's points at even depth, the last one among them."""
+    return [points[math.ceil(part * len(points) / count) - 1] for part in range(1, count + 1)]
 
 
 @torch.no_grad()

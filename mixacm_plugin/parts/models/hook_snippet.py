@@ -17,9 +17,10 @@ def hook_lines(
     activated: bool = True,
     weight: float | None = None,
     input_shape: Sequence[int] = (3, 32, 32),
+    per: str = "stage",
 ) -> list[tuple[str, bool]]:
     """Return the lines of ``hook_snippet``, each with whether MixACM adds it to a KD recipe."""
-    pairs = pair_points(teacher, student, activated=activated, input_shape=input_shape)
+    pairs = pair_points(teacher, student, activated=activated, input_shape=input_shape, per=per)
     if weight is None:
         weight = usual_weight(pairs)
     lines: list[tuple[str, bool]] = [("pre_epoch_process: keep_teacher_in_eval", True)]
@@ -49,6 +50,7 @@ def hook_snippet(
     activated: bool = True,
     weight: float | None = None,
     input_shape: Sequence[int] = (3, 32, 32),
+    per: str = "stage",
 ) -> str:
     """Return the YAML of hooks and ``ACMLoss`` for two models, as it is under ``train``.
 
@@ -58,12 +60,13 @@ def hook_snippet(
         activated: after the activation (default) or as the blocks return them.
         weight: α_acm; by default 200 for a student of at most 128 channels, else 2000.
         input_shape: ``(C, H, W)`` of an image that both take.
+        per: see ``hook_points``.
 
     Raises:
         ValueError: as ``hook_points`` does.
     """
     lines = hook_lines(
-        teacher, student, activated=activated, weight=weight, input_shape=input_shape
+        teacher, student, activated=activated, weight=weight, input_shape=input_shape, per=per
     )
     return "\n".join(line for line, _ in lines) + "\n"
 

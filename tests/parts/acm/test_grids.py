@@ -5,7 +5,8 @@ import torch
 from torch.autograd import gradcheck
 
 from mixacm_plugin import ACMLoss, acm_loss, affine, channel_map
-from mixacm_plugin.parts.acm.channel_maps import MAPPINGS
+from mixacm_plugin.parts.acm.cells import cell_distance
+from mixacm_plugin.parts.acm.channel_maps import MAPPINGS, rows_of
 from mixacm_plugin.parts.acm.pairs import PairError
 
 BIG = torch.randn(2, 5, 8, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -88,6 +89,42 @@ def test_each_cell_is_transformed_by_itself(transform):
     own = [channel_map(cell) for cell in cut(SMALL, 2, 2)]
     expected = torch.stack(list(map(acm_loss, own, taught))).mean()
     torch.testing.assert_close(loss(SMALL, wide, 2, transform=transform), expected)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_distance_of_cells_is_the_loss_of_their_maps_in_rows(frozen):
+    student, teacher = (m.clone().requires_grad_() for m in (SMALL, SMALL.flip(0)))
+    given = (student, teacher.detach() if frozen else teacher)
+    expected = acm_loss(*map(rows_of, given))
+    torch.testing.assert_close(cell_distance(*given), expected)
+    trained = [maps for maps in given if maps.requires_grad]
+    own, by_rows = (torch.autograd.grad(d, trained) for d in (cell_distance(*given), expected))
+    torch.testing.assert_close(own, by_rows)
+    assert gradcheck(cell_distance, given)
+
+
+@pytest.mark.parametrize("scale", [1e-15, 1.0, 1e15])
+def test_the_distance_of_cells_ignores_their_scale(scale):
+    student, teacher = SMALL.float(), BIG[:, :, :4].float()
+    scales = scale * torch.rand(2, 1, 4, 4)
+    torch.testing.assert_close(
+        cell_distance(scales * student, teacher), cell_distance(student, teacher)
+    )
+    assert 0 <= cell_distance(scales * student, student).item() < 1e-6
+
+
+def test_a_cell_that_is_zero_has_no_direction_and_no_gradient():
+    student = SMALL.clone()
+    student[:, :, 1] = 0
+    teacher = SMALL.flip(0)
+    teacher[:, :, 2] = 0
+    student.requires_grad_()
+    torch.testing.assert_close(
+        cell_distance(student, teacher), acm_loss(*map(rows_of, (student, teacher)))
+    )
+    (gradient,) = torch.autograd.grad(cell_distance(student, teacher), student)
+    assert (gradient[:, :, 1:3] == 0).all()
+    assert (gradient[:, :, [0, 3]] != 0).any()
 
 
 def test_a_pairs_own_grid_comes_first():

@@ -186,6 +186,7 @@ def test_a_recipe_with_half_of_a_method_is_refused_in_one_line(method, override,
         ("quickstart/scratch", "trades", []),
         *(("quickstart/mixacm", method, []) for method in DISTILLED),
         ("quickstart/mixacm_affine", "rslad", []),
+        ("quickstart/mixacm", "kdiga", []),
         ("quickstart/mixacm_affine", "input_gradients", []),
         (
             "cifar10/small",

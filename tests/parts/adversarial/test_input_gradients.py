@@ -13,10 +13,13 @@ from torchdistill.losses.registry import get_mid_level_loss
 from mixacm_plugin import (
     FrozenTeacher,
     LogitsAndInputGradient,
+    Training,
     dm_wide_resnet,
     input_gradient_forward,
     input_gradient_loss,
+    read_recipe,
 )
+from recipes import CPU
 
 LABELS = torch.tensor([2, 0, 1, 3])
 SOFT = torch.eye(4)[LABELS] * 0.6 + 0.1
@@ -205,3 +208,33 @@ def test_the_forward_process_is_found_by_its_key_and_can_be_pickled():
     assert all(callable(pickle.loads(pickle.dumps(get_forward_proc_func(key)))) for key in keys)
     with pytest.raises(ValueError, match="input_gradient_forward: forward: no forward process"):
         input_gradient_forward("forward_all_day")
+
+
+def test_the_distance_is_the_norm_of_the_difference_or_its_square():
+    student, teacher = torch.randn(2, 5, 3, 4, 4, dtype=torch.float64)
+    norms = torch.stack([(s - t).norm() for s, t in zip(student, teacher, strict=True)])
+    torch.testing.assert_close(input_gradient_loss(student, teacher), norms.square().mean())
+    own = input_gradient_loss(student, teacher, squared=False)
+    torch.testing.assert_close(own, norms.mean())
+    same = student.clone().requires_grad_()
+    input_gradient_loss(same, student, squared=False).backward()
+    assert (same.grad == 0).all()
+
+
+def test_kdiga_is_soft_labels_and_the_norm_of_the_difference_of_input_gradients():
+    training = Training(read_recipe("quickstart/mixacm", ["compare/kdiga"]), CPU, seed=0)
+    box, student, teacher = training.box, training.models["student"], training.models["teacher"]
+    images, targets, extra = next(iter(box.train_data_loader))
+    box.pre_epoch_process(epoch=0)
+    value = box.forward_process(images, targets, extra)
+    images.requires_grad_()
+    gradients, logits = [], []
+    for model in (student, teacher):
+        logits.append(model(images))
+        loss = F.cross_entropy(logits[-1], targets, reduction="sum")
+        gradients.append(torch.autograd.grad(loss, images, retain_graph=True)[0])
+    distance = (gradients[0] - gradients[1]).flatten(1).norm(dim=1).mean()
+    own, taught = (one / 10 for one in logits)
+    divergence = F.kl_div(own.log_softmax(1), taught.softmax(1), reduction="batchmean")
+    expected = 0.05 * F.cross_entropy(logits[0], targets) + 95 * divergence + distance
+    torch.testing.assert_close(value, expected)

@@ -10,11 +10,15 @@ from .operations import GLOBAL_POOLS, KEEP, POOLS, SATURATING, WEIGHTED
 from .points import HookPoint, HookPoints
 from .trace import Node, main_path, reached, traced
 
+STAGE, BLOCK = PER = ("stage", "block")  # what one hook point is for
+JOINS = {"add", "cat"}  # how a block's branches meet
 SHRINKS = 0.6  # of the positions: no unpadded convolution does, any stride does
 PARTS = 4  # of a model that keeps its resolution
 
 
-def find_hook_points(model: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> HookPoints:
+def find_hook_points(
+    model: nn.Module, input_shape: Sequence[int] = (3, 32, 32), *, per: str = STAGE
+) -> HookPoints:
     """Find a model's stem and stages by running it once, in eval mode.
 
     A block is a tensor that every path from the images to the logits crosses: the first one that a
@@ -25,6 +29,8 @@ def find_hook_points(model: nn.Module, input_shape: Sequence[int] = (3, 32, 32))
     Args:
         model: image classifier; it is left as it was.
         input_shape: ``(C, H, W)`` of an image that it takes.
+        per: ``stage``, or ``block`` for what every residual block returns, too: such a tensor where
+            branches meet.
 
     Raises:
         ValueError: if it doesn't take such images, doesn't return logits, or has no such tensor.
@@ -39,19 +45,22 @@ def find_hook_points(model: nn.Module, input_shape: Sequence[int] = (3, 32, 32))
     trace, logits = traced(model, input_shape)
     path = _features(main_path(logits))
     _tell_prefixes(trace.nodes, path)
-    pairs = _raw_and_activated(_blocks(path, dict(model.named_modules())))
-    if not pairs:
+    ends = _blocks(path, dict(model.named_modules()))
+    found = _raw_and_activated(ends if per == STAGE else _with_joins(path, ends))
+    if not found:
         raise ValueError(
             f"no hook points found in {name}: no feature map of a module is crossed by every path "
             "from its images to its logits. Hook modules of your choice"
         )
-    raw, activated = zip(*((_point(one), _point(other)) for one, other in pairs), strict=True)
-    return HookPoints(name, raw, activated)
+    raw, activated = zip(*((_point(one), _point(other)) for _, one, other in found), strict=True)
+    # A block is of the stage that ends with it or after it.
+    stages = tuple(sum(end.index < block.index for end in ends) for block, _, _ in found)
+    return HookPoints(name, raw, activated, stages)
 
 
-def _raw_and_activated(blocks: Sequence[Node]) -> list[tuple[Node, Node]]:
-    """What each block returns, and the same activated; a block that is seen twice counts once."""
-    found: list[tuple[Node, Node]] = []
+def _raw_and_activated(blocks: Sequence[Node]) -> list[tuple[Node, Node, Node]]:
+    """Each block, what it returns, and the same activated; one that is seen twice counts once."""
+    found: list[tuple[Node, Node, Node]] = []
     for number, block in enumerate(blocks):
         before = blocks[number - 1].index if number else -1
         later = blocks[number + 1].index if number + 1 < len(blocks) else math.inf
@@ -63,9 +72,9 @@ def _raw_and_activated(blocks: Sequence[Node]) -> list[tuple[Node, Node]]:
             and block.positions == blocks[0].positions
             and _path(blocks[0]).startswith(f"{_path(raw)}.")
         )
-        if whole_stem or (found and found[-1][1] is active):
+        if whole_stem or (found and found[-1][2] is active):
             found.pop()
-        found.append((raw, active))
+        found.append((block, raw, active))
     return found
 
 
@@ -104,6 +113,17 @@ def _blocks(path: Sequence[Node], modules: Mapping[str, nn.Module]) -> list[Node
     if len(stages) == 1:
         return [stem, *_parts(stages[0], modules)]
     return [stem, *(_last(stage) for stage in stages)]
+
+
+def _with_joins(path: Sequence[Node], ends: Sequence[Node]) -> list[Node]:
+    """Ends of stages, and what modules return where a residual block's branches have met."""
+    blocks = {_origin(end): end for end in ends}
+    for node in path:
+        origin = _origin(node)
+        returned = not node.overwritten and any(io == "output" for _, io in node.ends)
+        if returned and origin.operation in JOINS and len(origin.parents) > 1:
+            blocks.setdefault(origin, node)
+    return sorted(blocks.values(), key=lambda node: node.index)
 
 
 def _last(nodes: Sequence[Node]) -> Node:

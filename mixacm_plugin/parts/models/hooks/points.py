@@ -42,19 +42,29 @@ class HookPoint(NamedTuple):
 
 @dataclass(frozen=True)
 class HookPoints:
-    """The blocks of a model: block 1 is its first layer, then come its stages.
+    """The blocks of a model: block 1 is its first layer, then come its stages, or their blocks.
 
     Args:
         family: what the model is, in words.
         raw: what each block returns.
         activated: the same after the next activation, or, where none follows, the block's own last
             one. Where a block ends in an activation of its own, that is the same point.
+        stages: the stage of each block, the stem's being 0; empty where each block is a stage.
     """
 
     family: str
     raw: tuple[HookPoint, ...]
     activated: tuple[HookPoint, ...]
+    stages: tuple[int, ...] = ()
 
     def blocks(self, *, activated: bool = True) -> tuple[HookPoint, ...]:
         """Return the points of either kind."""
         return self.activated if activated else self.raw
+
+    def by_stage(self, *, activated: bool = True) -> list[list[HookPoint]]:
+        """Return the points of either kind, a list a stage."""
+        points = self.blocks(activated=activated)
+        found: dict[int, list[HookPoint]] = {}
+        for stage, point in zip(self.stages or range(len(points)), points, strict=True):
+            found.setdefault(stage, []).append(point)
+        return list(found.values())
