@@ -205,7 +205,7 @@ class _Reader:
         if where.startswith("models."):
             for beside in (best_of(path), path.with_name("metrics.jsonl")):
                 self.listing.writes.setdefault(str(beside), where)
-        if not isinstance(file, str):
+        if not isinstance(file, str) or "\0" in file:
             self.listing.warn(where, "writes a file whose name only a run would tell")
         elif not path.resolve().is_relative_to(Path.cwd().resolve()):
             self.listing.warn(where, f"writes {path}, outside of the working folder")

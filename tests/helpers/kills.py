@@ -17,7 +17,7 @@ import mixacm_plugin.commands.train  # noqa: F401  before forking
 from recipes import differing, mixacm, run, write
 from runs import metrics, saved
 
-RECIPE = mixacm().replace("{batch_size: 16}", "{batch_size: 4}")
+RECIPE = mixacm().replace("{batch_size: 16}", "{batch_size: 4}").replace("epochs: 2", "epochs: 9")
 ARGV = ("--config", "recipe.yaml", "--device", "cpu", "--seed", "0", "--save_every", "2")
 FIGURES = ("epoch", "loss", "terms", "lr", "val_accuracy", "best_val_accuracy")
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
