@@ -23,6 +23,7 @@ def pytest_addoption(parser):
         help="which quarter of them runs (by default another every day)",
     )
     group.addoption("--all", action="store_true", help="run all of them")
+    parser.addoption("--kills", type=int, default=6, help="how many trainings are killed")
 
 
 def pytest_report_header(config):

@@ -1,22 +1,28 @@
 """``mixacm check``."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ..common.distributed import choose_device
 from ..common.errors import UserError
 from ..preflight.inspection import Inspection, inspect_recipe
 from ..preflight.stage import Stage
-from ..reading.read import read_recipe
+from ..preflight.static import Listing, list_recipe
+from ..reading.read import parse_recipe, read_recipe
 from .common import add_device, add_recipe, positive, set_up_log, shape, table
 
 EPILOG = """\
-Exit code 0 if the recipe can be trained, warnings or not; 2 if it can't.
+Exit code 0 if the recipe can be trained, warnings or not; 2 if it can't. With --static 0 without
+warnings, 3 with some, 2 if the recipe can't be read.
 
 examples:
   mixacm check recipe.yaml
   mixacm check recipe.yaml --input-shape 3,32,32 --batch-size 2 --random-weights
+  mixacm check --static recipe.yaml     # before you run a recipe that somebody else wrote
 """
+
+STATIC_NOTE = """\
+A recipe is code. This is a guard against careless sharing, not a sandbox: it goes by names."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,15 +48,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="don't load checkpoints, such as the teacher's",
     )
+    parser.add_argument(
+        "--static",
+        action="store_true",
+        help="run nothing: list what the recipe would import, call, read, write and download, and "
+        "warn of what can run programs, write or delete files",
+    )
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> int:
     """Check and print."""
     set_up_log(None)
     path = args.recipe or args.config
     if path is None or (args.recipe and args.config):
         raise UserError("mixacm check: expected one recipe, as RECIPE or --config RECIPE")
+    if args.static:
+        listing = list_recipe(parse_recipe(path, args.overrides))
+        print("\n".join(static_report(listing)))
+        return 3 if listing.warnings else 0
     found = inspect_recipe(
         read_recipe(path, args.overrides),
         choose_device(args.device),
@@ -59,6 +75,16 @@ def run(args: argparse.Namespace) -> None:
         random_weights=args.random_weights,
     )
     print("\n".join(report(found)))
+    return 0
+
+
+def static_report(listing: Listing) -> list[str]:
+    """Lay out what a recipe would do, in lines."""
+    lines = []
+    for what in ("imports", "calls", "parts", "reads", "writes", "downloads"):
+        rows = [(f"  {name}", where) for name, where in getattr(listing, what).items()]
+        lines += [f"{what}:" if rows else f"{what}: nothing", *table(("", ""), rows)[1:], ""]
+    return [*lines, STATIC_NOTE, "", *_warnings(listing.warnings)]
 
 
 def report(found: Inspection) -> list[str]:
@@ -81,8 +107,12 @@ def report(found: Inspection) -> list[str]:
     if found.suggestion:
         lines += ["", "no ACMLoss here; lines that would make it MixACM, under train:", ""]
         lines += [f"{'+' if new else ' '} {line}" for line, new in found.suggestion]
-    lines += ["", f"{len(found.warnings) or 'no'} warning{'s'[: len(found.warnings) != 1]}"]
-    return lines + [f"- {warning}" for warning in found.warnings]
+    return [*lines, "", *_warnings(found.warnings)]
+
+
+def _warnings(warnings: Sequence[str]) -> list[str]:
+    count = f"{len(warnings) or 'no'} warning{'s'[: len(warnings) != 1]}"
+    return [count, *(f"- {warning}" for warning in warnings)]
 
 
 def _stage(stage: Stage) -> Iterable[str]:

@@ -8,11 +8,11 @@ import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import torch
 from torch import Tensor, nn
 
+from .downloads import DownloadError, download, file_name
 from .files import replacing
 
 # Where weights lie beside the state of optimisers and averages, in the order of preference.
@@ -81,12 +81,19 @@ def is_url(path: str) -> bool:
     return path.startswith(("http://", "https://"))
 
 
+def cached_file(name: str) -> Path:
+    """Return where a file lies in torch.hub's folder of checkpoints, or would."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / name
+
+
 def _downloaded(url: str) -> Path:
     """Download a file into torch.hub's folder of checkpoints, where it isn't there yet."""
-    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(file), progress=False)
+    try:
+        file = cached_file(file_name(url))
+        if not file.exists():
+            download(url, file)
+    except DownloadError as error:
+        raise CheckpointError(str(error)) from error
     return file
 
 

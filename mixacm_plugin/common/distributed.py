@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.rendezvous import rendezvous
 from torchdistill.common.main_util import (
     get_rank,
     is_dist_avail_and_initialized,
@@ -64,12 +65,25 @@ def init_process_group(device: torch.device, dist_url: str) -> torch.device:
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", rank)))
             torch.cuda.set_device(device)
         backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, init_method=dist_url, rank=rank, world_size=world_size)
+        _join(backend, dist_url, rank, world_size)
     except (RuntimeError, ValueError) as error:
         message = f"can't join the processes: {str(error).strip().splitlines()[0]}"
         raise UserError(f"torchrun: {message}") from error
     setup_for_distributed(rank == 0)
     return device
+
+
+def _join(backend: str, dist_url: str, rank: int, world_size: int) -> None:
+    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    # On several machines torchrun doesn't count restarts alike.
+    if restart == "0" or os.environ.get("GROUP_WORLD_SIZE") != "1":
+        dist.init_process_group(backend, init_method=dist_url, rank=rank, world_size=world_size)
+        return
+    # torchrun keeps one store over its restarts, in which the ended processes' addresses are left:
+    # the new ones would wait for them.
+    store, rank, world_size = next(rendezvous(dist_url, rank, world_size))
+    store = dist.PrefixStore(f"restart {restart}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
 
 
 def seed_of_process(seed: int) -> int:

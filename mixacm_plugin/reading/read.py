@@ -30,9 +30,26 @@ def read_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     A dependency may be a file in the working folder, or beside the recipe.
 
     Raises:
+        RecipeError: see ``parse_recipe``, or if a dependency can't be imported.
+    """
+    recipe = parse_recipe(path, overrides)
+    has_some = "dependencies" in children_of(recipe.root)
+    dependencies = recipe.build("dependencies") if has_some else None
+    make_importable(Path.cwd(), folder_of(recipe.path))
+    _import(recipe, dependencies)
+    return recipe
+
+
+def parse_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe and apply overrides to it; nothing that it names is imported or run.
+
+    Args:
+        path: see ``read_recipe``.
+        overrides: likewise.
+
+    Raises:
         RecipeError: on a missing file, a syntax error, a key given twice, a number that YAML
-            reads as text, an override of a path that isn't there, or a dependency that can't be
-            imported.
+            reads as text, or an override of a path that isn't there.
     """
     path = os.fspath(path)
     yaml_util.load_yaml_file(os.devnull)  # registers the host's tags with yaml.FullLoader
@@ -43,9 +60,6 @@ def read_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     for override in overrides:
         apply_override(recipe, override)
     raise_all([recipe.error(*problem) for problem in yaml_mistakes(root)])
-    dependencies = recipe.build("dependencies") if "dependencies" in children_of(root) else None
-    make_importable(Path.cwd(), folder_of(path))
-    _import(recipe, dependencies)
     return recipe
 
 

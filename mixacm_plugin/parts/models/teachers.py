@@ -6,13 +6,13 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import torch
 from torch import nn
 from torchdistill.models.registry import get_model, register_model
 
-from ...common.checkpoints import CheckpointError
+from ...common.checkpoints import CheckpointError, cached_file, is_url
+from ...common.downloads import DownloadError, download, file_name
 from ...common.errors import nearest
 from .hook_points import hook_points
 from .hooks.points import HookPoints
@@ -209,14 +209,10 @@ def robust_teacher(
 
 def _file(teacher: Teacher, checkpoint: str | bool | None, sha256: str | None) -> Path:
     """Return the checked file of a teacher, downloaded where it isn't there yet."""
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    source, path = teacher.url, folder / teacher.file
+    source, path = teacher.url, cached_file(teacher.file)
     if isinstance(checkpoint, str | os.PathLike):
         source = os.fspath(checkpoint)
-        remote = source.startswith(("http://", "https://"))
-        path = folder / Path(urlparse(source).path).name if remote else Path(source).expanduser()
-        if not remote and not path.is_file():
-            raise CheckpointError(f"checkpoint not found: {path}")
+        path = _named(source)
     elif checkpoint is not None:
         raise CheckpointError(f"checkpoint must be a file, a URL or False; found {checkpoint!r}")
     if path.is_file():
@@ -226,16 +222,22 @@ def _file(teacher: Teacher, checkpoint: str | bool | None, sha256: str | None) -
     by_hand = f"download {name} from {teacher.page} and put it at {path}, or give checkpoint: FILE"
     if source is None:
         raise CheckpointError(f"{path} not found, and its authors give no direct link; {by_hand}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        torch.hub.download_url_to_file(source, str(path), hash_prefix=sha256, progress=True)
-    except OSError as error:  # what urllib raises is one
-        reason = getattr(error, "reason", None) or error
-        raise CheckpointError(f"can't download {source} ({reason}); {by_hand}") from error
-    except RuntimeError as error:  # another hash
-        raise CheckpointError(f"{source}: {error}") from error
+        download(source, path, sha256)
+    except DownloadError as error:
+        raise CheckpointError(f"{error}; {by_hand}") from error
     if sha256 is None:
         logger.warning("%s has sha256 %s; give it as sha256 to pin it", path, _sha256(path))
+    return path
+
+
+def _named(checkpoint: str) -> Path:
+    """Return the file that a recipe names, or that a URL in it will be kept in."""
+    if is_url(checkpoint):
+        return cached_file(file_name(checkpoint))
+    path = Path(checkpoint).expanduser()
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint not found: {path}")
     return path
 
 
