@@ -34,6 +34,24 @@ def read_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
             reads as text, an override of a path that isn't there, or a dependency that can't be
             imported.
     """
+    recipe = compose_recipe(path, overrides)
+    named = "dependencies" in children_of(recipe.root)
+    dependencies = recipe.build("dependencies") if named else None
+    make_importable(Path.cwd(), folder_of(recipe.path))
+    _import(recipe, dependencies)
+    return recipe
+
+
+def compose_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe and apply overrides to it, and run nothing that it names.
+
+    Args:
+        path: see ``read_recipe``, as for the others.
+        overrides: what ``--set`` takes.
+
+    Raises:
+        RecipeError: as ``read_recipe``, but for dependencies.
+    """
     path = os.fspath(path)
     yaml_util.load_yaml_file(os.devnull)  # registers the host's tags with yaml.FullLoader
     root = compose(path, "recipe", recipe_names())
@@ -43,9 +61,6 @@ def read_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     for override in overrides:
         apply_override(recipe, override)
     raise_all([recipe.error(*problem) for problem in yaml_mistakes(root)])
-    dependencies = recipe.build("dependencies") if "dependencies" in children_of(root) else None
-    make_importable(Path.cwd(), folder_of(path))
-    _import(recipe, dependencies)
     return recipe
 
 

@@ -63,10 +63,13 @@ class Value:
 
     @property
     def error_bar(self) -> tuple[float, float, float]:
-        """Mean and ends: ± one standard deviation, of a single seed its 95 % interval."""
+        """Mean and ends: ± one standard deviation, of a single seed its 95 % interval.
+
+        A deviation ends where an accuracy does, at 0 and 1.
+        """
         if self.std is None:
             return (self.mean, *self.interval)
-        return self.mean, self.mean - self.std, self.mean + self.std
+        return self.mean, max(0.0, self.mean - self.std), min(1.0, self.mean + self.std)
 
 
 @dataclass(frozen=True)

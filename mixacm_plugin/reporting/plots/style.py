@@ -25,6 +25,7 @@ LINES = (
     ("P", "--"),
     ("X", "-."),
 )
+LEAST_SPAN = 4  # points of accuracy on an axis: noise of half a point isn't to look like a cliff
 WIDTH = 5.2  # inches: fits a page, and shrunk to a phone's screen can still be read
 MISSING = (float("nan"),) * 3
 Point = tuple[float, tuple[float, float, float]]  # x, and an accuracy with its error bar's ends
@@ -96,7 +97,8 @@ def horizontal_bars(
             label=name,
         )
         labels = ["" if value != value else f"{100 * value:.1f}" for value, _, _ in values]
-        axes.bar_label(bars, labels, padding=2, fontsize=7)
+        white = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # over dotted lines
+        axes.bar_label(bars, labels, padding=2, fontsize=7, bbox=white, zorder=4)
         if lines and name in lines:
             axes.axvline(100 * lines[name], color=colour, linestyle=":", linewidth=1.5, zorder=3)
     for position in range(len(rows)):
@@ -163,15 +165,26 @@ def line_panels(
         here.set_title(panel, fontsize=9)
         here.set_xlabel(label, fontsize=8)
         here.set_ylabel("accuracy (%)", fontsize=8)
-        # A standard deviation may reach beyond what an accuracy can be.
-        low, high = here.get_ylim()
-        here.set_ylim(max(low, -2), min(high, 104))
+        here.set_ylim(_accuracy_limits(*here.get_ylim()))
         here.tick_params(labelsize=8)
         here.spines[["top", "right"]].set_visible(False)
         here.grid(axis="y", color="#dddddd", linewidth=0.6)
     if any(handles):
         legend_below(figure, handles)
     return figure, axes
+
+
+def _accuracy_limits(low: float, high: float) -> tuple[float, float]:
+    """Widen an axis of per cent to the least span, at its ends towards the middle."""
+    missing = max(0.0, LEAST_SPAN - (high - low))
+    low = min(max(low - missing / 2, -2), 100.5 - LEAST_SPAN)
+    return low, max(min(high + missing / 2, 102), low + LEAST_SPAN)
+
+
+def line_of(index: int) -> dict[str, Any]:
+    """Colour and style of the line number ``index``; the first 49 all differ."""
+    style = LINES[(index + index // len(COLOURS)) % len(LINES)][1]
+    return {"color": COLOURS[index % len(COLOURS)], "linestyle": style}
 
 
 def legend_below(figure: Figure, handles: Mapping[str, Any]) -> None:
