@@ -61,6 +61,11 @@ class Value:
         """Sample standard deviation over seeds; of a single seed there is none."""
         return stdev(self.accuracies) if len(self.accuracies) > 1 else None
 
+    def text(self) -> str:
+        """Write it in %: the mean and, of several seeds, ± one standard deviation."""
+        spread = "" if self.std is None else f" ± {100 * self.std:.1f}"
+        return f"{100 * self.mean:.1f}{spread}"
+
     @property
     def error_bar(self) -> tuple[float, float, float]:
         """Mean and ends: ± one standard deviation, of a single seed its 95 % interval.

@@ -6,17 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from made_up_results import done, failed, results, row, write
+from made_up_results import done, epoch, failed, metrics, results, row, write
 from mixacm_plugin.common.errors import RecipeError
 from mixacm_plugin.reporting.courses import Course, read_courses, read_metrics
 from mixacm_plugin.reporting.plots.training import draw_training
 from recipes import run
-
-
-def epoch(number, more=None, **terms):
-    loss = sum(terms.values())
-    metrics = {"epoch": number, "loss": loss, "terms": terms, "lr": 0.1, "val_accuracy": 0.5}
-    return json.dumps({**metrics, "best_val_accuracy": 0.5, "seconds": 1.0, **(more or {})}) + "\n"
 
 
 def panels_of(figure):
@@ -25,12 +19,6 @@ def panels_of(figure):
 
 def legend_of(figure):
     return [text.get_text() for text in figure.legends[0].get_texts()]
-
-
-def metrics(folder, text):
-    Path(folder).mkdir(parents=True)
-    Path(folder, "metrics.jsonl").write_text(text)
-    return folder
 
 
 def test_training_is_drawn_a_panel_for_each_quantity_and_a_line_for_each_run():

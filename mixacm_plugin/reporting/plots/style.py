@@ -4,7 +4,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -59,9 +59,14 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     stem.parent.mkdir(parents=True, exist_ok=True)
     files = [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "svg")]
     figure.savefig(files[0], dpi=200)
-    with mpl.rc_context({"svg.hashsalt": "mixacm"}):
-        figure.savefig(files[1], metadata={"Date": None})
+    save_svg(figure, files[1])
     return files
+
+
+def save_svg(figure: Figure, file: Path | BinaryIO) -> None:
+    """Save a figure as SVG, byte for byte the same each time."""
+    with mpl.rc_context({"svg.hashsalt": "mixacm"}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
 
 
 def horizontal_bars(
