@@ -180,10 +180,12 @@ def line_panels(
 
 
 def _accuracy_limits(low: float, high: float) -> tuple[float, float]:
-    """Widen an axis of per cent to the least span, at its ends towards the middle."""
-    missing = max(0.0, LEAST_SPAN - (high - low))
-    low = min(max(low - missing / 2, -2), 100.5 - LEAST_SPAN)
-    return low, max(min(high + missing / 2, 102), low + LEAST_SPAN)
+    """Ends of an axis of per cent: no further than accuracies are, and of the least span."""
+    low, high = max(low, -2), min(high, 102)
+    if high - low < LEAST_SPAN:
+        high = min((low + high + LEAST_SPAN) / 2, 100.5)
+        low = high - LEAST_SPAN
+    return low, high
 
 
 def line_of(index: int) -> dict[str, Any]:

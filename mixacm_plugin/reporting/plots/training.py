@@ -31,7 +31,7 @@ def draw_training(courses: Sequence[Course], title: str = "") -> Figure:
     for unused in axes[len(panels) :]:
         unused.set_visible(False)
     handles = {}
-    for here, (heading, value) in zip(axes, panels.items(), strict=False):
+    for index, (here, (heading, value)) in enumerate(zip(axes, panels.items(), strict=False)):
         for course in courses:
             points = [(m["epoch"] + 1, value(m)) for m in course.metrics]
             points = [(x, y) for x, y in points if math.isfinite(y)]
@@ -45,7 +45,7 @@ def draw_training(courses: Sequence[Course], title: str = "") -> Figure:
                 linewidth=1.4 if len(courses) == len(numbers) else 1,
             )
         here.set_title(heading, fontsize=9)
-        here.set_xlabel("epoch", fontsize=8)
+        here.set_xlabel("epoch" if index >= len(panels) - 2 else "", fontsize=8)
         here.tick_params(labelsize=8)
         here.xaxis.get_major_locator().set_params(integer=True)
         here.spines[["top", "right"]].set_visible(False)
