@@ -189,7 +189,7 @@ def _accuracy_limits(low: float, high: float) -> tuple[float, float]:
 
 
 def line_of(index: int) -> dict[str, Any]:
-    """Colour and style of the line number ``index``; the first 49 all differ."""
+    """Colour and style of the line number ``index``; the first 21 all differ."""
     style = LINES[(index + index // len(COLOURS)) % len(LINES)][1]
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": style}
 
