@@ -82,7 +82,9 @@ def accuracy_keys(metrics: Metrics) -> list[str]:
 
 def accuracy_words(key: str) -> str:
     """Name an accuracy on validation images in words: ``robust validation accuracy``."""
-    return key.replace(ACCURACY, "validation accuracy").replace("_", " ").replace("ema ", "EMA ")
+    averaged = "moving average: " if key.startswith("ema_") else ""
+    words = key.removeprefix("ema_").replace(ACCURACY, "validation accuracy").replace("_", " ")
+    return averaged + words
 
 
 def read_courses(texts: Sequence[str]) -> list[Course]:

@@ -138,7 +138,7 @@ def test_every_validation_accuracy_has_a_panel_with_the_epochs_where_it_was_meas
         "learning rate",
         "validation accuracy (%)",
         "robust validation accuracy (%)",
-        "EMA validation accuracy (%)",
+        "moving average: validation accuracy (%)",
     ]
     (line,) = panels["robust validation accuracy (%)"].lines
     assert (list(line.get_xdata()), list(line.get_ydata())) == ([1, 3], [25, 50])
