@@ -28,7 +28,7 @@ COMMANDS = {
     "parts": "list what a recipe can name, or show one part",
     "show": "print a recipe with its overrides",
     "study": "run a study: rows of overrides, cached, to a table and pictures",
-    "report": "write a study as one HTML page",
+    "report": "write a study, or a training run, as one HTML page",
     "plot": "draw channel maps, or the course of training",
 }
 

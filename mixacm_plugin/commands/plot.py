@@ -6,9 +6,10 @@ from pathlib import Path
 from ..common.distributed import choose_device
 from ..evaluation.channel_map_comparison import compare, parse_source
 from ..reading.read import read_recipe
+from ..reporting.courses import read_courses
 from ..reporting.plots.channel_maps import draw, markdown
 from ..reporting.plots.style import save
-from ..reporting.plots.training import draw_training, read_runs, write_events
+from ..reporting.plots.training import draw_training, write_events
 from .common import add_device, add_recipe, natural, positive
 
 CHANNEL_MAPS = """\
@@ -78,13 +79,13 @@ def run_channel_maps(args: argparse.Namespace) -> None:
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Draw loss terms, learning rate and validation accuracy of runs, a line each. "
-        "Writes training.png and training.svg."
+        "Draw loss terms, learning rate and validation accuracies, also robust ones, of runs, a "
+        "line each; those of a study's row alike. Writes training.png and training.svg."
     )
     parser.add_argument(
         "runs",
         nargs="+",
-        metavar="RUN",
+        metavar="[NAME=]RUN",
         help="folder of a student's dst_ckpt, or metrics.jsonl; of a study, all of its runs",
     )
     parser.add_argument("--out", default=".", metavar="DIR", help="where to write (default: here)")
@@ -96,10 +97,10 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 
 def run_training(args: argparse.Namespace) -> None:
     """Read the runs and draw them."""
-    runs = read_runs(args.runs)
+    courses = read_courses(args.runs)
     if args.tensorboard:
-        write_events(runs, args.tensorboard)
-    _say(save(draw_training(runs), Path(args.out) / "training"))
+        write_events(courses, args.tensorboard)
+    _say(save(draw_training(courses), Path(args.out) / "training"))
 
 
 def _say(files: list[Path]) -> None:

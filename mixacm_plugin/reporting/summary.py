@@ -61,12 +61,20 @@ class Value:
         """Sample standard deviation over seeds; of a single seed there is none."""
         return stdev(self.accuracies) if len(self.accuracies) > 1 else None
 
+    def text(self) -> str:
+        """Write it in %: the mean and, of several seeds, ± one standard deviation."""
+        spread = "" if self.std is None else f" ± {100 * self.std:.1f}"
+        return f"{100 * self.mean:.1f}{spread}"
+
     @property
     def error_bar(self) -> tuple[float, float, float]:
-        """Mean and ends: ± one standard deviation, of a single seed its 95 % interval."""
+        """Mean and ends: ± one standard deviation, of a single seed its 95 % interval.
+
+        A deviation ends where an accuracy does, at 0 and 1.
+        """
         if self.std is None:
             return (self.mean, *self.interval)
-        return self.mean, self.mean - self.std, self.mean + self.std
+        return self.mean, max(0.0, self.mean - self.std), min(1.0, self.mean + self.std)
 
 
 @dataclass(frozen=True)

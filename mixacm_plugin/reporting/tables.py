@@ -3,17 +3,25 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .summary import Row, Summary, Value
+from .summary import Row, Summary
 
 NOTHING = "–"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell as people read it."""
+    """A cell as people read it.
+
+    Args:
+        text: the figure.
+        bold: whether it is the best.
+        interval: of an accuracy of a single model, the 95 % interval over test images, where there
+            is room for it.
+    """
 
     text: str
     bold: bool = False
+    interval: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,15 +100,17 @@ def _accuracies(rows: Sequence[Row], column: str) -> list[Cell]:
         value = row.values.get(column)
         if value is not None:
             mark = " †" if row.warnings[column] else ""
-            cells.append(Cell(_accuracy(value) + mark, round(100 * value.mean, 1) == best))
+            alone = percent_interval(value.interval) if value.std is None else ""
+            is_best = round(100 * value.mean, 1) == best
+            cells.append(Cell(value.text() + mark, is_best, alone))
         else:
             cells.append(Cell("failed" if row.failed and not row.done else NOTHING))
     return cells
 
 
-def _accuracy(value: Value) -> str:
-    spread = "" if value.std is None else f" ± {100 * value.std:.1f}"
-    return f"{100 * value.mean:.1f}{spread}"
+def percent_interval(interval: tuple[float, float]) -> str:
+    """Write the ends of an interval of fractions in %."""
+    return " – ".join(f"{100 * end:.1f}" for end in interval)
 
 
 def _points(value: float | None) -> str:

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from mixacm_plugin import PGD, AutoAttack, Clean, Square, evaluate
 from mixacm_plugin.evaluation.sanity import sanity
-from mixacm_plugin.reporting.report import page
+from mixacm_plugin.reporting.study_page import study_page
 from mixacm_plugin.studies.runner import collect
 from mixacm_plugin.studies.runs import resolve
 from recipes import Few, digits, run, write
@@ -101,8 +101,8 @@ def test_a_study_keeps_sanity_lines_and_its_report_shows_them():
     done_here(study, runs)
     results = collect(study, runs, {})
     assert [line.name for line in results.rows[0].runs[0].sanity] == NAMES
-    html = page(results, [])
+    html = study_page(results, [])
     assert "Sanity of the attack" in html
     assert "an attack without bounds leaves nothing" in html
     without = write_study(rows=[{"name": "one"}])
-    assert "Sanity of the attack" not in page(collect(without, runs, {}), [])
+    assert "Sanity of the attack" not in study_page(collect(without, runs, {}), [])

@@ -123,3 +123,17 @@ def write(content: dict[str, Any], folder: str = "study") -> Path:
     path.mkdir(exist_ok=True)
     (path / "results.json").write_text(json.dumps(content), encoding="utf-8")
     return path
+
+
+def epoch(number: int, more: dict[str, Any] | None = None, **terms: float) -> str:
+    """A line of metrics.jsonl."""
+    loss = sum(terms.values())
+    metrics = {"epoch": number, "loss": loss, "terms": terms, "lr": 0.1, "val_accuracy": 0.5}
+    return json.dumps({**metrics, "best_val_accuracy": 0.5, "seconds": 1.0, **(more or {})}) + "\n"
+
+
+def metrics(folder: str, text: str) -> str:
+    """Write a run's metrics."""
+    Path(folder).mkdir(parents=True)
+    Path(folder, "metrics.jsonl").write_text(text)
+    return folder

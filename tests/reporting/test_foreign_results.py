@@ -9,7 +9,7 @@ import pytest
 from made_up_results import done, results, row, write
 from mixacm_plugin.common.errors import UserError
 from mixacm_plugin.reporting.markup import comma_separated, latex, markdown, write_tables
-from mixacm_plugin.reporting.report import page
+from mixacm_plugin.reporting.study_page import study_page
 from mixacm_plugin.reporting.summary import summarise
 from mixacm_plugin.reporting.tables import lay_out
 from mixacm_plugin.studies.results import read_results
@@ -78,7 +78,7 @@ def test_whatever_stands_at_a_place_is_read_or_refused(value):
                 continue
             summary = summarise(found)
             texts = [markdown(lay_out(summary)), latex(lay_out(summary)), comma_separated(summary)]
-            assert all(text.encode() for text in (*texts, page(found, [])))
+            assert all(text.encode() for text in (*texts, study_page(found, [])))
 
 
 def test_line_breaks_in_names_do_not_end_a_row_of_a_table():

@@ -126,6 +126,25 @@ def test_the_error_bar_of_a_single_seed_is_its_interval_over_test_images():
     assert title_of(figure).endswith("error bars: 95 % interval")
 
 
+def test_an_error_bar_ends_where_an_accuracy_does():
+    runs = [done(0, 484, 335), done(1, 48, 40), done(2, 484, 335)]  # 67.7 ± 50.3
+    (axes,), _ = draw({"kind": "bars"}, results([row("a", runs)]))
+    clean = next(c for c in axes.containers if hasattr(c, "patches"))
+    low, high = clean.errorbar.lines[2][0].get_segments()[0][:, 0]
+    assert (round(low, 1), high) == (17.4, 100)
+
+
+@pytest.mark.parametrize("correct", [0, 250, 498])
+def test_noise_of_half_a_point_does_not_look_like_a_cliff(correct):
+    rows = [
+        row(str(w), [done(0, 500, correct + w), done(1, 500, correct)], {WEIGHT: w}) for w in (0, 2)
+    ]
+    (_, axes), _ = draw({**CURVE, "group": {"all": "*"}, "log": False}, results(rows))
+    low, high = axes.get_ylim()
+    assert high - low >= 3.99
+    assert low <= correct / 5 < high < 102
+
+
 def test_a_figures_title_says_so_where_only_some_rows_have_several_seeds():
     rows = [row("a", [done(0, 490, 335), done(1, 490, 340)]), row("b", [done(0, 490, 335)])]
     _, figure = draw({"kind": "bars"}, results(rows))

@@ -6,29 +6,27 @@ from pathlib import Path
 
 import pytest
 
-from made_up_results import done, failed, results, row, write
+from made_up_results import done, epoch, failed, metrics, results, row, write
 from mixacm_plugin.common.errors import RecipeError
-from mixacm_plugin.reporting.plots.training import draw_training, read_metrics, read_runs
+from mixacm_plugin.reporting.courses import Course, read_courses, read_metrics
+from mixacm_plugin.reporting.plots.style import line_of
+from mixacm_plugin.reporting.plots.training import draw_training
 from recipes import run
 
 
-def epoch(number, **terms):
-    loss = sum(terms.values())
-    metrics = {"epoch": number, "loss": loss, "terms": terms, "lr": 0.1, "val_accuracy": 0.5}
-    return json.dumps({**metrics, "best_val_accuracy": 0.5, "seconds": 1.0}) + "\n"
+def panels_of(figure):
+    return {axes.get_title(): axes for axes in figure.axes if axes.get_visible()}
 
 
-def metrics(folder, text):
-    Path(folder).mkdir(parents=True)
-    Path(folder, "metrics.jsonl").write_text(text)
-    return folder
+def legend_of(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_training_is_drawn_a_panel_for_each_quantity_and_a_line_for_each_run():
     first = metrics("runs/mixacm", epoch(0, kd=2.0, acm=1.0) + epoch(1, kd=1.0, acm=0.5))
     second = metrics("runs/kd", epoch(0, kd=2.5))
-    figure = draw_training(read_runs([first, f"{second}/metrics.jsonl"]))
-    panels = {a.get_title(): a for a in figure.axes if a.get_visible()}
+    figure = draw_training(read_courses([first, f"{second}/metrics.jsonl"]))
+    panels = panels_of(figure)
     assert [*panels] == [
         "loss",
         "loss term: kd",
@@ -36,23 +34,13 @@ def test_training_is_drawn_a_panel_for_each_quantity_and_a_line_for_each_run():
         "learning rate",
         "validation accuracy (%)",
     ]
-    legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == ["mixacm", "kd"]
+    assert legend_of(figure) == ["mixacm", "kd"]
     assert [list(line.get_ydata()) for line in panels["loss"].lines] == [[3, 1.5], [2.5]]
     assert list(panels["loss term: acm"].lines[0].get_xdata()) == [1, 2]
     assert [list(x.get_ydata()) for x in panels["validation accuracy (%)"].lines] == [
         [50, 50],
         [50],
     ]
-
-
-def test_robust_accuracy_is_drawn_where_a_run_has_it():
-    measured = {**json.loads(epoch(1, kd=1.0)), "robust_val_accuracy": 0.25}
-    first = metrics("runs/a", epoch(0, kd=2.0) + json.dumps(measured) + "\n")
-    figure = draw_training(read_runs([first, metrics("runs/b", epoch(0, kd=2.5))]))
-    panels = {a.get_title(): a for a in figure.axes if a.get_visible()}
-    lines = panels["robust validation accuracy (%)"].lines
-    assert [(list(x.get_xdata()), list(x.get_ydata())) for x in lines] == [([2], [25]), ([], [])]
 
 
 def test_of_an_epoch_that_was_trained_twice_the_later_counts():
@@ -70,6 +58,9 @@ def test_a_last_line_cut_off_by_a_kill_is_left_out():
         (None, "no such file.*dst_ckpt"),
         ("", "no epoch has been finished"),
         ("{}\n" + epoch(0, a=1.0), "not a run's metrics: KeyError: 'epoch'"),
+        ("[]\n" + epoch(0, a=1.0), "not a run's metrics: TypeError"),
+        (epoch(0, {"val_accuracy": "high"}, a=1.0), "expected a number; found 'high'"),
+        (epoch(0, {"terms": {"a": []}}, a=1.0), r"expected a number; found \[\]"),
     ],
 )
 def test_a_folder_without_metrics_is_one_line(text, message, capsys):
@@ -94,7 +85,7 @@ def test_a_folder_without_metrics_is_one_line(text, message, capsys):
 def test_runs_are_named_by_what_tells_them_apart(runs, names):
     for folder in runs:
         metrics(folder, epoch(0, kd=2.0))
-    assert list(read_runs(runs)) == names
+    assert [course.label for course in read_courses(runs)] == names
 
 
 def test_of_a_study_all_finished_runs_are_drawn():
@@ -103,18 +94,83 @@ def test_of_a_study_all_finished_runs_are_drawn():
     runs = [done(seed, 490, 335, checkpoint=f"cache/{seed}/student.pt") for seed in (0, 1)]
     measured = {**done(0, 490, 335), "seed": None}
     write(results([row("KD", [*runs, failed(2)]), row("teacher", [measured])]))
-    found = read_runs(["study"])
-    assert {name: run[0]["loss"] for name, run in found.items()} == {
+    found = read_courses(["study", "again=study"])
+    assert {course.label: course.metrics[0]["loss"] for course in found} == {
         "KD, seed 0": 2.0,
         "KD, seed 1": 3.0,
+        "again: KD, seed 0": 2.0,
+        "again: KD, seed 1": 3.0,
     }
+
+
+def test_runs_of_a_study_that_was_moved_are_found():
+    metrics("study/runs/0", epoch(0, kd=2.0))
+    write(results([row("KD", [done(0, 490, 335, checkpoint="elsewhere/runs/0/student.pt")])]))
+    Path("study").rename("moved")
+    assert [course.label for course in read_courses(["moved"])] == ["KD, seed 0"]
+
+
+def test_seeds_of_a_row_are_drawn_alike_and_rows_apart():
+    kd, acm = ([{**json.loads(epoch(0, a=2.0))}] for _ in range(2))
+    courses = [Course("KD", kd, 0), Course("KD", kd, 1), Course("MixACM", acm, 0)]
+    figure = draw_training(courses)
+    first, second, third = panels_of(figure)["loss"].lines
+    assert first.get_color() == second.get_color() != third.get_color()
+    assert legend_of(figure) == ["KD", "MixACM"]
+
+
+def test_many_rows_are_all_told_apart():
+    assert len({str(line_of(number)) for number in range(21)}) == 21
+
+
+def test_every_validation_accuracy_has_a_panel_with_the_epochs_where_it_was_measured():
+    text = "".join(
+        epoch(
+            n,
+            {"robust_val_accuracy": r, "ema_val_accuracy": 0.6, "best_robust_val_accuracy": 1},
+            a=1,
+        )
+        for n, r in enumerate([0.25, None, 0.5])
+    )
+    panels = panels_of(draw_training(read_courses([metrics("run", text)])))
+    assert [*panels] == [
+        "loss",
+        "learning rate",
+        "validation accuracy (%)",
+        "robust validation accuracy (%)",
+        "moving average: validation accuracy (%)",
+    ]
+    (line,) = panels["robust validation accuracy (%)"].lines
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([1, 3], [25, 50])
+
+
+def test_a_loss_that_explodes_leaves_the_others_legible():
+    calm, wild = (metrics(n, epoch(0, a=2.0) + epoch(1, a=b)) for n, b in (("a", 1), ("b", 1e4)))
+    assert panels_of(draw_training(read_courses([calm])))["loss"].get_yscale() == "linear"
+    assert panels_of(draw_training(read_courses([calm, wild])))["loss"].get_yscale() == "log"
+
+
+def test_runs_can_be_named():
+    names = ("out/a", "out/b=1", "out/c")
+    a, b, c = (metrics(name, epoch(0, kd=2.0)) for name in names)
+    named = [course.label for course in read_courses([f"α = 200={a}", b, c])]
+    assert named == ["α = 200", "b=1", "c"]
+
+
+def test_two_runs_of_one_name_are_refused(capsys):
+    for folder in ("a", "b"):
+        metrics(folder, epoch(0, kd=2.0))
+    assert run("main", "plot", "training", "x=a", "x=b") == 2
+    assert capsys.readouterr().err == (
+        "mixacm: error: two runs are named 'x'; name them apart: NAME=RUN\n"
+    )
 
 
 def test_the_command_draws_runs_and_writes_event_files(capsys):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     metrics("runs/a", epoch(0, kd=2.0, acm=1.0) + epoch(1, kd=1.0, acm=0.5))
-    argv = ("plot", "training", "runs/a", "--out", "pictures", "--tensorboard", "board")
+    argv = ("plot", "training", "a=runs/a", "--out", "pictures", "--tensorboard", "board")
     assert run("main", *argv) == 0
     assert Path("pictures/training.svg").is_file()
     events = EventAccumulator("board/a").Reload()

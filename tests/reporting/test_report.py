@@ -9,9 +9,24 @@ from pathlib import Path
 
 import pytest
 
-from made_up_results import LABEL, WEIGHT, accuracy, done, failed, results, row, write
+from made_up_results import (
+    LABEL,
+    WEIGHT,
+    accuracy,
+    done,
+    epoch,
+    failed,
+    made,
+    metrics,
+    results,
+    row,
+    write,
+)
+from mixacm_plugin.common.files import recipe_file
+from mixacm_plugin.reporting.highlights import highlights
 from mixacm_plugin.reporting.plots.study import KINDS
 from mixacm_plugin.reporting.report import write_report
+from mixacm_plugin.reporting.summary import summarise
 from recipes import run
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
@@ -77,8 +92,86 @@ def test_the_page_holds_table_caption_pictures_settings_and_versions():
         "torch 2.12.0",
     ):
         assert expected in text
-    assert len(page.all("img")) == 1
-    assert page.all("img")[0]["alt"] == "Accuracy of each row"
+    assert [image["alt"] for image in page.all("img")] == ["Accuracy of each row"]
+
+
+def test_the_first_screen_says_what_was_compared_and_what_came_out():
+    html, _ = report()
+    first = html[: html.index("<h2>")]
+    lines = [line.strip() for line in Page(first + "</main></body></html>").text if line.strip()]
+    assert lines[3:] == [
+        *("Compared", "full, no KD, no ACM, diverged"),
+        *("Training seeds", "0, 1, 2; 8 of 12 runs finished, 4 failed"),
+        *("Threat model", "Linf, ε = 0.15"),
+        *("Measured", "clean accuracy on 500 test images, seed 0"),
+        "PGD-20 (step 0.02) on 500 test images, seed 0",
+        *("Highest", "clean: no KD, 98.5 ± 0.7 %; within its error bar: full"),
+        "PGD-20: full, 67.0 ± 1.0 %",
+    ]
+
+
+def test_a_teacher_that_was_only_measured_is_no_winner():
+    teacher = {**done(0, 499, 499), "seed": None}
+    rows = [row("a", [done(0, 490, 335)]), row("b", [done(0, 490, 235)])]
+    content = results([*rows, row("teacher", [teacher], measure="teacher")])
+    summary = summarise(made(content))
+    assert dict(highlights(made(content), summary))["Highest"][1] == "PGD-20: a, 67.0 %"
+
+
+def test_of_a_single_model_the_table_has_its_interval_and_of_seeds_it_says_what_the_spread_is():
+    # Wilson, 335 of 500: see test_plots.py
+    html, page = report(results([row("a", [done(0, 490, 335)])]))
+    assert "<small>62.8 – 71.0</small>" in html
+    assert "95 % interval (Wilson) of a single model over test images" in " ".join(page.text)
+    html, page = report()
+    assert "<small>" not in html
+    assert "± is the spread over training seeds, not an interval" in " ".join(page.text)
+    assert "67.0 % (62.8 – 71.0)" in page.text  # of every run
+
+
+def test_training_is_drawn_some_rows_a_picture_and_what_is_missing_is_said():
+    rows = [row(f"row {n}", [done(0, 490, 335, checkpoint=f"r/{n}/student.pt")]) for n in range(9)]
+    for n in range(8):
+        metrics(f"r/{n}", epoch(0, {"robust_val_accuracy": 0.4}, kd=2.0))
+    _, page = report(results(rows, plots=[]))
+    first = "Training of row 0, row 1, row 2, row 3, row 4, row 5, row 6: a line for each seed"
+    second = "Training of row 7: a line for each seed"
+    assert [image["alt"] for image in page.all("img")] == [first, second]
+    assert "Without row 8, whose runs' metrics.jsonl aren't there." in page.text
+
+
+def test_a_row_has_its_base_its_override_files_and_the_recipe_that_was_run():
+    Path("method.yaml").write_text("train.num_epochs: 3  # as few\n")
+    Path("secret.txt").write_text("a password")
+    Path("run").mkdir()
+    Path("run/recipe.yaml").write_text("models: {model: {key: of the run}}\n")
+    changed = row("a", [done(0, 490, 335, checkpoint="run/student.pt")], base="mine.yaml")
+    changed["changes"] = ["method.yaml", "secret.txt", "compare/at", {"k": 1}]
+    _, page = report(results([changed]))
+    text = "\n".join(page.text)
+    assert "Base recipe: mine.yaml" in text
+    assert "train.num_epochs: 3  # as few" in text
+    assert Path(recipe_file("compare/at")).read_text() in text
+    assert "models: {model: {key: of the run}}" in text
+    assert "a password" not in text
+
+
+def test_a_recipe_whose_run_is_gone_is_resolved_anew_and_nothing_of_it_is_run():
+    Path("evil.py").write_text("raise SystemExit('imported')")
+    Path("mine.yaml").write_text("dependencies: [{name: evil}]\nmodels: {model: {a: 1}}\n")
+    _, page = report(
+        results([row("a", [done(0, 490, 335)], {"models.model.a": 2}, base="mine.yaml")])
+    )
+    text = "\n".join(page.text)
+    assert "models: {model: {a: 2}}" in text
+    assert "as they are now" in text
+
+
+def test_a_large_study_is_a_page_whose_details_are_closed():
+    runs = [done(seed, 490, 335) for seed in range(5)]
+    html, page = report(results([row(f"row {n}", runs, {WEIGHT: n}) for n in range(30)]))
+    assert not any("open" in details for details in page.all("details"))
+    assert len(html) < 1_000_000
 
 
 def test_the_page_needs_nothing_but_itself():
@@ -97,7 +190,7 @@ def test_the_page_is_made_for_phones_paper_and_keyboards():
     )
     assert "@media print" in html
     regions = [d for d in page.all("div") if d.get("class") == "scroll"]
-    assert len(regions) == len(page.all("table")) == 3
+    assert len(regions) == len(page.all("table")) == 6  # results, runs, changes of each row
     assert all(r["tabindex"] == "0" and r["aria-label"] for r in regions)
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -168,10 +261,29 @@ def test_malformed_plots_are_one_line_and_exit_code_2(capsys):
     assert error.count("\n") == 1
 
 
-def test_a_folder_without_results_is_one_line_and_exit_code_2(capsys):
-    assert run("main", "report", "nowhere") == 2
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("nowhere", "nowhere: no such folder; expected the folder of a study (results.json) or of"),
+        ("studies/compare", "To run a study: mixacm study studies/compare"),
+        ("file.txt", "file.txt: no folder but a file"),
+        ("empty", "mixacm study, mixacm quickstart and torchdistill write; there is nothing"),
+        ("other", "there is inside/, notes.txt"),
+        (".", ".: neither a study nor a run; try mixacm report deep/study\n"),
+        ("runs", "runs: neither a study nor a run; try mixacm report runs/a or runs/b\n"),
+    ],
+)
+def test_of_a_folder_that_is_neither_study_nor_run_it_is_said_what_is_there(where, message, capsys):
+    for folder in ("empty", "other/inside", "deep"):
+        Path(folder).mkdir(parents=True)
+    for file in ("file.txt", "other/notes.txt"):
+        Path(file).write_text("")
+    for folder in ("runs/b", "runs/a"):
+        metrics(folder, epoch(0, a=1.0))
+    write(results(), "deep/study")
+    assert run("main", "report", where) == 2
     error = capsys.readouterr().err
-    assert "nowhere/results.json" in error
+    assert message in error
     assert error.count("\n") == 1
 
 

@@ -138,7 +138,7 @@ class SizeRatio(Grouped):
             raise NothingToShow("no finished row has a size ratio")
         figure, panels = self.panels(summary, placed, "size: student / teacher parameters")
         for axes in panels:
-            axes.set_xscale("log")
+            _plain_log_axis(axes)
             axes.axvline(0.1, color="#888888", linestyle=":", linewidth=1.2)
         return figure
 
@@ -177,10 +177,7 @@ class Cost(Grouped):
         label = f"seconds per training step, relative to {summary.rows[0].name}"
         figure, panels = self.panels(summary, placed, label, joined=False, across=1)
         for axes in panels:
-            axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.minorticks_off()
+            _plain_log_axis(axes)
             left, right = axes.get_xlim()
             axes.set_xlim(left, right * (right / left) ** 0.1)  # room for names
             self._write_names(axes, [e for entries in placed.values() for e in entries])
@@ -197,6 +194,13 @@ class Cost(Grouped):
                     side = {"ha": "right", "xytext": (-4, 4)}
                 at = (x, 100 * row.values[title].mean)
                 axes.annotate(row.name, at, textcoords="offset points", fontsize=7, **side)
+
+
+def _plain_log_axis(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
 
 
 def _log_axis(axes: Axes, xs: Sequence[float]) -> None:

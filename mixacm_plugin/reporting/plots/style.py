@@ -4,7 +4,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -25,6 +25,7 @@ LINES = (
     ("P", "--"),
     ("X", "-."),
 )
+LEAST_SPAN = 4  # points of accuracy on an axis: noise of half a point isn't to look like a cliff
 WIDTH = 5.2  # inches: fits a page, and shrunk to a phone's screen can still be read
 MISSING = (float("nan"),) * 3
 Point = tuple[float, tuple[float, float, float]]  # x, and an accuracy with its error bar's ends
@@ -58,9 +59,14 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     stem.parent.mkdir(parents=True, exist_ok=True)
     files = [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "svg")]
     figure.savefig(files[0], dpi=200)
-    with mpl.rc_context({"svg.hashsalt": "mixacm"}):
-        figure.savefig(files[1], metadata={"Date": None})
+    save_svg(figure, files[1])
     return files
+
+
+def save_svg(figure: Figure, file: Path | BinaryIO) -> None:
+    """Save a figure as SVG, byte for byte the same each time."""
+    with mpl.rc_context({"svg.hashsalt": "mixacm"}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
 
 
 def horizontal_bars(
@@ -96,7 +102,8 @@ def horizontal_bars(
             label=name,
         )
         labels = ["" if value != value else f"{100 * value:.1f}" for value, _, _ in values]
-        axes.bar_label(bars, labels, padding=2, fontsize=7)
+        white = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # over dotted lines
+        axes.bar_label(bars, labels, padding=2, fontsize=7, bbox=white, zorder=4)
         if lines and name in lines:
             axes.axvline(100 * lines[name], color=colour, linestyle=":", linewidth=1.5, zorder=3)
     for position in range(len(rows)):
@@ -163,15 +170,28 @@ def line_panels(
         here.set_title(panel, fontsize=9)
         here.set_xlabel(label, fontsize=8)
         here.set_ylabel("accuracy (%)", fontsize=8)
-        # A standard deviation may reach beyond what an accuracy can be.
-        low, high = here.get_ylim()
-        here.set_ylim(max(low, -2), min(high, 104))
+        here.set_ylim(_accuracy_limits(*here.get_ylim()))
         here.tick_params(labelsize=8)
         here.spines[["top", "right"]].set_visible(False)
         here.grid(axis="y", color="#dddddd", linewidth=0.6)
     if any(handles):
         legend_below(figure, handles)
     return figure, axes
+
+
+def _accuracy_limits(low: float, high: float) -> tuple[float, float]:
+    """Ends of an axis of per cent: no further than accuracies are, and of the least span."""
+    low, high = max(low, -2), min(high, 102)
+    if high - low < LEAST_SPAN:
+        high = min((low + high + LEAST_SPAN) / 2, 100.5)
+        low = high - LEAST_SPAN
+    return low, high
+
+
+def line_of(index: int) -> dict[str, Any]:
+    """Colour and style of the line number ``index``; the first 21 all differ."""
+    style = LINES[(index + index // len(COLOURS)) % len(LINES)][1]
+    return {"color": COLOURS[index % len(COLOURS)], "linestyle": style}
 
 
 def legend_below(figure: Figure, handles: Mapping[str, Any]) -> None:
