@@ -18,7 +18,7 @@ from ..studies.costs import relative_costs
 from ..studies.execute import is_done
 from ..studies.launchers import Cluster, Launcher, Processes
 from ..studies.results import write_results
-from ..studies.runner import collect, epochs_done, run_all
+from ..studies.runner import collect, run_all
 from ..studies.runs import Run, resolve
 from ..studies.study import Study, read_study, rows_like, with_seeds
 from .common import add_device, add_overrides, check_seeds, natural, positive, set_up_log
@@ -51,6 +51,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_overrides(parser, "override a value in all rows that have it; may be repeated")
     parser.add_argument("--out", metavar="DIR", help="default: runs/studies/NAME[-SCALE]")
+    add_running(parser)
+    parser.add_argument(
+        "--list", action="store_true", help="print what would run and what is cached"
+    )
+    parser.set_defaults(run=run)
+
+
+def add_running(parser: argparse.ArgumentParser) -> None:
+    """Add where runs are cached, and how they are run."""
     parser.add_argument(
         "--cache",
         default="runs/studies/cache",
@@ -73,11 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="parameter of submitit's executor, e.g. slurm_partition=gpu; may be repeated",
     )
-    parser.add_argument(
-        "--list", action="store_true", help="print what would run and what is cached"
-    )
     add_device(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -94,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{len(wanted)} runs, {states.count('cached')} cached")
         return 0
     out = Path(args.out or f"runs/studies/{'-'.join(filter(None, (study.name, study.scale)))}")
-    errors = run_study(study, wanted, _launcher(args, out, len(wanted)), args.device)
+    errors = run_study(study, wanted, launcher_of(args, out, len(wanted)), args.device)
     costs = {}
     if args.launcher == "processes":  # a cluster's machines may be unlike this one
         costs = relative_costs(study, runs, choose_device(args.device))
@@ -137,7 +142,14 @@ def write_study(
     logger.info("\n%s\nwritten to %s", (out / "table.md").read_text(encoding="utf-8"), out)
 
 
-def _launcher(args: argparse.Namespace, out: Path, runs: int) -> Launcher:
+def launcher_of(args: argparse.Namespace, out: Path, runs: int) -> Launcher:
+    """Return the launcher that a command asks for.
+
+    Args:
+        args: of ``add_running``.
+        out: folder for a cluster's files.
+        runs: how many there are.
+    """
     if args.launcher == "processes":
         return Processes(args.jobs or 1)
     cluster = args.launcher.removeprefix("submitit-")
@@ -156,7 +168,7 @@ def _watch(bar: tqdm) -> Callable[[list[Run], int, int], None]:
     started = time.monotonic()
 
     def show(active: list[Run], finished: int, total: int) -> None:
-        states = "; ".join(f"{r.label}, epoch {epochs_done(r)}" for r in active)
+        states = "; ".join(f"{r.label}, epoch {len(r.epochs)}" for r in active)
         left = "?"
         if finished:
             minutes = (time.monotonic() - started) / finished * (total - finished) / 60

@@ -37,8 +37,10 @@ PACKAGES = ("mixacm-plugin", "torch", "torchvision", "torchdistill", "pyautoatta
 
 
 def is_done(run: Run, study: Study) -> bool:
-    """Whether a run is trained and has all of the study's measurements."""
+    """Whether a run is trained, as far as the study asks, and has all of its measurements."""
     result = run.result
+    if not result:
+        return study.until_epoch is not None and len(run.epochs) >= study.until_epoch
     measured = all(m.key in result.get("accuracies", {}) for m in study.measurements)
     return measured and (study.sanity is None or study.sanity.key in result.get("sanity", {}))
 
@@ -59,6 +61,7 @@ def prepare(run: Run, study: Study, device: str | None) -> Path:
             {"attack": m.attack.settings(), "n": m.n, "key": m.key} for m in study.measurements
         ],
         "sanity": study.sanity and study.sanity.key,
+        "until_epoch": study.until_epoch,
         "imports": str(folder_of(run.row.base)),
     }
     digest = hashlib.sha256(json.dumps(task).encode()).hexdigest()[:8]
@@ -103,9 +106,11 @@ def _execute(folder: Path, task: Mapping[str, Any]) -> None:
     if not result_file.exists():
         if task["measure"] == "student":
             image = dataset[0][0].unsqueeze(0).to(device)
-            trained = _train(recipe, device, task["seed"], lambda m: _suits(attacks, m, image))
+            trained = _train(recipe, device, task, lambda m: _suits(attacks, m, image))
         else:
             trained = _take_teacher(recipe)
+        if trained is None:
+            return
         write_json(result_file, _with_versions(trained))
     result = json.loads(result_file.read_text())
     model = load_model(recipe, task["measure"])
@@ -121,17 +126,21 @@ def _execute(folder: Path, task: Mapping[str, Any]) -> None:
 
 
 def _train(
-    recipe: Recipe, device: torch.device, seed: int, check: Callable[[nn.Module], None]
-) -> dict[str, Any]:
-    training = Training(recipe, device, seed)
+    recipe: Recipe,
+    device: torch.device,
+    task: Mapping[str, Any],
+    check: Callable[[nn.Module], None],
+) -> dict[str, Any] | None:
+    """Train; return nothing if the run is paused before its end, where the task says so."""
+    training = Training(recipe, device, task["seed"])
     try:
         check(training.models["student"])
     except ValueError as error:
         raise recipe.error("test", str(error)) from error
     if _can_resume(training.last_ckpt):
         training.resume(str(training.last_ckpt))
-    with noticed() as asked_to_stop:
-        training.run(asked_to_stop=asked_to_stop)
+    if not _train_until(training, task["until_epoch"]):
+        return None
     teacher = training.models.get("teacher")
     return {
         "parameters": count_params(training.models["student"]),
@@ -139,6 +148,25 @@ def _train(
         "train_seconds": sum(line["seconds"] for line in read_json_lines(training.metrics_file)),
         "accuracies": {},
     }
+
+
+def _train_until(training: Training, epoch: int | None) -> bool:
+    """Train to the end or until an epoch's checkpoint is written; return whether to the end."""
+
+    def at_its_end() -> bool:
+        return epoch is not None and training.box.current_epoch >= epoch
+
+    with noticed() as asked_to_stop:
+        if at_its_end():
+            return False
+        try:
+            # Stopped as by a signal, and resumed likewise: bit for bit.
+            training.run(asked_to_stop=lambda: asked_to_stop() or at_its_end() * signal.SIGTERM)
+        except Stopped:
+            if asked_to_stop():
+                raise
+            return False
+    return True
 
 
 def _suits(attacks: Sequence[Attack], model: nn.Module, image: Tensor) -> None:

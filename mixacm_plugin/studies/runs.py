@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from ..common.errors import RecipeError, UnknownKeyError
+from ..common.files import read_json_lines
 from ..reading import sections
 from ..reading.checks import check_part
 from ..reading.nodes import children_of, plain, walk
@@ -52,6 +53,11 @@ class Run:
     def label(self) -> str:
         """The row's name, with the seed where there is one."""
         return self.row.name if self.seed is None else f"{self.row.name}, seed {self.seed}"
+
+    @property
+    def epochs(self) -> list[dict[str, Any]]:
+        """What ``metrics.jsonl`` has of each epoch that is trained so far."""
+        return read_json_lines(self.folder / "metrics.jsonl")
 
     @property
     def result(self) -> dict[str, Any]:
