@@ -15,7 +15,7 @@ from ..common.errors import UserError
 from ..reporting.markup import write_tables
 from ..reporting.plots.study import draw_all, read_plots
 from ..studies.costs import relative_costs
-from ..studies.execute import is_done
+from ..studies.execute import check_numbers_of_images, is_done
 from ..studies.launchers import Cluster, Launcher, Processes
 from ..studies.results import write_results
 from ..studies.runner import collect, run_all
@@ -92,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
     rows = rows_like(study, args.rows)
     runs = resolve(study, Path(args.cache), args.overrides)
     wanted = [each for each in runs if each.row in rows]
+    check_numbers_of_images(study, wanted)
     if args.list:
         states = ["cached" if is_done(each, study) else "to run" for each in wanted]
         for state, each in zip(states, wanted, strict=True):

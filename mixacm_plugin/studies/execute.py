@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from filelock import FileLock
 from torch import Tensor, nn
 from torchdistill.common.module_util import count_params
 
 from ..common.checkpoints import CheckpointError, load_checkpoint
 from ..common.distributed import choose_device
-from ..common.errors import UserError
+from ..common.errors import RecipeError, UserError
 from ..common.files import read_json_lines, replacing, write_json
 from ..common.images import drawn
 from ..common.signals import Stopped, end_with_parent, noticed
@@ -27,6 +28,7 @@ from ..evaluation.attacks import Attack, attack_of
 from ..evaluation.sanity import sanity
 from ..loading.datasets import evaluation_dataset
 from ..loading.models import load_model
+from ..reading.nodes import children_of, plain, walk
 from ..reading.read import folder_of, load_plugins, make_importable, read_recipe
 from ..reading.recipe import Recipe
 from ..training.loop import Training
@@ -43,6 +45,33 @@ def is_done(run: Run, study: Study) -> bool:
         return study.until_epoch is not None and len(run.epochs) >= study.until_epoch
     measured = all(m.key in result.get("accuracies", {}) for m in study.measurements)
     return measured and (study.sanity is None or study.sanity.key in result.get("sanity", {}))
+
+
+def check_numbers_of_images(study: Study, runs: Sequence[Run]) -> None:
+    """Compare each ``n`` with the test images, where nothing is downloaded for that.
+
+    Raises:
+        RecipeError: if there are fewer.
+    """
+    known: set[str] = set()
+    for run in runs:
+        parts = children_of(run.recipe.root)
+        data = {name: parts[name] for name in ("datasets", "test") if name in parts}
+        text = "".join(map(yaml.serialize, data.values()))
+        nodes = [each for part in data.values() for each in walk(part)]
+        if text in known or any(p.endswith(".download") and plain(n) for p, n in nodes):
+            continue
+        known.add(text)
+        try:
+            dataset = evaluation_dataset(run.recipe)
+        except RecipeError:  # data that isn't here; the run itself will tell
+            continue
+        for index, measurement in enumerate(study.measurements):
+            try:
+                drawn(dataset, measurement.n, 0)
+            except ValueError as error:
+                message = f"row {run.row.name!r}: {error}"
+                raise study.error(f"evaluate.{index}", message) from error
 
 
 def prepare(run: Run, study: Study, device: str | None) -> Path:
@@ -154,7 +183,9 @@ def _train_until(training: Training, epoch: int | None) -> bool:
     """Train to the end or until an epoch's checkpoint is written; return whether to the end."""
 
     def at_its_end() -> bool:
-        return epoch is not None and training.box.current_epoch >= epoch
+        if epoch is None or not training.metrics_file.exists():
+            return False
+        return training.metrics_file.read_bytes().count(b"\n") >= epoch  # after every step
 
     with noticed() as asked_to_stop:
         if at_its_end():

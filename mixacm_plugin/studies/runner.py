@@ -140,7 +140,9 @@ def _collect_run(run: Run, result: Mapping[str, Any], study: Study, error: str |
 def _figures(run: Run, study: Study) -> str:
     if not study.measurements:
         last = run.epochs[-1]
-        return f"{last['epoch'] + 1} epochs, validation {100 * last['val_accuracy']:.1f} %"
+        names = {"val_accuracy": "validation", "robust_val_accuracy": "robust"}
+        figures = [f"{names[key]} {100 * last[key]:.1f} %" for key in names if key in last]
+        return ", ".join([f"{last['epoch'] + 1} epochs", *figures])
     found = run.result["accuracies"]
     return ", ".join(
         f"{m.attack.short} {100 * found[m.key]['accuracy']:.1f} %" for m in study.measurements
