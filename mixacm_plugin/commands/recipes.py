@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     copy = commands.add_parser("copy", help="copy one into a folder or to a file")
     copy.add_argument("name", metavar="NAME", help="as mixacm recipes lists it")
     copy.add_argument(
-        "to", metavar="DIR|FILE.yaml", help="where to; a folder is made where it is missing"
+        "to", metavar="TO", help="a folder, made where it is missing, or a file NAME.yaml"
     )
     parser.set_defaults(run=run)
 
