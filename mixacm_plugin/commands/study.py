@@ -4,11 +4,8 @@ import argparse
 import logging
 import signal
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-from tqdm import tqdm
 
 from ..common.distributed import choose_device
 from ..common.errors import UserError
@@ -17,6 +14,7 @@ from ..reporting.plots.study import draw_all, read_plots
 from ..studies.costs import relative_costs
 from ..studies.execute import check_numbers_of_images, is_done
 from ..studies.launchers import Cluster, Launcher, Processes
+from ..studies.progress import shown
 from ..studies.results import write_results
 from ..studies.runner import collect, run_all
 from ..studies.runs import Run, resolve
@@ -121,10 +119,10 @@ def open_study(path: str, scale: str | None, seeds: Sequence[int] | None) -> Stu
 def run_study(
     study: Study, runs: Sequence[Run], launcher: Launcher, device: str | None
 ) -> dict[str, str]:
-    """Run what isn't done, with a bar on a terminal; return the failed runs' errors by key."""
+    """Run what isn't done, and show what they are at; return the failed runs' errors by key."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are ended too
-    with tqdm(disable=not sys.stderr.isatty(), bar_format="{desc}", leave=False) as bar:
-        return run_all(study, runs, launcher, device=device, report=logger.info, watch=_watch(bar))
+    with shown(study, launcher.jobs) as show:
+        return run_all(study, runs, launcher, device=device, report=logger.info, watch=show)
 
 
 def write_study(
@@ -163,17 +161,3 @@ def _parameter(text: str) -> tuple[str, str | int]:
     if not separator:
         raise UserError(f"--cluster {text}: expected NAME=VALUE")
     return name, int(value) if value.isdecimal() else value
-
-
-def _watch(bar: tqdm) -> Callable[[list[Run], int, int], None]:
-    started = time.monotonic()
-
-    def show(active: list[Run], finished: int, total: int) -> None:
-        states = "; ".join(f"{r.label}, epoch {len(r.epochs)}" for r in active)
-        left = "?"
-        if finished:
-            minutes = (time.monotonic() - started) / finished * (total - finished) / 60
-            left = f"{minutes:.0f} min"
-        bar.set_description_str(f"{finished}/{total} finished, about {left} left: {states}")
-
-    return show

@@ -14,14 +14,13 @@ from ..common.distributed import choose_device
 from ..common.errors import UserError
 from ..common.files import replacing, write_json
 from ..reading.read import read_recipe
-from ..studies.runs import resolve
+from ..studies.runs import epochs_of, resolve
 from ..studies.study import Study
 from ..studies.tuning import (
     CLEAN,
     Candidate,
     accuracy_at,
     check_candidates,
-    epochs_of,
     judged_by,
     read_candidates,
     rung_epochs,

@@ -66,6 +66,11 @@ class Run:
         return json.loads(file.read_text()) if file.exists() else {}
 
 
+def epochs_of(recipe: Recipe) -> int:
+    """Return how many epochs a recipe trains, in all of its stages."""
+    return sum(stage["num_epochs"] for _, stage in sections.stages(plain(recipe.root)))
+
+
 def resolve(study: Study, cache: Path, overrides: list[str] | None = None) -> list[Run]:
     """Resolve every row and seed into a run.
 

@@ -15,14 +15,13 @@ import torch
 import yaml
 
 from ..common.errors import RecipeError, UserError
-from ..reading import sections
 from ..reading.checks import check_yaml
 from ..reading.nodes import plain
 from ..reading.read import read_recipe
 from ..reading.recipe import Recipe
 from ..training.prepare import prepare
 from .changes import change_of, sets
-from .runs import Run
+from .runs import Run, epochs_of
 from .study import Row, Study
 
 CLEAN, ROBUST = "val_accuracy", "robust_val_accuracy"  # keys of metrics.jsonl
@@ -150,11 +149,6 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
         alone = (n for n in lengths if ending(path, n) not in {ending(o, n) for o in others})
         names[path] = ending(path, next(alone, lengths[-1]))
     return names
-
-
-def epochs_of(recipe: Recipe) -> int:
-    """Return how many epochs a recipe trains, in all of its stages."""
-    return sum(stage["num_epochs"] for _, stage in sections.stages(plain(recipe.root)))
 
 
 def judged_by(recipe: Recipe) -> tuple[str, int]:
