@@ -13,6 +13,7 @@ from torchdistill.common.main_util import is_main_process
 
 from ..common.errors import UserError
 from ..common.files import not_written
+from ..training.tracking import TRACKERS
 
 RECIPE = "a YAML file, or the name of a shipped recipe"
 
@@ -85,6 +86,15 @@ def add_overrides(parser: argparse.ArgumentParser, help_text: str) -> None:
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add the choice of a device."""
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: CUDA if there is one)")
+
+
+def add_track(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of a tracker."""
+    parser.add_argument(
+        "--track",
+        choices=tuple(TRACKERS),
+        help="show losses, learning rate and validation accuracies while training",
+    )
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

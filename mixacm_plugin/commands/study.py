@@ -19,7 +19,8 @@ from ..studies.results import write_results
 from ..studies.runner import collect, run_all
 from ..studies.runs import Run, resolve
 from ..studies.study import Study, read_study, rows_like, with_seeds
-from .common import add_device, add_overrides, check_seeds, natural, positive, set_up_log
+from ..training.tracking import check_tracker
+from .common import add_device, add_overrides, add_track, check_seeds, natural, positive, set_up_log
 
 logger = logging.getLogger("mixacm")
 
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--list", action="store_true", help="print what would run and what is cached"
     )
+    add_track(parser)
     parser.set_defaults(run=run)
 
 
@@ -98,7 +100,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"{len(wanted)} runs, {states.count('cached')} cached")
         return 0
     out = Path(args.out or f"runs/studies/{'-'.join(filter(None, (study.name, study.scale)))}")
-    errors = run_study(study, wanted, launcher_of(args, out, len(wanted)), args.device)
+    if args.track:
+        check_tracker(args.track)
+    launcher = launcher_of(args, out, len(wanted))
+    errors = run_study(study, wanted, launcher, args.device, track=args.track)
     costs = {}
     if args.launcher == "processes":  # a cluster's machines may be unlike this one
         costs = relative_costs(study, runs, choose_device(args.device))
@@ -117,12 +122,19 @@ def open_study(path: str, scale: str | None, seeds: Sequence[int] | None) -> Stu
 
 
 def run_study(
-    study: Study, runs: Sequence[Run], launcher: Launcher, device: str | None
+    study: Study,
+    runs: Sequence[Run],
+    launcher: Launcher,
+    device: str | None,
+    *,
+    track: str | None = None,
 ) -> dict[str, str]:
     """Run what isn't done, and show what they are at; return the failed runs' errors by key."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are ended too
     with shown(study, launcher.jobs) as show:
-        return run_all(study, runs, launcher, device=device, report=logger.info, watch=show)
+        return run_all(
+            study, runs, launcher, device=device, track=track, report=logger.info, watch=show
+        )
 
 
 def write_study(

@@ -19,12 +19,14 @@ from ..loading.models import checkpoint_of, load_model
 from ..reading import sections
 from ..reading.checks import check_part, check_yaml
 from ..reading.nodes import plain
+from ..reading.overrides import put_block
 from ..reading.read import read_recipe
 from ..reading.recipe import Recipe
 from ..training.folder import AUTO, checkpoint_to_resume, held
 from ..training.loop import Training
-from ..training.run_files import best_of, check_files, run_files
-from .common import add_device, add_recipe, natural, positive, set_up_log
+from ..training.run_files import best_of, check_files, ema_of, run_files
+from ..training.tracking import check_tracker
+from .common import add_device, add_recipe, add_track, natural, positive, set_up_log
 
 logger = logging.getLogger("mixacm")
 
@@ -80,6 +82,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also write the last checkpoint after every N steps of an epoch",
     )
     parser.add_argument(
+        "--validate",
+        type=_validation,
+        metavar="ATTACK:EPS:STEPS",
+        help="also validate robust accuracy after each epoch, such as pgd:8/255:10; the recipe's "
+        "block validate has more settings",
+    )
+    parser.add_argument(
+        "--ema",
+        type=float,
+        metavar="DECAY",
+        help="also keep a moving average of the student's weights, such as 0.999",
+    )
+    add_track(parser)
+    parser.add_argument(
         "--seed", type=natural, help="of all random generators; makes a run on a CPU repeatable"
     )
     parser.add_argument("-test_only", action="store_true", help="don't train, only test dst_ckpt")
@@ -100,12 +116,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
 
 
+def _validation(text: str) -> dict[str, str | int]:
+    attack, *settings = text.split(":")
+    if not attack or len(settings) > 2 or not all(settings):
+        raise argparse.ArgumentTypeError(f"expected ATTACK:EPS:STEPS; found {text!r}")
+    if len(settings) == 2:
+        return {"attack": attack, "eps": settings[0], "steps": positive(settings[1])}
+    return {"attack": attack, **({"eps": settings[0]} if settings else {})}
+
+
 def run(args: argparse.Namespace) -> None:
     """Train, then test."""
     device = init_process_group(choose_device(args.device), args.dist_url)
     set_up_log(None)
     cudnn.benchmark = not args.disable_cudnn_benchmark
     recipe = read_recipe(args.config, args.overrides)
+    if args.validate:
+        put_block(recipe, "validate", args.validate)
+    if args.ema is not None:
+        put_block(recipe, "ema", {"decay": args.ema})
     if args.test_only:
         set_up_log(args.run_log)
         _log_recipe(recipe, args)
@@ -117,6 +146,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _train(recipe: Recipe, device: torch.device, args: argparse.Namespace) -> bool:
     """Train in a folder that no other training writes into; say whether it has its student."""
+    if args.track:
+        check_tracker(args.track)
     check_yaml(recipe)
     config = {"models": recipe.build("models"), "train": plain(recipe.root)["train"]}
     check_part(recipe, {"models": config["models"]})
@@ -139,7 +170,7 @@ def _train(recipe: Recipe, device: torch.device, args: argparse.Namespace) -> bo
             )
             return False
         with noticed() as asked_to_stop:
-            training.run(args.save_every, asked_to_stop)
+            training.run(args.save_every, asked_to_stop, args.track)
     logger.info("last checkpoint: %s", training.last_ckpt)
     return True
 
@@ -176,12 +207,12 @@ def _test(recipe: Recipe, device: torch.device, *, student_only: bool) -> None:
 
 
 def _tested(config: Mapping[str, Any], role: str, path: str) -> Iterator[tuple[str, str | None]]:
-    """Yield which checkpoints of a model to test: a student's last and, where it is, its best."""
+    """Yield which checkpoints of a model to test: of a student all that there are."""
     if role == "teacher":
         yield "", None
         return
     last = Path(sections.get(config, f"{path}.dst_ckpt")).expanduser()
     yield f", last checkpoint {last}", str(last)
-    best = best_of(last)
-    if best.exists():
-        yield f", best checkpoint {best}", str(best)
+    for title, file in (("best checkpoint", best_of(last)), ("moving average", ema_of(last))):
+        if file.exists():
+            yield f", {title} {file}", str(file)

@@ -30,6 +30,7 @@ FINITE = Kind("a finite number", lambda value: NUMBER.holds(value) and math.isfi
 POSITIVE = Kind("a number above 0", lambda value: FINITE.holds(value) and value > 0)
 WEIGHT = Kind("a number of at least 0", lambda value: FINITE.holds(value) and value >= 0)
 FRACTION = Kind("a number from 0 to below 1", lambda v: FINITE.holds(v) and 0 <= v < 1)
+DECAY = Kind("a number above 0 and below 1", lambda v: POSITIVE.holds(v) and v < 1)
 SWITCH = Kind("True or False", lambda value: isinstance(value, bool))
 NATURAL = Kind("a whole number", lambda value: _is_whole(value) and value >= 0)
 COUNT = Kind("a whole number of at least 1", lambda value: _is_whole(value) and value >= 1)

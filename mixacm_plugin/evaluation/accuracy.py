@@ -134,7 +134,7 @@ def evaluate(
                 if number == 0 and _differ(logits, model(images)):
                     warnings.append(RANDOMISED)
             check_logits(logits, labels)
-            _check_class_count(logits.shape[1], dataset)
+            check_class_count(logits.shape[1], dataset)
             right = logits.argmax(1) == labels
             clean_correct += int(right.sum())
             if right.any():
@@ -170,7 +170,15 @@ def check_logits(logits: Tensor, labels: Tensor) -> None:
         )
 
 
-def _check_class_count(classes: int, dataset: Dataset[Any]) -> None:
+def check_class_count(classes: int, dataset: Dataset[Any]) -> None:
+    """Raise ``UnsuitedModelError`` unless a model can be attacked and its classes are the data's.
+
+    Args:
+        classes: of the model.
+        dataset: asked for the names of its own, if it tells them.
+    """
+    if classes < 2:
+        raise UnsuitedModelError(f"an attack needs at least 2 classes; the model has {classes}")
     names = class_names(dataset)
     if names is not None and len(names) != classes:
         raise UnsuitedModelError(

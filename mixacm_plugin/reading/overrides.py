@@ -1,8 +1,11 @@
 """Overrides: values of a recipe's YAML replaced before anything is built."""
 
 import copy
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
@@ -40,6 +43,17 @@ def apply_override(recipe: Recipe, override: str) -> None:
         _override_by_text(recipe, override)
     else:
         _override_by_file(recipe, override)
+
+
+def put_block(recipe: Recipe, name: str, content: Mapping[str, Any]) -> None:
+    """Give a recipe a block at its top level, in the place of one that is there.
+
+    Args:
+        recipe: changed in place.
+        name: of the block.
+        content: plain values.
+    """
+    put(recipe.root, name, compose_text(json.dumps(content)) or recipe.root)
 
 
 def _override_by_text(recipe: Recipe, override: str) -> None:

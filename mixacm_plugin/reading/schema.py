@@ -16,6 +16,7 @@ from ..common.errors import nearest
 from ..common.values import (
     CALLABLE,
     COUNT,
+    DECAY,
     FILE,
     FINITE,
     MAPPING,
@@ -172,6 +173,12 @@ STAGE: Keys = {
         scheduling_step=Key(NATURAL),
     ),
 }
+VALIDATE = section(  # of ours; the host ignores it
+    attack=Key(NAME, required=True),
+    **any_of(ANY),  # the attack's settings, which it checks itself
+    **dict.fromkeys(("n", "every", "patience"), Key(COUNT)),
+)
+EMA = section(decay=Key(DECAY, required=True), start_epoch=Key(NATURAL))  # likewise
 TAGS: Mapping[str, Keys] = {
     "!import_get": any_of("key package"),
     "!import_call": {**any_of("key package"), "init": Key(keys=any_of("args kwargs"))},
@@ -198,6 +205,8 @@ def recipe_keys(stages: Collection[str]) -> Keys:
         "datasets": KWARGS,
         "models": Key(MAPPING, keys={"teacher_model": TEACHER, **dict.fromkeys(STUDENTS, MODEL)}),
         "train": Key(MAPPING, keys=train),
+        "validate": VALIDATE,
+        "ema": EMA,
         "test": Key(
             MAPPING,
             keys={"log_freq": Key(COUNT), "test_data_loader": Key(MAPPING, keys=LOADER.keys)},

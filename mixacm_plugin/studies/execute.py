@@ -74,8 +74,14 @@ def check_numbers_of_images(study: Study, runs: Sequence[Run]) -> None:
                 raise study.error(f"evaluate.{index}", message) from error
 
 
-def prepare(run: Run, study: Study, device: str | None) -> Path:
+def prepare(run: Run, study: Study, device: str | None, track: str | None = None) -> Path:
     """Write down in a run's folder what ``execute`` needs; studies may share the folder.
+
+    Args:
+        run: of the study.
+        study: says what to measure.
+        device: name of the device, by default CUDA where there is one.
+        track: name of a tracker.
 
     Returns:
         The task's file.
@@ -86,6 +92,7 @@ def prepare(run: Run, study: Study, device: str | None) -> Path:
         "seed": run.seed,
         "measure": run.row.measure,
         "device": device,
+        "track": track,
         "measurements": [
             {"attack": m.attack.settings(), "n": m.n, "key": m.key} for m in study.measurements
         ],
@@ -168,7 +175,7 @@ def _train(
         raise recipe.error("test", str(error)) from error
     if _can_resume(training.last_ckpt):
         training.resume(str(training.last_ckpt))
-    if not _train_until(training, task["until_epoch"]):
+    if not _train_until(training, task["until_epoch"], task["track"]):
         return None
     teacher = training.models.get("teacher")
     return {
@@ -179,7 +186,7 @@ def _train(
     }
 
 
-def _train_until(training: Training, epoch: int | None) -> bool:
+def _train_until(training: Training, epoch: int | None, track: str | None) -> bool:
     """Train to the end or until an epoch's checkpoint is written; return whether to the end."""
 
     def at_its_end() -> bool:
@@ -192,7 +199,10 @@ def _train_until(training: Training, epoch: int | None) -> bool:
             return False
         try:
             # Stopped as by a signal, and resumed likewise: bit for bit.
-            training.run(asked_to_stop=lambda: asked_to_stop() or at_its_end() * signal.SIGTERM)
+            training.run(
+                asked_to_stop=lambda: asked_to_stop() or at_its_end() * signal.SIGTERM,
+                track=track,
+            )
         except Stopped:
             if asked_to_stop():
                 raise

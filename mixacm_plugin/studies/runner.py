@@ -17,6 +17,7 @@ def run_all(
     launcher: Launcher,
     *,
     device: str | None = None,
+    track: str | None = None,
     report: Callable[[str], None] = print,
     watch: Callable[[list[Run], int, int], None] | None = None,
     poll_seconds: float = 0.5,
@@ -28,6 +29,7 @@ def run_all(
         runs: from ``resolve``; equal ones run once.
         launcher: where to run.
         device: name of the device, by default CUDA where there is one.
+        track: name of a tracker that is told of each run's epochs.
         report: called with a line when a run starts or ends.
         watch: called now and then with the active runs and how many are finished, of how many.
         poll_seconds: how often to look.
@@ -43,7 +45,7 @@ def run_all(
         while waiting or active:
             while waiting and len(active) < launcher.jobs:
                 run = waiting.pop(0)
-                launcher.submit(run, prepare(run, study, device))
+                launcher.submit(run, prepare(run, study, device, track))
                 active.append(run)
                 report(f"started {run.label}")
             for run in [run for run in active if launcher.finished(run)]:

@@ -174,7 +174,7 @@ def check_stage(
     """
     path, stage = sections.current_stage(config, box)
     warnings = check_optimiser(recipe, path, stage, box, models)
-    images = try_loaders(recipe, box, models, path)
+    images = try_loaders(recipe, box, models, path, attacked=bool(config.get("validate")))
     warnings += check_hooked(recipe, config, path, models, images)
     try_step(recipe, box, models, path)
     return warnings

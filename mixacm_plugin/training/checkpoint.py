@@ -14,6 +14,7 @@ from ..reading.recipe import Recipe
 from .box_state import box_state, load_box_state
 from .boxes import Box, processes_of
 from .epoch import Position
+from .moving_average import MovingAverage
 
 logger = logging.getLogger("mixacm")
 
@@ -21,13 +22,17 @@ NEEDED = {"model", "optimizer", "epoch", "rng"}
 
 
 def run_state(
-    box: Box, models: Mapping[str, nn.Module], position: Position | None
+    box: Box,
+    models: Mapping[str, nn.Module],
+    average: MovingAverage | None,
+    position: Position | None,
 ) -> dict[str, Any]:
     """Return the state of a run in all its processes, which has to be asked for in each of them.
 
     Args:
         box: the host's.
         models: the plain model of each role.
+        average: of the student, where there is one.
         position: in an epoch; nothing between two.
     """
     of_processes = [p.state_dict() for p in processes_of(box) if hasattr(p, "state_dict")]
@@ -36,6 +41,7 @@ def run_state(
         **box_state(box, models),
         "rng": gather(rng_state()),
         "processes": gather(of_processes),
+        **({} if average is None else {"ema": average.state()}),
         **({} if within is None else {"within_epoch": within}),
     }
 
@@ -57,13 +63,18 @@ def read_run(path: str) -> dict[str, Any]:
 
 
 def restore(
-    box: Box, models: Mapping[str, nn.Module], checkpoint: Mapping[str, Any], path: str
+    box: Box,
+    models: Mapping[str, nn.Module],
+    average: MovingAverage | None,
+    checkpoint: Mapping[str, Any],
+    path: str,
 ) -> Position | None:
     """Put a run, in the checkpoint's stage, into the checkpoint's state.
 
     Args:
         box: the host's.
         models: the plain model of each role.
+        average: of the student; it begins where the checkpoint has none.
         checkpoint: from ``read_run``.
         path: of the checkpoint.
 
@@ -74,6 +85,8 @@ def restore(
         KeyError, ValueError, RuntimeError, TypeError, AttributeError: if it is another run's.
     """
     load_box_state(box, models, checkpoint)
+    if average is not None and "ema" in checkpoint:
+        average.load_state(checkpoint["ema"])
     states = checkpoint["rng"]  # one for each process, like the others
     if len(states) != get_world_size():
         if "within_epoch" in checkpoint:

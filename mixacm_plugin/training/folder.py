@@ -102,7 +102,7 @@ def checkpoint_to_resume(
 
     def decide() -> str | None:
         there = [file for file in files.written if file.exists() and file.stat().st_size]
-        if resume == AUTO and files.metrics not in there[:1]:
+        if resume == AUTO and there[:1] not in ([files.ema], [files.metrics]):
             if overwrite:
                 message = "goes on with the run that is there; leave out it or --overwrite"
                 raise recipe.error("--resume", message)

@@ -4,20 +4,17 @@ import logging
 import signal
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import asdict
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torchdistill.common import main_util
 from torchdistill.core.distillation import DistillationBox
 
-from ..common.checkpoints import CheckpointError, save_checkpoint
-from ..common.distributed import decided_by_first, gather, share_buffers
-from ..common.files import write_json_lines
+from ..common.checkpoints import CheckpointError
+from ..common.distributed import decided_by_first, gather
 from ..common.signals import Stopped
 from ..common.state import rng_state, set_rng_state
-from ..evaluation.accuracy import UnsuitedModelError, clean_accuracies
 from ..parts.acm.frozen_teacher import FrozenTeacher
 from ..reading import sections
 from ..reading.recipe import Recipe
@@ -25,10 +22,14 @@ from .boxes import distribute, seed_sampler, skip_stage
 from .building import check_stage
 from .checkpoint import compare_recipes, read_run, restore, run_state
 from .epoch import EpochSums, NotFiniteError, Position, not_finite, train_steps
-from .folder import held, replaced
-from .metrics import EpochMetrics, lines_before
+from .folder import held
+from .metrics import EpochMetrics
+from .moving_average import followed
 from .prepare import prepare
 from .run_files import run_files
+from .tracking import tracked
+from .validating import Validator
+from .writing import Writer
 
 logger = logging.getLogger("mixacm")
 
@@ -62,13 +63,10 @@ class Training:
     ) -> None:
         self.recipe, self.device = recipe, torch.device(device)
         self.seed, self.start_epoch = seed, start_epoch
-        self.best_val_accuracy = 0.0
         self.resumed: str | None = None  # checkpoint that the run goes on from
-        self.last_saved: int | None = None
         self.begun: Position | None = None  # where in its first epoch the run goes on
         self.save_every: int | None = None
         self.asked_to_stop: Callable[[], int] = lambda: 0
-        self.replaces = False  # an earlier run, with the first checkpoint
         self.distributed = main_util.is_dist_avail_and_initialized()
         prepared = prepare(
             recipe,
@@ -78,6 +76,10 @@ class Training:
             lr_factor=main_util.get_world_size() if adjust_lr else 1,
         )
         self.config, self.models, self.box = prepared.config, prepared.models, prepared.box
+        self.validator = Validator(prepared.validation, prepared.average)
+        self.average = prepared.average
+        if self.average is not None:
+            self.average.to(self.device)
         if prepared.teacher:
             logger.info(prepared.teacher)
         for warning in prepared.warnings:
@@ -88,7 +90,9 @@ class Training:
                 "start anew (to go on from a checkpoint: --resume)"
             )
         self.files = run_files(self.config)
-        self.ckpt_key, self.last_ckpt, self.best_ckpt, self.metrics_file = self.files
+        self.last_ckpt, self.best_ckpt = self.files.last, self.files.best
+        self.metrics_file = self.files.metrics
+        self.writer = Writer(recipe, self.files)
 
     def resume(self, path: str) -> None:
         """Go on from a checkpoint of this recipe, exactly as if the run hadn't stopped.
@@ -108,26 +112,34 @@ class Training:
                 skip_stage(self.box)
                 self._distribute()
             self.box.current_epoch = self.start_epoch
-            self.begun = restore(self.box, self.models, checkpoint, path)
+            self.begun = restore(self.box, self.models, self.average, checkpoint, path)
+            self.validator.load(checkpoint)
         except CheckpointError as error:
             raise self.recipe.error("--resume", str(error)) from error
         except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
             message = f"{path} isn't a checkpoint of this recipe: {type(error).__name__}: {error}"
             raise self.recipe.error("--resume", message) from error
-        self.best_val_accuracy = checkpoint["best_value"] / 100
-        self.last_saved, self.resumed = checkpoint["epoch"], path
+        self.writer.last_saved, self.resumed = checkpoint["epoch"], path
 
     @property
     def finished(self) -> bool:
         """Whether there is nothing to train: what was resumed is of the last epoch."""
-        return self.start_epoch >= self.box.num_epochs
+        return self.start_epoch >= self.box.num_epochs or self.validator.out_of_patience
+
+    @property
+    def best_val_accuracy(self) -> float:
+        """Highest clean accuracy on the validation images so far, as a fraction."""
+        return self.validator.best.clean
 
     def _distribute(self) -> None:
         if self.distributed:
             distribute(self.box, self.config, self.seed)
 
     def run(
-        self, save_every: int | None = None, asked_to_stop: Callable[[], int] = lambda: 0
+        self,
+        save_every: int | None = None,
+        asked_to_stop: Callable[[], int] = lambda: 0,
+        track: str | None = None,
     ) -> None:
         """Train all epochs; keep the last and the best checkpoint and ``metrics.jsonl``.
 
@@ -135,6 +147,7 @@ class Training:
             save_every: also write the last checkpoint after so many steps of an epoch.
             asked_to_stop: returns the number of a signal, or 0; looked at after every step, in
                 several processes every ``log_freq`` steps.
+            track: name of a tracker that is told of each epoch.
 
         Raises:
             RecipeError: if a loss or a weight stops being finite, or a later stage is wrong.
@@ -142,38 +155,32 @@ class Training:
         """
         self.save_every, self.asked_to_stop = save_every, asked_to_stop
         with held(self.recipe, self.files):
-            decided_by_first(self._begin)
+            decided_by_first(lambda: self.writer.begin(self.start_epoch))
             if self.finished:
                 logger.warning("nothing to train: %s is of the last epoch", self.resumed)
-            self._train()
-
-    def _begin(self) -> None:
-        there = [file for file in self.files.written if file.exists()]
-        self.replaces = self.last_saved is None and bool(there)
-        try:
-            lines = lines_before(self.metrics_file, self.start_epoch)
-            if self.replaces:
-                logger.warning(
-                    "overwriting %s when the first epoch is written (to go on: --resume)",
-                    " and ".join(map(str, there)),
-                )
-            else:
-                write_json_lines(self.metrics_file, lines)
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            message = f"can't write {self.metrics_file}: {error}"
-            raise self.recipe.error(self.ckpt_key, message) from error
+            with tracked(track, self.recipe, self.files, self.start_epoch) as self.tell:
+                self._train()
 
     def _train(self) -> None:
         criterion = self.box.criterion
-        for epoch in range(self.start_epoch, self.box.num_epochs):
+        last = self.start_epoch if self.finished else self.box.num_epochs
+        for epoch in range(self.start_epoch, last):
             if self.box.criterion is not criterion:  # the host has begun a new stage
                 criterion = self.box.criterion
                 self._distribute()
                 check_stage(self.recipe, self.config, self.box, self.models)
             metrics = self._train_epoch(epoch)
             self.box.post_epoch_process(metrics=metrics.val_accuracy)
+            self.tell(metrics.record())  # before it is saved: if that fails, it comes again
             self._save(epoch, metrics)
             self._stop(max(gather(self.asked_to_stop())), f"after epoch {epoch + 1}")
+            if self.validator.out_of_patience and epoch + 1 < last:
+                logger.info(
+                    "ended after epoch %d: %d robust validations without improvement",
+                    epoch + 1,
+                    self.validator.best.waited,
+                )
+                break
         self.box.clean_modules()
         if self.distributed:
             dist.barrier()  # the first process has written what all may read next
@@ -192,33 +199,35 @@ class Training:
 
         title = f"epoch {epoch + 1}/{box.num_epochs}"
         try:
-            sums = train_steps(box, self.device, title, begun=begun, after_step=after_step)
+            with followed(self.average, box.optimizer, self.models["student"], epoch):
+                sums = train_steps(box, self.device, title, begun=begun, after_step=after_step)
         except NotFiniteError as error:
             raise self._not_finite(epoch, error) from error
         self._check_weights(epoch)
         images, loss, terms = sums.means(self.device)
-        share_buffers(self.models["student"])
-        accuracy = self._validate(epoch)
-        self.improved = accuracy > self.best_val_accuracy or epoch == 0
-        self.best_val_accuracy = max(self.best_val_accuracy, accuracy)
+        figures = self._validate(epoch)
         return EpochMetrics(
             epoch=epoch,
             loss=loss,
             terms=terms,
             lr=sums.lr,
-            val_accuracy=accuracy,
-            best_val_accuracy=self.best_val_accuracy,
+            **figures,
             images_per_second=images / sums.seconds,
             seconds=time.perf_counter() - started,
         )
 
-    def _validate(self, epoch: int) -> float:
-        student, loader = self.models["student"], self.box.val_data_loader
+    def _validate(self, epoch: int) -> dict[str, Any]:
         try:
-            return clean_accuracies(student, loader, self.device)[1]
-        except (UnsuitedModelError, TypeError) as error:
+            return self.validator.validate(
+                self.models["student"],
+                self.box.val_data_loader,
+                self.device,
+                epoch=epoch,
+                epochs=self.box.num_epochs,
+            )
+        except (ValueError, TypeError) as error:
             stage, _ = sections.current_stage(self.config, self.box)
-            message = f"{error}, after epoch {epoch + 1}; {self._last_good()}"
+            message = f"{error}, after epoch {epoch + 1}; {self.writer.last_good()}"
             raise self.recipe.error(f"{stage}.val_data_loader", message) from error
 
     def _begin_epoch(self, epoch: int) -> None:
@@ -237,24 +246,16 @@ class Training:
 
     def _not_finite(self, epoch: int, error: NotFiniteError) -> Exception:
         stage, _ = sections.current_stage(self.config, self.box)
-        message = (
-            f"{error.told(epoch)}; {self._last_good()}. A lower learning rate or weight may help"
-        )
+        message = f"{error.told(epoch)}; {self.writer.last_good()}"
+        message += ". A lower learning rate or weight may help"
         return self.recipe.error(error.key_path(stage), message)
 
     def _check_weights(self, epoch: int) -> None:
         name = not_finite(self.models["student"])
         if name is not None:
             message = f"the student's {name!r} isn't finite after epoch {epoch + 1}"
-            hint = f"{self._last_good()}. A lower learning rate may help"
+            hint = f"{self.writer.last_good()}. A lower learning rate may help"
             raise self.recipe.error("train", f"{message}; {hint}")
-
-    def _last_good(self) -> str:
-        if self.last_saved is None:
-            return "no checkpoint was written yet"
-        if self.last_saved < 0:
-            return f"{self.last_ckpt} holds a part of epoch 1"
-        return f"{self.last_ckpt} holds epoch {self.last_saved + 1}"
 
     def _after_step(self, epoch: int, position: Position) -> None:
         """Write the checkpoint in the middle of an epoch where it is time, and stop if asked to."""
@@ -277,23 +278,16 @@ class Training:
         self, epoch: int, metrics: EpochMetrics | None, position: Position | None = None
     ) -> None:
         """Write an epoch, or with a position a part of it, in all processes together."""
-        state = run_state(self.box, self.models, position)
+        state = run_state(self.box, self.models, self.average, position)
         if not main_util.is_main_process():
             return
         content = {
             **state,
             "best_value": 100 * self.best_val_accuracy,  # in per cent, as the host has it
+            "best": self.validator.best.state(),
             "args": {"config": self.recipe.path, "seed": self.seed},
-            "recipe": self.recipe.text(),
-            "epoch": epoch if position is None else epoch - 1,  # that is done
         }
-        lines = lines_before(self.metrics_file, epoch)
-        with replaced(self.files) if self.replaces else nullcontext():
-            # The last checkpoint comes last: after a kill, resuming from it repeats the others.
-            if metrics is not None and self.improved:
-                save_checkpoint(self.best_ckpt, content)
-            write_json_lines(self.metrics_file, [*lines, *([asdict(metrics)] if metrics else [])])
-            save_checkpoint(self.last_ckpt, content)
-        self.replaces, self.last_saved = False, content["epoch"]
+        improved = metrics is not None and self.validator.improved
+        self.writer.write(content, epoch, metrics, improved=improved)
         if metrics is not None:
             logger.info(metrics.line(self.box.num_epochs))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,11 @@ class EpochMetrics:
         best_val_accuracy: the best so far.
         images_per_second: of training, in all processes.
         seconds: of the epoch, validation included.
+        robust_val_accuracy: of validation images under the attack of ``validate``, in epochs that
+            have it; as a fraction.
+        best_robust_val_accuracy: the best so far, where there was one.
+        ema_val_accuracy: clean accuracy of the student's moving average, where there is one.
+        ema_robust_val_accuracy: its robust accuracy.
     """
 
     epoch: int
@@ -35,14 +40,29 @@ class EpochMetrics:
     best_val_accuracy: float
     images_per_second: float
     seconds: float
+    robust_val_accuracy: float | None = None
+    best_robust_val_accuracy: float | None = None
+    ema_val_accuracy: float | None = None
+    ema_robust_val_accuracy: float | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Return what there is of it as plain values."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def line(self, epochs: int) -> str:
         """Return the epoch in one line for people."""
         terms = ", ".join(f"{name} {value:.4g}" for name, value in self.terms.items())
+        accuracies = {
+            "val": self.val_accuracy,
+            "robust": self.robust_val_accuracy,
+            "ema val": self.ema_val_accuracy,
+            "ema robust": self.ema_robust_val_accuracy,
+        }
+        told = [f"{name} {100 * v:.1f} %" for name, v in accuracies.items() if v is not None]
         return (
             f"epoch {self.epoch + 1}/{epochs}  loss {self.loss:.4f}"
             f"{f' ({terms})' if terms else ''}  lr {self.lr:.3g}  "
-            f"val {100 * self.val_accuracy:.1f} %  {self.images_per_second:.0f} images/s"
+            f"{'  '.join(told)}  {self.images_per_second:.0f} images/s"
         )
 
 

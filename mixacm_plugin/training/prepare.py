@@ -16,6 +16,13 @@ from ..reading.checks import check_built, check_yaml
 from ..reading.recipe import Recipe
 from .boxes import Box
 from .building import build_box, check_later_stages, check_stage, check_stage_checkpoints
+from .moving_average import MovingAverage, moving_average
+from .robust_validation import (
+    RobustValidation,
+    check_attack_fits,
+    check_validation_images,
+    robust_validation,
+)
 from .run_files import check_files
 from .teacher import measure_teacher
 
@@ -24,7 +31,7 @@ class Prepared(NamedTuple):
     """A recipe that can be trained: built, its plain models by role, and the host's box.
 
     Besides: what the teacher is like, in a line; what may be wrong; whether images and weights are
-    the recipe's.
+    the recipe's; how robustness is validated; the student's moving average.
     """
 
     config: Mapping[str, Any]
@@ -33,6 +40,8 @@ class Prepared(NamedTuple):
     teacher: str | None
     warnings: Sequence[str]
     real: bool
+    validation: RobustValidation | None
+    average: MovingAverage | None
 
 
 def prepare(
@@ -50,16 +59,17 @@ def prepare(
 
     1. the YAML: keys, kinds, registered names, rules across keys; nothing is constructed;
     2. what its tags build, datasets among it;
-    3. the same again with what they have built, then losses;
+    3. the same again with what they have built, then losses and robust validation;
     4. the files: none is written that is read;
-    5. the datasets, against each other;
+    5. the datasets, against each other and what robust validation asks for;
     6. the models, and their checkpoints;
     7. the test images, which are used after the last epoch;
     8. module paths, against the models;
     9. later stages, on copies, with a trial step each;
     10. the host's box: who is trained, by which schedule, what is hooked, and a trial step of the
         first stage;
-    11. the teacher, on some validation images.
+    11. the student, as one that robust validation can attack;
+    12. the teacher, on some validation images.
 
     Args:
         recipe: as read.
@@ -76,12 +86,16 @@ def prepare(
     warnings = check_yaml(recipe)
     config = recipe.build()
     check_built(recipe, config)
+    validation = robust_validation(recipe, config)
     check_files(recipe, config)
     if start_epoch and "stage1" in config["train"]:
         message = "--start_epoch can't enter a later stage; use --resume with a checkpoint"
         raise recipe.error("train", message)
     check_classes(recipe, config)
+    if validation is not None and real:
+        warnings += check_validation_images(recipe, config, validation)
     models = build_models(recipe, config)
+    average = moving_average(recipe, config, models["student"])
     check_stage_checkpoints(recipe, config, models)
     with preserved_rng():
         test_loader(recipe, config)
@@ -98,8 +112,10 @@ def prepare(
         seed=seed,
     )
     warnings += check_stage(recipe, config, box, models)
+    if validation is not None:
+        check_attack_fits(recipe, validation, models["student"], box)
     teacher, doubt = measure_teacher(recipe, config, box, models, device) if real else (None, None)
     if distributed:  # the same weights everywhere, but not the same mixup and crops
         main_util.set_seed(seed_of_process(torch.initial_seed() if seed is None else seed))
     warnings += [doubt] if doubt else []
-    return Prepared(config, models, box, teacher, warnings, real)
+    return Prepared(config, models, box, teacher, warnings, real, validation, average)

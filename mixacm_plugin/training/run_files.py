@@ -16,7 +16,7 @@ WRITTEN = (".dst_ckpt", ".transforms_ckpt")  # keys whose files a run doesn't re
 
 
 class RunFiles(NamedTuple):
-    """What a run keeps in its folder: both checkpoints and its metrics.
+    """What a run keeps in its folder: its checkpoints, also that of a moving average; metrics.
 
     ``key`` is the key path that names the last checkpoint.
     """
@@ -24,12 +24,13 @@ class RunFiles(NamedTuple):
     key: str
     last: Path
     best: Path
+    ema: Path
     metrics: Path
 
     @property
-    def written(self) -> tuple[Path, Path, Path]:
+    def written(self) -> tuple[Path, ...]:
         """The files themselves, the last checkpoint first."""
-        return self.last, self.best, self.metrics
+        return self.last, self.best, self.ema, self.metrics
 
 
 def best_of(last: Path) -> Path:
@@ -37,11 +38,16 @@ def best_of(last: Path) -> Path:
     return last.parent / f"best_{last.name}"
 
 
+def ema_of(last: Path) -> Path:
+    """Return where the moving average of a run's student is kept, beside its last checkpoint."""
+    return last.parent / f"ema_{last.name}"
+
+
 def run_files(config: Config) -> RunFiles:
     """Return the files of a run, of which only the built ``models`` are needed."""
     key = f"{sections.model_sections(config)['student']}.dst_ckpt"
     last = Path(sections.get(config, key)).expanduser()
-    return RunFiles(key, last, best_of(last), last.parent / "metrics.jsonl")
+    return RunFiles(key, last, best_of(last), ema_of(last), last.parent / "metrics.jsonl")
 
 
 def check_files(

@@ -24,7 +24,14 @@ from .boxes import Box, models_of, processes_of, stand_ins, student_of, without_
 NO_BATCH = "not a single batch: fewer images than batch_size, and drop_last"
 
 
-def try_loaders(recipe: Recipe, box: Box, models: Mapping[str, nn.Module], path: str) -> Tensor:
+def try_loaders(
+    recipe: Recipe,
+    box: Box,
+    models: Mapping[str, nn.Module],
+    path: str,
+    *,
+    attacked: bool = False,
+) -> Tensor:
     """Load a batch of a stage's training data, and a few images of its validation data.
 
     Args:
@@ -32,6 +39,7 @@ def try_loaders(recipe: Recipe, box: Box, models: Mapping[str, nn.Module], path:
         box: at the beginning of a stage.
         models: the plain model of each role.
         path: of the stage.
+        attacked: whether validation images will be.
 
     Returns:
         A few of the training images.
@@ -51,7 +59,7 @@ def try_loaders(recipe: Recipe, box: Box, models: Mapping[str, nn.Module], path:
                 raise ValueError(NO_BATCH)
             size = _batch_sizes(loader)[0] if name == "train_data_loader" else FEW
             images, *_ = unpack(first_batch(loader, size), box.device)
-            if pixels:
+            if pixels or (attacked and name == "val_data_loader"):
                 check_images(images)
             loaded.append(images[:FEW])
     return loaded[0]

@@ -135,6 +135,21 @@ class FirstDigits(Digits):
         self.images, self.targets = self.images[:n], self.targets[:n]
 
 
+class Normalised(FirstDigits):
+    """Digits around zero, in three channels."""
+
+    def __getitem__(self, index):
+        image, label = super().__getitem__(index)
+        return image.repeat(3, 1, 1) * 2 - 1, label
+
+
+class OneClass(FirstDigits):
+    """Digits that are all of one class."""
+
+    def __getitem__(self, index):
+        return super().__getitem__(index)[0], 0
+
+
 class Transformed(Dataset):
     """Digits with a transform of their own, as the datasets of torchvision have."""
 

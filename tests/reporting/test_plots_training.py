@@ -46,6 +46,15 @@ def test_training_is_drawn_a_panel_for_each_quantity_and_a_line_for_each_run():
     ]
 
 
+def test_robust_accuracy_is_drawn_where_a_run_has_it():
+    measured = {**json.loads(epoch(1, kd=1.0)), "robust_val_accuracy": 0.25}
+    first = metrics("runs/a", epoch(0, kd=2.0) + json.dumps(measured) + "\n")
+    figure = draw_training(read_runs([first, metrics("runs/b", epoch(0, kd=2.5))]))
+    panels = {a.get_title(): a for a in figure.axes if a.get_visible()}
+    lines = panels["robust validation accuracy (%)"].lines
+    assert [(list(x.get_xdata()), list(x.get_ydata())) for x in lines] == [([2], [25]), ([], [])]
+
+
 def test_of_an_epoch_that_was_trained_twice_the_later_counts():
     folder = metrics("run", epoch(0, a=3.0) + epoch(1, a=2.0) + epoch(1, a=1.0))
     assert [m["loss"] for m in read_metrics(folder)] == [3, 1]

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from mixacm_plugin import Training
 from mixacm_plugin.common.distributed import init_process_group
-from mixacm_plugin.training import loop as training
+from mixacm_plugin.training import writing
 from mixacm_plugin.training.box_state import learnable_transforms
 from processes import PROCESSES, run_processes
 from recipes import (
@@ -68,13 +68,13 @@ def train(folder, name, text, **arguments):
 def train_by_command(folder):
     """The command, in a folder that the processes share, where writing takes a while."""
     os.chdir(folder)
-    save = training.save_checkpoint
+    save = writing.save_checkpoint
 
     def slow_save(path, content):
         time.sleep(1)
         save(path, content)
 
-    training.save_checkpoint = slow_save
+    writing.save_checkpoint = slow_save
     argv = (
         "--config",
         "recipe.yaml",

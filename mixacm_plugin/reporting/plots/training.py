@@ -16,6 +16,12 @@ from .style import COLOURS, LINES, WIDTH, legend_below, new_figure
 
 Metrics = list[dict[str, Any]]  # of each epoch, as in metrics.jsonl
 KEYS = ("epoch", "loss", "terms", "lr", "val_accuracy")
+# Accuracies that some runs have, in some epochs.
+MORE = {
+    "robust_val_accuracy": "robust validation accuracy (%)",
+    "ema_val_accuracy": "moving average: validation accuracy (%)",
+    "ema_robust_val_accuracy": "moving average: robust validation accuracy (%)",
+}
 
 
 def read_metrics(run: str | os.PathLike[str]) -> Metrics:
@@ -36,7 +42,10 @@ def read_metrics(run: str | os.PathLike[str]) -> Metrics:
         raise RecipeError(path, "", "no such file; expected the folder of a student's dst_ckpt")
     try:
         epochs = {
-            metrics["epoch"]: {key: metrics[key] for key in KEYS}
+            metrics["epoch"]: {
+                **{key: metrics[key] for key in KEYS},
+                **{key: metrics[key] for key in MORE if key in metrics},
+            }
             for metrics in read_json_lines(path)
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -79,7 +88,7 @@ def _names(runs: Sequence[str | os.PathLike[str]]) -> list[str]:
 
 
 def draw_training(runs: Mapping[str, Metrics]) -> Figure:
-    """Draw a panel each for the loss, its terms, the learning rate and validation accuracy.
+    """Draw a panel each for the loss, its terms, the learning rate and validation accuracies.
 
     Args:
         runs: a run's name to its metrics; a line each in every panel.
@@ -91,6 +100,9 @@ def draw_training(runs: Mapping[str, Metrics]) -> Figure:
             panels[f"loss term: {term}"] = partial(_term, term)
     panels["learning rate"] = lambda m: m["lr"]
     panels["validation accuracy (%)"] = lambda m: 100 * m["val_accuracy"]
+    for key, title in MORE.items():
+        if any(key in m for run in runs.values() for m in run):
+            panels[title] = partial(_percent, key)
     down = math.ceil(len(panels) / 2)
     figure = new_figure(WIDTH, 0.5 + 2.1 * down)
     axes = list(figure.subplots(down, 2, squeeze=False).flat)
@@ -98,13 +110,15 @@ def draw_training(runs: Mapping[str, Metrics]) -> Figure:
         unused.set_visible(False)
     for here, (title, value) in zip(axes, panels.items(), strict=False):
         for index, (name, metrics) in enumerate(runs.items()):
+            points = [(m["epoch"] + 1, value(m)) for m in metrics]
+            points = [point for point in points if point[1] == point[1]]  # NaN is no figure
             here.plot(
-                [m["epoch"] + 1 for m in metrics],
-                [value(m) for m in metrics],
+                [epoch for epoch, _ in points],
+                [number for _, number in points],
                 color=COLOURS[index % len(COLOURS)],
                 linestyle=LINES[index % len(LINES)][1],
                 # A single epoch is no line.
-                marker="o" if len(metrics) == 1 else "",
+                marker="o" if len(points) == 1 else "",
                 linewidth=1.4,
                 label=name,
             )
@@ -120,6 +134,10 @@ def draw_training(runs: Mapping[str, Metrics]) -> Figure:
 
 def _term(name: str, metrics: Mapping[str, Any]) -> float:
     return metrics["terms"].get(name, math.nan)
+
+
+def _percent(key: str, metrics: Mapping[str, Any]) -> float:
+    return 100 * metrics.get(key, math.nan)
 
 
 def write_events(runs: Mapping[str, Metrics], folder: str | os.PathLike[str]) -> None:
@@ -141,6 +159,7 @@ def write_events(runs: Mapping[str, Metrics], folder: str | os.PathLike[str]) ->
         with SummaryWriter(str(Path(folder) / name)) as writer:
             for m in metrics:
                 scalars = {"loss": m["loss"], "lr": m["lr"], "val_accuracy": m["val_accuracy"]}
+                scalars.update({key: m[key] for key in MORE if key in m})
                 scalars.update({f"loss_terms/{term}": v for term, v in m["terms"].items()})
                 for tag, value in scalars.items():
                     writer.add_scalar(tag, value, m["epoch"] + 1)
