@@ -41,6 +41,7 @@ from .parts.adversarial.pgd import pgd
 from .parts.adversarial.pgd_training import adversarial_forward
 from .parts.batch_size import accumulation_steps, local_batch_size
 from .parts.data import Digits, RandomImages, hold_out
+from .parts.images_in_memory import ImagesInMemory
 from .parts.mixup import MixupCollate, mixup_collate
 from .parts.models import dm_wide_resnet, hendrycks_wide_resnet, normalize_inside, normalized
 from .parts.models.acm import ACM
@@ -88,6 +89,7 @@ __all__ = [
     "CleanAndAdversarial",
     "Digits",
     "FrozenTeacher",
+    "ImagesInMemory",
     "InputGradientLoss",
     "LogitsAndInputGradient",
     "MixupCollate",

@@ -17,6 +17,7 @@ from .reading.read import load_plugins
 
 # A new command goes here, and into a module of its name in commands/.
 COMMANDS = {
+    "new": "write recipes, a study and a README for your own data and models",
     "train": "train the student of a recipe (the command torchdistill)",
     "check": "try a recipe for a step: what it does, how long it takes, what looks wrong",
     "evaluate": "measure clean, PGD or AutoAttack accuracy",

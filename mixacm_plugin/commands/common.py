@@ -13,6 +13,7 @@ from torchdistill.common.main_util import is_main_process
 
 from ..common.errors import UserError
 from ..common.files import not_written
+from ..parts.computed import PRECISIONS
 from ..training.tracking import TRACKERS
 
 RECIPE = "a YAML file, or the name of a shipped recipe"
@@ -81,6 +82,39 @@ def add_overrides(parser: argparse.ArgumentParser, help_text: str) -> None:
         dest="overrides",
         help=help_text,
     )
+
+
+def add_compute(parser: argparse.ArgumentParser) -> None:
+    """Add what sets a recipe's ``compute`` block."""
+    parser.add_argument(
+        "--precision",
+        action="append",
+        type=lambda text: f"compute.precision={precision(text)}",
+        dest="overrides",
+        metavar="{fp32,bf16}",
+        help="in which the models run while training",
+    )
+    parser.add_argument(
+        "--channels_last",
+        action="append_const",
+        const="compute.channels_last=True",
+        dest="overrides",
+        help="let channels lie last in memory, for convolutions",
+    )
+    parser.add_argument(
+        "--compile",
+        action="append_const",
+        const="compute.compile=True",
+        dest="overrides",
+        help="compile the models with torch.compile",
+    )
+
+
+def precision(text: str) -> str:
+    """Argument type of a precision."""
+    if text not in PRECISIONS:
+        raise argparse.ArgumentTypeError(f"expected {' or '.join(PRECISIONS)}; found {text!r}")
+    return text
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

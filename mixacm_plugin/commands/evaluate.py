@@ -3,22 +3,38 @@
 import argparse
 import json
 import os
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..common.distributed import choose_device
+import torch
+import torch.distributed as dist
+import yaml
+from torch import nn
+from torch.utils.data import Dataset
+from torchdistill.common.main_util import is_main_process
+
+from ..common.distributed import choose_device, init_process_group
 from ..common.errors import UserError
+from ..common.files import not_written, try_writing, write_json
 from ..common.images import drawn
 from ..evaluation.accuracy import UnsuitedModelError, evaluate
-from ..evaluation.attacks import ATTACKS, attack_of
+from ..evaluation.attacks import ATTACKS, PGD, Attack, attack_of
+from ..evaluation.disagreement import disagreement
 from ..evaluation.sanity import IMAGES, sanity
 from ..loading.datasets import evaluation_dataset
 from ..loading.models import load_model
+from ..parts.computed import Computed
+from ..reading.nodes import walk
 from ..reading.read import read_recipe
-from ..reporting.accuracies import markdown_table, write_accuracies
-from .common import add_device, add_recipe, argument_type, natural, positive, set_up_log
+from ..reading.recipe import Recipe
+from ..reading.sections import get, model_sections
+from ..reporting.accuracies import disagreement_table, markdown_table, write_accuracies
+from .common import add_device, add_recipe, argument_type, natural, positive, precision, set_up_log
+
+DISAGREEMENT = "disagreement"  # between student and teacher, sought by PGD
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which of the recipe's (default: student)",
     )
     parser.add_argument("--ckpt", metavar="FILE", help="default: the recipe's dst_ckpt or src_ckpt")
-    parser.add_argument("--attack", choices=tuple(ATTACKS), required=True, help="clean is none")
+    parser.add_argument(
+        "--attack",
+        choices=(*ATTACKS, DISAGREEMENT),
+        required=True,
+        help="clean is none; disagreement takes the settings of pgd, and measures how far the "
+        "student's answers can be driven from the teacher's",
+    )
     for name, (setting, attacks) in _settings().items():
         default = "" if setting.default is None else f", default: {setting.default}"
         parser.add_argument(
@@ -53,6 +75,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help=f"also check on {IMAGES} images that attacks do their work on this model",
     )
+    parser.add_argument(
+        "--state",
+        metavar="FILE",
+        help="keep what is found in this file, and go on from it where it is there",
+    )
+    parser.add_argument(
+        "--precision",
+        type=precision,
+        default="fp32",
+        metavar="{fp32,bf16}",
+        help="of the model's passes, attacked ones too (default: fp32, also of recipes with "
+        "another for training); a table says bf16",
+    )
     parser.add_argument("--json", metavar="FILE", help="also write the figures to this file")
     parser.set_defaults(run=run)
 
@@ -71,25 +106,55 @@ def _flag(name: str) -> str:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Evaluate and print the table."""
+    """Evaluate and print the table; under torchrun processes share the images."""
+    device = init_process_group(choose_device(args.device), "env://")
     set_up_log(None)
-    device = choose_device(args.device)
-    given = {name: getattr(args, name) for name in _settings() if getattr(args, name) is not None}
-    try:
-        attack = attack_of({"name": args.attack, **given})
-    except ValueError as error:
-        raise UserError(f"--attack {args.attack}: {error}") from error
+    attack = _attack(args)
     if args.sanity and attack.threat is None:
         raise UserError(f"--sanity: needs an attack with a threat model; {args.attack} has none")
-    _check_json(args.json)
     recipe = read_recipe(args.config, args.overrides)
-    model = load_model(recipe, args.model, args.ckpt)
+    model: nn.Module = load_model(recipe, args.model, args.ckpt)
+    if args.precision != "fp32":
+        model = Computed(model, args.precision)
+    _check_outputs(recipe, args)
     dataset = evaluation_dataset(recipe)
     try:
         drawn(dataset, args.n, args.seed)
     except ValueError as error:
         raise UserError(f"--n: {error}") from error
+    if args.attack == DISAGREEMENT and isinstance(attack, PGD):
+        _disagreement(args, recipe, model, dataset, attack, device)
+    else:
+        _accuracy(args, recipe, model, dataset, attack, device)
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _attack(args: argparse.Namespace) -> Attack:
+    given = {name: getattr(args, name) for name in _settings() if getattr(args, name) is not None}
+    name = PGD.name if args.attack == DISAGREEMENT else args.attack
+    if args.attack == DISAGREEMENT:
+        if args.model == "teacher":
+            raise UserError(f"--model: {DISAGREEMENT} is between student and teacher")
+        if args.state or args.sanity or dist.is_initialized():
+            raise UserError(
+                f"--attack {DISAGREEMENT}: has no --state and no --sanity, and runs in one process"
+            )
     try:
+        return attack_of({"name": name, **given})
+    except ValueError as error:
+        raise UserError(f"--attack {args.attack}: {error}") from error
+
+
+def _accuracy(
+    args: argparse.Namespace,
+    recipe: Recipe,
+    model: nn.Module,
+    dataset: Dataset[Any],
+    attack: Attack,
+    device: torch.device,
+) -> None:
+    with _errors(recipe, args):
         accuracy = evaluate(
             model,
             dataset,
@@ -98,26 +163,86 @@ def run(args: argparse.Namespace) -> None:
             seed=args.seed,
             batch_size=args.batch_size,
             device=device,
-            progress=sys.stderr.isatty(),
+            progress=is_main_process(),
+            state=args.state,
+            distributed=True,
         )
-    except (UnsuitedModelError, TypeError) as error:
-        raise recipe.error(f"--model {args.model}", str(error)) from error
-    except (ValueError, RuntimeError) as error:
-        raise recipe.error("test", str(error)) from error
-    rows = [(args.model, accuracy)]
+    name = args.model if args.precision == "fp32" else f"{args.model} in {args.precision}"
+    rows = [(name, accuracy)]
     print(markdown_table(rows))
     lines = sanity(model, dataset, attack, seed=args.seed, device=device) if args.sanity else []
     if lines:
         print("", *lines, sep="\n")
-    if args.json:
+    if args.json and is_main_process():
         write_accuracies(args.json, rows, lines)
 
 
-def _check_json(file: str | None) -> None:
-    """Raise ``UserError`` if figures would be written over something else, such as a checkpoint."""
-    if file is None or not os.path.exists(file):
-        return
+def _disagreement(
+    args: argparse.Namespace,
+    recipe: Recipe,
+    model: nn.Module,
+    dataset: Dataset[Any],
+    attack: PGD,
+    device: torch.device,
+) -> None:
+    teacher = load_model(recipe, "teacher")
+    with _errors(recipe, args):
+        found = disagreement(
+            model,
+            teacher,
+            dataset,
+            attack,
+            n=args.n,
+            seed=args.seed,
+            batch_size=args.batch_size,
+            device=device,
+            progress=True,
+        )
+    print(disagreement_table(args.model, found))
+    if args.json:
+        write_json(args.json, [{"model": args.model, **found.to_json()}])
+
+
+@contextmanager
+def _errors(recipe: Recipe, args: argparse.Namespace) -> Iterator[None]:
     try:
-        json.loads(Path(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"--json: {file} is there and no JSON; name another file") from error
+        yield
+    except (UnsuitedModelError, TypeError) as error:
+        raise recipe.error(f"--model {args.model}", str(error)) from error
+    except (ValueError, RuntimeError) as error:
+        raise recipe.error("test", str(error)) from error
+
+
+def _check_outputs(recipe: Recipe, args: argparse.Namespace) -> None:
+    """Raise ``UserError`` if a file can't be written, or would be written over another one."""
+    read = {"--config": recipe.path, "--ckpt": args.ckpt}
+    read |= {f"--set {file}": file for file in args.overrides if "=" not in file}
+    read |= {where: n.value for where, n in walk(recipe.root) if isinstance(n, yaml.ScalarNode)}
+    built = {"models": recipe.build("models")}
+    sources = [f"{path}.src_ckpt" for path in model_sections(built).values()]
+    read |= {where: get(built, where) for where in sources}  # also of a shipped file, by a tag
+    read["--json"] = args.json
+    for flag, name in (("--state", args.state), ("--json", args.json)):
+        if name is None:
+            continue
+        path = Path(name).expanduser()
+        others = {where: str(file) for where, file in read.items() if file and where != flag}
+        try:
+            if path.exists() and not path.is_file():
+                raise UserError(f"{flag}: {name} is no plain file; name a file")
+            reader = next((where for where, file in others.items() if _same(path, file)), None)
+            if reader is not None:
+                raise UserError(f"{flag}: {name} is what {reader} names; name another file")
+            if flag == "--json" and path.exists():
+                json.loads(path.read_text(encoding="utf-8"))
+            try_writing(path)
+        except ValueError as error:
+            message = f"{name} is there and no JSON; name another file"
+            raise UserError(f"{flag}: {message}") from error
+        except OSError as error:
+            raise UserError(f"{flag}: {not_written(name, error)}") from error
+
+
+def _same(path: Path, name: str) -> bool:
+    """Whether a text names the file at a path, also by a link."""
+    return "\0" not in name and os.path.realpath(os.path.expanduser(name)) == os.path.realpath(path)

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, whose in (("--kwargs", "MODEL's"), ("--teacher-kwargs", "the teacher's")):
         parser.add_argument(
             name,
-            type=argument_type(_mapping),
+            type=argument_type(mapping),
             metavar="YAML",
             help=f"{whose} arguments, as in a recipe: '{{num_classes: 10}}'",
         )
@@ -72,7 +72,8 @@ def run(args: argparse.Namespace) -> None:
     print(*lines, "under train:\n", snippet.rstrip(), sep="\n")
 
 
-def _mapping(text: str) -> Mapping[str, Any]:
+def mapping(text: str) -> Mapping[str, Any]:
+    """Argument type of a model's arguments."""
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:

@@ -20,7 +20,16 @@ from ..studies.runner import collect, run_all
 from ..studies.runs import Run, resolve
 from ..studies.study import Study, read_study, rows_like, with_seeds
 from ..training.tracking import check_tracker
-from .common import add_device, add_overrides, add_track, check_seeds, natural, positive, set_up_log
+from .common import (
+    add_compute,
+    add_device,
+    add_overrides,
+    add_track,
+    check_seeds,
+    natural,
+    positive,
+    set_up_log,
+)
 
 logger = logging.getLogger("mixacm")
 
@@ -49,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the others",
     )
     add_overrides(parser, "override a value in all rows that have it; may be repeated")
+    add_compute(parser)
     parser.add_argument("--out", metavar="DIR", help="default: runs/studies/NAME[-SCALE]")
     add_running(parser)
     parser.add_argument(

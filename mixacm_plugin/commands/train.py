@@ -26,7 +26,7 @@ from ..training.folder import AUTO, checkpoint_to_resume, held
 from ..training.loop import Training
 from ..training.run_files import best_of, check_files, ema_of, run_files
 from ..training.tracking import check_tracker
-from .common import add_device, add_recipe, add_track, natural, positive, set_up_log
+from .common import add_compute, add_device, add_recipe, add_track, natural, positive, set_up_log
 
 logger = logging.getLogger("mixacm")
 
@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     add_recipe(parser)
     add_device(parser)
+    add_compute(parser)
     parser.add_argument(
         "--run_log", metavar="FILE", help="also log to this file, with torchdistill's lines"
     )

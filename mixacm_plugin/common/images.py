@@ -1,5 +1,6 @@
 """Images: of a batch as the host's loaders yield it, drawn from a dataset, and in [0, 1]."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,6 +17,19 @@ def unpack(batch: Any, device: torch.device) -> tuple[Tensor, Tensor, Any]:
 def count(dataset: Dataset[Any]) -> int:
     """Return the number of a dataset's images, which torch leaves to each dataset to tell."""
     return len(dataset)  # type: ignore[arg-type]
+
+
+def labels_of(dataset: Any) -> Sequence[int] | None:
+    """Labels of a dataset's images, where it tells them without reading an image.
+
+    Args:
+        dataset: with ``targets``, or a subset or the host's wrapper of such.
+    """
+    if isinstance(dataset, Subset):
+        labels = labels_of(dataset.dataset)
+        return None if labels is None else [int(labels[index]) for index in dataset.indices]
+    wrapped = getattr(dataset, "org_dataset", None)
+    return labels_of(wrapped) if wrapped is not None else getattr(dataset, "targets", None)
 
 
 def drawn(dataset: Dataset[Any], n: int | None, seed: int) -> Subset[Any]:

@@ -1,6 +1,6 @@
-"""Logits: taken out of what a classification model returns."""
+"""What a classification model returns: its logits, and all of it in float32."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -46,3 +46,32 @@ class LogitsOnly(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(N, K)`` of images."""
         return logits_of(self.model(images))
+
+
+class _InFloat32(Mapping[str, Any]):
+    """A mapping whose values are made float32 when they are looked up: most never are."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def __getitem__(self, name: str) -> Any:
+        return in_float32(self._values[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+def in_float32(value: Any) -> Any:
+    """Return a value whose tensors are float32 at least, in tuples and mappings too."""
+    if isinstance(value, Tensor):
+        low = value.is_floating_point() and value.element_size() < 4
+        return value.float() if low else value
+    if isinstance(value, Mapping):
+        return _InFloat32(value)
+    if isinstance(value, tuple):
+        parts = [in_float32(part) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    return value

@@ -1,21 +1,26 @@
 """Evaluation: clean accuracy, PGD and AutoAttack, with all that a quoted figure needs."""
 
+import os
+import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
+from torch.utils.data import DataLoader, Dataset, Subset
+from torchdistill.common.main_util import get_rank, get_world_size
 
-from ..common.distributed import sum_over_processes
+from ..common.distributed import gather, sum_over_processes
 from ..common.images import check_images, count, drawn, unpack
 from ..common.outputs import LogitsOnly, logits_of
 from ..common.state import eval_mode, preserved_rng
 from ..loading.datasets import class_names
-from ..parts.adversarial.threat_model import perturbation_size
+from .attacking import Attacking, in_chunks, most_doubts
 from .attacks import Attack
+from .progress import Progress
+from .state import StateFile, weights_digest
 
 RANDOMISED = (
     "the model is randomised: two passes over the same images differ, so that a plain attack "
@@ -90,6 +95,8 @@ def evaluate(
     num_workers: int = 0,
     device: torch.device | str = "cpu",
     progress: bool = False,
+    state: str | os.PathLike[str] | None = None,
+    distributed: bool = False,
 ) -> Accuracy:
     """Accuracy of a model under an attack, on images of a dataset.
 
@@ -104,10 +111,13 @@ def evaluate(
         attack: with its threat model.
         n: number of images, drawn with ``seed``, the same for every model; by default all.
         seed: of the choice of images and of the attack.
-        batch_size: images attacked at a time.
+        batch_size: images attacked at a time; batches refill as images fall.
         num_workers: processes that load images.
         device: where to run.
-        progress: show a progress bar.
+        progress: tell on the standard error how far it is.
+        state: file that keeps what is found after every batch; one that is there is gone on from.
+        distributed: share the images with the other processes of the group, each of which gets
+            the figure of all.
 
     Raises:
         ValueError: if an image isn't in [0, 1] or there are fewer than ``n``.
@@ -115,38 +125,89 @@ def evaluate(
             dataset's.
         TypeError: if the model returns no logits.
         RuntimeError: if the attack leaves the ball or [0, 1].
+        UserError: if the state is of another evaluation, or can't be written.
     """
     chosen = drawn(dataset, n, seed)
-    loader = DataLoader(chosen, batch_size=batch_size, num_workers=num_workers)
+    rank, processes = (get_rank(), get_world_size()) if distributed else (0, 1)
+    own = Subset(chosen, range(rank, count(chosen), processes))
+    loader = DataLoader(own, batch_size=batch_size, num_workers=num_workers)
     model = LogitsOnly(model).to(device).eval()
-    doubts: Counter[str] = Counter()
-    warnings = attack.warnings()
-    correct = clean_correct = 0
+    kept = None
+    if state is not None:
+        of = {
+            "attack": attack.settings(),
+            "choice of images": [count(chosen), seed],
+            "batch size": batch_size,
+            "number of processes": processes,
+            "model": weights_digest(model),
+        }
+        kept = StateFile(f"{state}.{rank}" if rank else state, of)
+    told = Progress(attack.short, attack.suite(), count(own), sys.stderr if progress else None)
+    attacking = Attacking(
+        model,
+        attack,
+        seed=seed,
+        batch_size=batch_size,
+        device=torch.device(device),
+        progress=told,
+        state=kept,
+    )
+    warnings: list[str] = []
+    clean_correct = 0
+    watching = model.register_forward_hook(told.watch)
     with preserved_rng():
         torch.manual_seed(seed)
-        for number, batch in enumerate(
-            tqdm(loader, attack.name, disable=not progress, leave=False)
-        ):
-            images, labels, _ = unpack(batch, torch.device(device))
-            check_images(images)
-            with torch.no_grad():
-                logits = model(images)
-                if number == 0 and _differ(logits, model(images)):
-                    warnings.append(RANDOMISED)
-            check_logits(logits, labels)
-            check_class_count(logits.shape[1], dataset)
-            right = logits.argmax(1) == labels
-            clean_correct += int(right.sum())
-            if right.any():
-                attacked = attack.perturb(model, images[right], labels[right], seed)
-                _check_adversarial(attacked.images, images[right], attack)
-                correct += int(attacked.standing.sum())
-                doubts.update(attacked.doubts)
-    warnings += [
-        f"{doubt} ({shown} of {clean_correct} images)" for doubt, shown in doubts.items() if shown
+        try:
+            for images, labels in in_chunks(_right_images(attacking, loader, warnings)):
+                clean_correct += len(images)
+                attacking.attack_chunk(images, labels)
+        finally:
+            watching.remove()
+            told.close()
+    return _over_processes(attacking, clean_correct, warnings, count(chosen), distributed)
+
+
+def _right_images(
+    attacking: Attacking, loader: DataLoader[Any], warnings: list[str]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield, of each batch, images that are classified right, and labels, on the CPU."""
+    model, progress = attacking.model, attacking.progress
+    for number, batch in enumerate(loader):
+        images, labels, _ = unpack(batch, attacking.device)
+        check_images(images)
+        with torch.no_grad():
+            logits = model(images)
+            if number == 0 and _differ(logits, model(images)):
+                warnings.append(RANDOMISED)
+        check_logits(logits, labels)
+        check_class_count(logits.shape[1], loader.dataset)
+        right = logits.argmax(1) == labels
+        progress.loaded += len(images)
+        progress.tell()
+        yield images[right].cpu(), labels[right].cpu()
+
+
+def _over_processes(
+    attacking: Attacking, clean_correct: int, warnings: list[str], n: int, distributed: bool
+) -> Accuracy:
+    """Put together what the processes found."""
+    attack, place = attacking.attack, attacking.place
+    own = (clean_correct, place.standing_after, most_doubts(place.doubts), warnings)
+    found = gather(own) if distributed else [own]
+    clean = sum(correct for correct, *_ in found)
+    standing = [sum(counts) for counts in zip(*(after for _, after, *_ in found), strict=True)]
+    doubts: Counter[str] = Counter()
+    for _, _, shown, _ in found:
+        doubts.update(shown)
+    told = dict.fromkeys(warning for *_, own in found for warning in own)
+    lines = [
+        *attack.warnings(),
+        *told,
+        *attack.verdict(standing, n),
+        *(f"{doubt} ({shown} of {clean} images)" for doubt, shown in doubts.items() if shown),
     ]
     return Accuracy(
-        correct, clean_correct, count(chosen), attack, seed, batch_size, tuple(warnings)
+        standing[-1], clean, n, attack, attacking.seed, attacking.batch_size, tuple(lines)
     )
 
 
@@ -192,17 +253,6 @@ def _differ(first: Tensor, second: Tensor) -> bool:
     """Whether two passes over the same images differ by more than rounding."""
     scale = torch.maximum(first.abs().amax(), second.abs().amax())
     return bool((first - second).abs().amax() > 1e-4 * scale)
-
-
-def _check_adversarial(adversarial: Tensor, images: Tensor, attack: Attack) -> None:
-    try:
-        check_images(adversarial)
-    except ValueError as error:
-        raise RuntimeError(f"{attack.title} left [0, 1]: {error}") from error
-    norm, eps = attack.ball
-    largest = perturbation_size(adversarial - images, norm).max()
-    if largest > eps * (1 + 1e-5) + 1e-6:  # rounding
-        raise RuntimeError(f"{attack.title} left its ball: {norm} {largest:.6f} > {eps:.6f}")
 
 
 @torch.no_grad()

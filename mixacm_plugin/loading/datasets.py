@@ -1,32 +1,19 @@
 """Data of a recipe: the dataset and the loader of its test images, the first batch of a loader."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 from torchdistill.datasets.util import build_data_loader
 
-from ..common.images import count, unpack
+from ..common.images import count, labels_of, unpack
 from ..common.values import NAME
 from ..reading import sections
 from ..reading.checks import check_part, require
 from ..reading.recipe import Recipe
 
 FEW = 8  # images that show what a loader gives; some collate functions halve a batch
-
-
-def labels_of(dataset: Any) -> Sequence[int] | None:
-    """Labels of a dataset's images, where it tells them without reading an image.
-
-    Args:
-        dataset: with ``targets``, or a subset or the host's wrapper of such.
-    """
-    if isinstance(dataset, Subset):
-        labels = labels_of(dataset.dataset)
-        return None if labels is None else [int(labels[index]) for index in dataset.indices]
-    wrapped = getattr(dataset, "org_dataset", None)
-    return labels_of(wrapped) if wrapped is not None else getattr(dataset, "targets", None)
 
 
 def _unwrapped(dataset: Any, name: str) -> Any:

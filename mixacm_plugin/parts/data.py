@@ -10,7 +10,7 @@ from torchdistill.datasets.registry import register_dataset, register_dataset_wr
 from torchdistill.datasets.wrapper import BaseDatasetWrapper
 from torchvision.transforms.functional import to_pil_image
 
-from ..common.images import count
+from ..common.images import count, labels_of
 from ..common.state import preserved_rng
 from ..common.values import NUMBER
 
@@ -89,7 +89,11 @@ class FourRotations(BaseDatasetWrapper):
 
 
 def hold_out(
-    dataset: Dataset[Any], part: str | Mapping[str, float], size: int, seed: int = 0
+    dataset: Dataset[Any],
+    part: str | Mapping[str, float],
+    size: int,
+    seed: int = 0,
+    stratify: bool = False,
 ) -> Subset[Any]:
     """Split a training set into ``train`` and a held-out ``val``, for validation.
 
@@ -99,9 +103,12 @@ def hold_out(
             the same and part of any larger share.
         size: number of images held out.
         seed: of the random choice, the same for both parts.
+        stratify: hold out the same share of each class, of a dataset that tells its labels by
+            ``targets``.
 
     Raises:
-        ValueError: on another part or share, or a size that leaves a part empty.
+        ValueError: on another part or share, a size that leaves a part empty or, where it is
+            stratified, without a class.
 
     Example:
         >>> len(hold_out(range(50), {"train": 0.25}, size=10))
@@ -113,8 +120,28 @@ def hold_out(
         raise ValueError(f"hold_out: part must be train or val; found {name!r}")
     if not 0 < size < total:
         raise ValueError(f"hold_out: size must be between 1 and {total - 1}; found {size}")
-    order = torch.randperm(total, generator=torch.Generator().manual_seed(seed)).tolist()
-    return Subset(dataset, sorted(_first(order[:size] if name == "val" else order[size:], share)))
+    if stratify:
+        kept, held = _stratified(dataset, size, seed)
+    else:
+        order = torch.randperm(total, generator=torch.Generator().manual_seed(seed)).tolist()
+        kept, held = order[size:], order[:size]
+    return Subset(dataset, sorted(_first(held if name == "val" else kept, share)))
+
+
+def _stratified(dataset: Dataset[Any], size: int, seed: int) -> tuple[list[int], list[int]]:
+    from sklearn.model_selection import train_test_split  # only here, since it takes a while
+
+    labels = labels_of(dataset)
+    if labels is None:
+        raise ValueError(f"hold_out: stratify needs targets; {type(dataset).__name__} has none")
+    labels = [int(label) for label in labels]
+    try:
+        kept, held = train_test_split(
+            range(len(labels)), test_size=size, stratify=labels, random_state=seed
+        )
+    except ValueError as error:
+        raise ValueError(f"hold_out: can't hold out {size} images, stratified: {error}") from None
+    return list(kept), list(held)
 
 
 def _share_of(caller: str, part: str | Mapping[str, float]) -> tuple[str, float]:

@@ -11,7 +11,7 @@ from ..reading.recipe import Recipe
 INT_TAG, BOOL_TAG, NULL_TAG, SEQUENCE_TAG, MAP_TAG = (
     f"tag:yaml.org,2002:{kind}" for kind in ("int", "bool", "null", "seq", "map")
 )
-SECTIONS = ("dependencies", "datasets", "models", "train", "test")
+SECTIONS = ("dependencies", "datasets", "models", "train", "test", "compute")
 LOADER_KWARGS = re.compile(
     r".*_data_loader(\.<<(\.\d+)?)?(\.batch_sampler)?\.kwargs(\.<<(\.\d+)?)?"
 )

@@ -23,6 +23,8 @@ from .nodes import (
 )
 from .recipe import Recipe
 
+OPTIONAL = ("compute",)  # blocks of this package's, of which any key may be added
+
 
 def apply_override(recipe: Recipe, override: str) -> None:
     """Change a recipe's nodes as ``--set`` says.
@@ -61,12 +63,16 @@ def _override_by_text(recipe: Recipe, override: str) -> None:
     where = f"--set {override}"
     if not path:
         raise recipe.error(where, "expected key.path=value")
+    block, _, key = path.partition(".")
+    optional = key and block in OPTIONAL
+    if optional and block not in children_of(recipe.root):
+        path, text = block, f"{{{key}: {text}}}"
     try:
         new = compose_text(text) or yaml.ScalarNode(STRING_TAG, "")
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or error
         raise recipe.error(where, f"YAML syntax: {problem}") from error
-    _override(recipe, path, new, where)
+    _override(recipe, path, new, where, added=compose_text(path) if optional else None)
 
 
 def _override_by_file(recipe: Recipe, file: str) -> None:

@@ -28,6 +28,7 @@ from ..common.values import (
     SWITCH,
     Kind,
 )
+from ..parts.computed import PRECISIONS
 from .arguments import arguments_of
 from .keys import ANY, Key, Keys, any_of, name_of, section
 
@@ -179,6 +180,11 @@ VALIDATE = section(  # of ours; the host ignores it
     **dict.fromkeys(("n", "every", "patience"), Key(COUNT)),
 )
 EMA = section(decay=Key(DECAY, required=True), start_epoch=Key(NATURAL))  # likewise
+COMPUTE = section(
+    precision=Key(Kind(" or ".join(PRECISIONS), lambda value: value in PRECISIONS)),
+    channels_last=Key(SWITCH),
+    compile=Key(SWITCH),
+)
 TAGS: Mapping[str, Keys] = {
     "!import_get": any_of("key package"),
     "!import_call": {**any_of("key package"), "init": Key(keys=any_of("args kwargs"))},
@@ -204,6 +210,7 @@ def recipe_keys(stages: Collection[str]) -> Keys:
         "dependencies": Key(),
         "datasets": KWARGS,
         "models": Key(MAPPING, keys={"teacher_model": TEACHER, **dict.fromkeys(STUDENTS, MODEL)}),
+        "compute": COMPUTE,
         "train": Key(MAPPING, keys=train),
         "validate": VALIDATE,
         "ema": EMA,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..common.files import write_json
 from ..evaluation.accuracy import Accuracy
+from ..evaluation.disagreement import Disagreement
 from ..evaluation.sanity import SanityLine
 
 
@@ -29,6 +30,20 @@ def markdown_table(rows: Sequence[tuple[str, Accuracy]]) -> str:
         for warning in accuracy.warnings
     ]
     return "\n".join(lines)
+
+
+def disagreement_table(name: str, found: Disagreement) -> str:
+    """Lay out a student's disagreement with its teacher as a table."""
+    (norm, eps), (low, high) = found.attack.threat, found.interval()
+    return "\n".join(
+        [
+            "| model | sought by | norm | ε | n | seed | on the images | largest in the ball "
+            "| 95 % interval |",
+            "|---|---|---|---|---|---|---|---|---|",
+            f"| {name} | {found.attack.title} | {norm} | {eps} | {found.n} | {found.seed} "
+            f"| {found.clean:.3f} | {found.mean:.3f} | {low:.3f} – {high:.3f} |",
+        ]
+    )
 
 
 def write_accuracies(

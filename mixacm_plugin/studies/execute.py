@@ -152,7 +152,7 @@ def _execute(folder: Path, task: Mapping[str, Any]) -> None:
     model = load_model(recipe, task["measure"])
     for attack, spec in zip(attacks, task["measurements"], strict=True):
         if spec["key"] not in result["accuracies"]:
-            accuracy = evaluate(model, dataset, attack, n=spec["n"], device=device)
+            accuracy = evaluate(model, dataset, attack, n=spec["n"], device=device, progress=True)
             result["accuracies"][spec["key"]] = accuracy.to_json()
             write_json(result_file, _with_versions(result))
         if spec["key"] == task["sanity"] and spec["key"] not in result.setdefault("sanity", {}):

@@ -16,6 +16,7 @@ from ..loading.models import errors_at, load_into
 from ..reading import sections
 from ..reading.recipe import Recipe
 from .boxes import Box, distribute, save_stage, skip_stage
+from .compute import use_compute
 from .hooked import check_hooked
 from .optimiser import check_optimiser
 from .trial_step import try_loaders, try_step
@@ -78,6 +79,7 @@ def build_box(
         RecipeError: if the host can't.
     """
     _part_optimisers(config["train"])
+    use_compute(config, models)
     # Without ids a single process's model would be spread over all GPUs.
     device_ids = [device] if device.type == "cuda" else None
     for model in models.values():

@@ -1,6 +1,6 @@
 """What is measured while training: loss terms, validation accuracy, one record an epoch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..common.files import read_json_lines
+from ..common.outputs import in_float32
 from ..parts.acm.loss import ACMLoss
 
 
@@ -88,40 +89,12 @@ def terms_in_float32(criterion: nn.Module) -> Iterator[None]:
         for term, _ in getattr(criterion, "term_dict", {}).values()
         if not isinstance(term, ACMLoss)
     ]
-    handles = [term.register_forward_pre_hook(lambda _, args: _in_float32(args)) for term in terms]
+    handles = [term.register_forward_pre_hook(lambda _, args: in_float32(args)) for term in terms]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
-
-
-class _InFloat32(Mapping[str, Any]):
-    """A mapping whose values are made float32 when they are looked up: most never are."""
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = values
-
-    def __getitem__(self, name: str) -> Any:
-        return _in_float32(self._values[name])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-
-def _in_float32(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        low = value.is_floating_point() and value.element_size() < 4
-        return value.float() if low else value
-    if isinstance(value, Mapping):
-        return _InFloat32(value)
-    if isinstance(value, tuple):
-        parts = [_in_float32(part) for part in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
-    return value
 
 
 @contextmanager

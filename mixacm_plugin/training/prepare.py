@@ -16,6 +16,7 @@ from ..reading.checks import check_built, check_yaml
 from ..reading.recipe import Recipe
 from .boxes import Box
 from .building import build_box, check_later_stages, check_stage, check_stage_checkpoints
+from .compute import check_compiler
 from .moving_average import MovingAverage, moving_average
 from .robust_validation import (
     RobustValidation,
@@ -61,7 +62,8 @@ def prepare(
     2. what its tags build, datasets among it;
     3. the same again with what they have built, then losses and robust validation;
     4. the files: none is written that is read;
-    5. the datasets, against each other and what robust validation asks for;
+    5. the compiler, where one is asked for; the datasets, against each other and what robust
+       validation asks for;
     6. the models, and their checkpoints;
     7. the test images, which are used after the last epoch;
     8. module paths, against the models;
@@ -91,6 +93,7 @@ def prepare(
     if start_epoch and "stage1" in config["train"]:
         message = "--start_epoch can't enter a later stage; use --resume with a checkpoint"
         raise recipe.error("train", message)
+    check_compiler(recipe, config, device)
     check_classes(recipe, config)
     if validation is not None and real:
         warnings += check_validation_images(recipe, config, validation)

@@ -288,5 +288,7 @@ def test_figures_are_not_written_over_what_is_no_file_of_figures(capsys):
     argv = ["--config", "recipe.yaml", "--model", "teacher", "--attack", "clean"]
     before = Path("teacher.pt").read_bytes()
     assert run("main", "evaluate", *argv, "--json", "teacher.pt") == 2
-    assert "--json: teacher.pt is there and no JSON" in capsys.readouterr().err
+    assert (
+        "--json: teacher.pt is what models.teacher_model.src_ckpt names" in capsys.readouterr().err
+    )
     assert Path("teacher.pt").read_bytes() == before

@@ -10,6 +10,7 @@ import pytest
 from documents import CODE, DOCUMENTS, GUIDE, TOP, commands, prose, section, table, title_of
 from mixacm_plugin import read_recipe
 from mixacm_plugin.cli import COMMANDS, mixacm_parser, torchdistill_parser
+from mixacm_plugin.commands.evaluate import DISAGREEMENT
 from mixacm_plugin.common.files import recipe_file
 from mixacm_plugin.evaluation.attacks import ATTACKS, attack_of
 from mixacm_plugin.reading.library import recipe_names
@@ -53,7 +54,8 @@ def test_a_command_is_understood(command):
     if getattr(args, "attack", None):
         names = {field.name for attack in ATTACKS.values() for field in fields(attack)}
         given = {n: v for n, v in vars(args).items() if n in names and v is not None}
-        attack_of({"name": args.attack, **given})
+        name = "pgd" if args.attack == DISAGREEMENT else args.attack
+        attack_of({"name": name, **given})
 
 
 def names_something_shipped(command):

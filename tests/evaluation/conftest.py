@@ -1,5 +1,7 @@
 """What tests of evaluation share: a model that attacks fool."""
 
+import socket
+
 import pytest
 import torch
 from torch import nn
@@ -18,3 +20,11 @@ def model():
         linear.weight.copy_(2 * means)
         linear.bias.copy_(-means.square().sum(1))
     return nn.Sequential(nn.Flatten(), linear)
+
+
+@pytest.fixture
+def free_port():
+    """Return a port that nobody listens at."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]

@@ -22,6 +22,12 @@ from recipes import Few
         ({"name": "pgd", "eps": "nan"}, "expected a number"),
         ({"name": "pgd", "step_size": "1/0"}, "expected a number"),
         ({"name": "pgd", "eps": 8}, "found 8, is it 8/255"),
+        ({"name": "pgd", "step_size": 0}, "step_size must be a number above 0; found 0"),
+        (
+            {"name": "pgd", "step_size": "0/255"},
+            "step_size must be a number above 0; found '0/255'",
+        ),
+        ({"name": "pgd", "step_size": -0.1}, "at least 0"),
         ({"name": "pgd", "steps": 0}, "at least 1"),
         ({"name": "pgd", "restarts": 0}, "at least 1"),
         ({"name": "pgd", "step": 0.1}, "pgd has no setting 'step'; .* 'steps'"),

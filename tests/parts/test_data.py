@@ -119,3 +119,30 @@ def test_held_out_images_and_the_rest_are_the_whole_set_without_overlap():
 def test_a_part_that_cannot_be_held_out_is_refused(part, size):
     with pytest.raises(ValueError, match="hold_out: "):
         hold_out(range(50), part, size)
+
+
+class Labelled(list):
+    """Images that tell their labels, sorted by class as folders are."""
+
+    targets = [0] * 60 + [1] * 30 + [2] * 10
+
+
+def test_a_stratified_part_has_the_same_share_of_each_class_and_always_the_same_images():
+    whole = Labelled(range(100))
+    parts = {part: list(hold_out(whole, part, 20, stratify=True)) for part in ("train", "val")}
+    assert [sum(whole.targets[i] == k for i in parts["val"]) for k in range(3)] == [12, 6, 2]
+    assert sorted(parts["train"] + parts["val"]) == list(range(100))
+    assert list(hold_out(whole, "val", 20, stratify=True)) == parts["val"]
+    assert list(hold_out(whole, "val", 20, seed=1, stratify=True)) != parts["val"]
+
+
+@pytest.mark.parametrize(
+    ("whole", "size", "words"),
+    [
+        (range(50), 5, "stratify needs targets"),
+        (Labelled(range(100)), 2, "can't hold out 2 images"),
+    ],
+)
+def test_what_cant_be_stratified_is_refused(whole, size, words):
+    with pytest.raises(ValueError, match=f"hold_out: .*{words}"):
+        hold_out(whole, "train", size, stratify=True)

@@ -1,20 +1,31 @@
 """AutoAttack, by pyautoattack."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from .base import Attacked, BallAttack, setting
-from .pyautoattack_model import Guarded, warnings_kept
+from .base import Attacked, BallAttack, Part, setting
+from .pyautoattack_suite import Suite, square_found
 
-VERSIONS = ("standard", "rand")
+# Parts of each version, and the passes that an image takes in them at most (``Attack.passes``).
+PASSES = {
+    "standard": {
+        "apgd-ce": 101 * 3,
+        "apgd-t": 9 * 101 * 3,
+        "fab-t": 9 * 100 * 4,
+        "square": 5000,
+    },
+    "rand": {"apgd-ce": 101 * 20 * 3, "apgd-dlr": 101 * 20 * 3},
+}
 
 
 def version(text: str) -> str:
     """Check a flag's version of AutoAttack."""
-    if text not in VERSIONS:
-        raise ValueError(f"version must be one of {', '.join(VERSIONS)}; found {text!r}")
+    if text not in PASSES:
+        raise ValueError(f"version must be one of {', '.join(PASSES)}; found {text!r}")
     return text
 
 
@@ -54,32 +65,39 @@ class AutoAttack(BallAttack):
         """Each setting in words."""
         return {**super().details(), "version": self.version}
 
+    @property
+    def passes(self) -> int:
+        """Of all parts."""
+        return sum(PASSES[self.version].values())
+
+    def suite(self) -> Sequence[Part]:
+        """Return the parts of its version."""
+        suite = Suite(*self.ball, version=self.version)
+        return [
+            Part(name, partial(_perturb, suite, [name]), passes)
+            for name, passes in PASSES[self.version].items()
+        ]
+
+    def verdict(self, standing: Sequence[int], n: int) -> list[str]:
+        """Return AutoAttack's own warning where Square finds what gradients didn't."""
+        return square_found(dict(zip(PASSES[self.version], standing, strict=True)), n)
+
     def check_model(self, model: nn.Module, images: Tensor) -> None:
         """Raise ``ValueError`` if there are too few classes to attack towards."""
         _other_classes(model, images)
 
     def perturb(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Attacked:
-        """Attack with each part what still stands."""
-        import pyautoattack  # only here, since it takes a while
+        """Attack with each part what still stands, as one batch."""
+        suite = Suite(*self.ball, version=self.version)
+        return _perturb(suite, list(PASSES[self.version]), model, images, labels, seed)
 
-        others = _other_classes(model, images)
-        norm, eps = self.ball
-        with warnings_kept() as said:
-            attack = pyautoattack.AutoAttack(
-                Guarded(model, images, labels),
-                norm=norm,
-                eps=eps,
-                seed=seed,
-                version=self.version,
-                device=images.device,
-            )
-            # The standard version attacks towards nine other classes; there may be fewer.
-            attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = min(9, others)
-            adversarial, predicted = attack.run_standard_evaluation(
-                images, labels, batch_size=len(images)
-            )
-        # Its own verdict: a second look in another batch can flip points on the decision boundary.
-        return Attacked(adversarial, predicted == labels, dict.fromkeys(said, len(images)))
+
+def _perturb(
+    suite: Suite, parts: list[str], model: nn.Module, images: Tensor, labels: Tensor, seed: int
+) -> Attacked:
+    # The standard version attacks towards nine other classes; there may be fewer.
+    targets = min(9, _other_classes(model, images))
+    return suite.perturb(parts, model, images, labels, seed, targets)
 
 
 def _other_classes(model: nn.Module, images: Tensor) -> int:

@@ -1,14 +1,14 @@
 """What every attack has: a name, settings that say all that a quoted figure needs, ``perturb``."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from ...common.values import COUNT, parse_number
+from ...common.values import COUNT, POSITIVE, parse_number
 from ...parts.adversarial.threat_model import check_norm, parse_eps
 
 
@@ -26,6 +26,13 @@ def setting(default: Any, about: str, read: Callable[[str], Any] = str) -> Any:
 def number(text: str) -> str:
     """Check a flag's number, such as 8/255, and keep it as it was written."""
     parse_number(text)
+    return text
+
+
+def positive(text: str) -> str:
+    """Check a flag's number above 0, and keep it as it was written."""
+    if parse_number(text) == 0:
+        raise ValueError(f"expected {POSITIVE.words}; found {text!r}")
     return text
 
 
@@ -78,6 +85,24 @@ class Attack(ABC):
         """Return what makes the attack weaker than it looks."""
         return []
 
+    @property
+    def passes(self) -> int:
+        """Forward passes that an image takes at most, a backward pass counted as two."""
+        return 1
+
+    def suite(self) -> "Sequence[Part]":
+        """Return the attacks it consists of, each for the images that those before it left."""
+        return [Part(self.short, self.perturb, self.passes)]
+
+    def verdict(self, standing: Sequence[int], n: int) -> list[str]:
+        """Return what speaks against the figure, by the images that stand after each part.
+
+        Args:
+            standing: how many, in the order of ``suite``.
+            n: images in all.
+        """
+        return []
+
     def check_model(self, model: nn.Module, images: Tensor) -> None:  # noqa: B027 (most fit any)
         """Raise ``ValueError`` if a model doesn't suit the attack, by its logits of ``images``."""
 
@@ -91,6 +116,20 @@ class Attack(ABC):
             labels: ``(N,)`` classes.
             seed: of the attack's own generators, where it has some.
         """
+
+
+class Part(NamedTuple):
+    """One of the attacks that an attack consists of.
+
+    Args:
+        name: what progress calls it.
+        perturb: see ``Attack.perturb``.
+        passes: see ``Attack.passes``.
+    """
+
+    name: str
+    perturb: "Callable[[nn.Module, Tensor, Tensor, int], Attacked]"
+    passes: int
 
 
 class Attacked(NamedTuple):

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...common.values import parse_number
+from ...common.values import POSITIVE, parse_number
 from ...parts.adversarial.pgd import pgd
 from ...parts.adversarial.threat_model import reaches_edge
-from .base import Attacked, BallAttack, check_count, count, number, setting, still_right
+from .base import Attacked, BallAttack, check_count, count, positive, setting, still_right
 
 # Of images that withstood; PGD stands still where the gradient is exactly zero.
 AT_START = "zero gradient at the start of PGD, which can't move there; try AutoAttack"
@@ -37,7 +37,7 @@ class PGD(BallAttack):
     name = "pgd"
     steps: int = setting(20, "number of steps", count)
     step_size: str | float | None = setting(
-        None, "length of a step, by default a quarter of ε", number
+        None, "length of a step, by default a quarter of ε", positive
     )
     restarts: int = setting(1, "number of random starts", count)
 
@@ -45,7 +45,8 @@ class PGD(BallAttack):
         super().__post_init__()
         if self.step_size is None:
             object.__setattr__(self, "step_size", quarter(self.eps))
-        step_length(self.step_size)
+        if self.step == 0 < self.ball[1]:
+            raise ValueError(f"step_size must be {POSITIVE.words}; found {self.step_size!r}")
         check_count("steps", self.steps)
         check_count("restarts", self.restarts)
 
@@ -74,6 +75,11 @@ class PGD(BallAttack):
         if reaches_edge(eps=eps, step_size=self.step, steps=self.steps):
             return []
         return [f"{self.title} can't reach the edge of its ball, ε = {self.eps}"]
+
+    @property
+    def passes(self) -> int:
+        """Of all steps from all starts."""
+        return self.restarts * (3 * self.steps + 1)
 
     def perturb(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Attacked:
         """Attack from each random start what still stands."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from .base import Attacked, BallAttack, check_count, count, setting
-from .pyautoattack_model import Guarded, warnings_kept
+from .pyautoattack_suite import Suite
 
 
 @dataclass(frozen=True)
@@ -44,23 +44,12 @@ class Square(BallAttack):
         """Each setting in words."""
         return {**super().details(), "queries": f"{self.queries} queries"}
 
+    @property
+    def passes(self) -> int:
+        """Its queries."""
+        return self.queries
+
     def perturb(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Attacked:
         """Attack all images at once."""
-        import pyautoattack  # only here, since it takes a while
-
-        norm, eps = self.ball
-        with warnings_kept() as said:
-            attack = pyautoattack.AutoAttack(
-                Guarded(model, images, labels),
-                norm=norm,
-                eps=eps,
-                seed=seed,
-                version="custom",
-                attacks=["square"],
-                device=images.device,
-            )
-            attack.square.n_queries = self.queries
-            adversarial, predicted = attack.run_standard_evaluation(
-                images, labels, batch_size=len(images)
-            )
-        return Attacked(adversarial, predicted == labels, dict.fromkeys(said, len(images)))
+        suite = Suite(*self.ball, queries=self.queries)
+        return suite.perturb(["square"], model, images, labels, seed)

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from ...common.values import COUNT, parse_number
+from ...common.values import COUNT, POSITIVE, parse_number
 from .threat_model import parse_eps, reaches_edge
 
 logger = logging.getLogger("mixacm")
@@ -25,6 +25,8 @@ def checked_ball(
         step = parse_number(step_size)
     except ValueError as error:
         raise ValueError(f"{caller}: step_size: {error}") from None
+    if step == 0 < radius:
+        raise ValueError(f"{caller}: step_size must be {POSITIVE.words}; found {step_size!r}")
     return {"eps": radius, "step_size": step, "norm": norm}
 
 

@@ -1,0 +1,158 @@
+"""``mixacm new``."""
+
+import argparse
+import contextlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from ..common.distributed import choose_device
+from ..common.errors import UserError
+from ..common.values import parse_number
+from ..preflight.inspection import Inspection, inspect_recipe
+from ..projects.data import Data, find_data
+from ..projects.methods import METHODS, check_methods
+from ..projects.models import find_model
+from ..projects.project import NORMS, Project, plan
+from ..projects.weight import measured_weight
+from ..projects.writing import refuse_existing, write
+from ..reading.read import read_recipe
+from .check import report
+from .common import add_device, argument_type, positive, set_up_log
+from .hooks import mapping
+
+EPILOG = f"""\
+FOLDER has train/ and test/ (or val/) with a folder a class in each, or is a folder of class
+folders, of which a fifth is held out for the test. NAME is a class of torchvision.datasets.
+MODEL is the key of a registered model or of torchvision's, timm:NAME, or MODULE.NAME of a module of
+your own; a stub is written where there is none.
+
+methods: {", ".join(METHODS)}
+
+examples:
+  mixacm new shapes --data images --student timm:resnet10t --teacher resnet18
+  mixacm new shapes --data images --student my_models.Net --teacher resnet50:robust.pt --eps 4/255
+  mixacm new cifar --data CIFAR10 --student resnet18 --teacher resnet50 --compare kd at pgd7_at
+"""
+ASKED = {
+    "data": "a folder of images, or the name of a data set of torchvision",
+    "student": "the student, such as resnet18 or timm:resnet10t",
+    "teacher": "the teacher, likewise; with :FILE its robust checkpoint",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the folder, the data, the models and the threat model."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = (
+        "Write recipes, a study and a README for your own data and models, as they run."
+    )
+    parser.epilog = EPILOG
+    parser.add_argument("folder", metavar="DIR", help="folder to write to")
+    parser.add_argument("--data", metavar="FOLDER|NAME[:FOLDER]", help=ASKED["data"])
+    parser.add_argument("--student", metavar="MODEL[:FILE]", help=ASKED["student"])
+    parser.add_argument("--teacher", metavar="MODEL[:FILE]", help=ASKED["teacher"])
+    for name in ("student", "teacher"):
+        parser.add_argument(
+            f"--{name}-kwargs",
+            type=argument_type(mapping),
+            metavar="YAML",
+            help=f"the {name}'s arguments, as in a recipe: '{{pretrained: True}}'",
+        )
+    parser.add_argument("--norm", choices=list(NORMS), default="Linf", help="default: Linf")
+    parser.add_argument(
+        "--eps",
+        type=argument_type(_eps),
+        help="ε in pixels of [0, 1] (default: 8/255, of L2 0.5)",
+    )
+    parser.add_argument(
+        "--compare",
+        nargs="+",
+        default=["kd"],
+        metavar="METHOD",
+        help="other methods of the study (default: kd)",
+    )
+    parser.add_argument(
+        "--image-size", type=positive, metavar="N", help="height and width (default: the images')"
+    )
+    add_device(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Find out what isn't said, write the files, and check the recipe."""
+    set_up_log(None)
+    check_methods(args.compare)
+    folder = Path(args.folder).expanduser()
+    refuse_existing(folder, ["mixacm.yaml", "teacher.yaml", "compare.yaml", "README.md"])
+    given = {name: getattr(args, name) or _asked(name) for name in ASKED}
+    data = find_data(given["data"], args.image_size)
+    print(_described(data))
+    student, about_student = find_model(
+        "--student", given["student"], args.student_kwargs, data, folder
+    )
+    teacher, about_teacher = find_model(
+        "--teacher", given["teacher"], args.teacher_kwargs, data, folder
+    )
+    project, left_out = plan(
+        folder.resolve().name,
+        data,
+        teacher,
+        student,
+        norm=args.norm,
+        eps=args.eps,
+        compare=args.compare,
+    )
+    files = project.files()
+    refuse_existing(folder, files)
+    write(folder, files)
+    print(*about_student, *about_teacher, *left_out, *(folder / name for name in files), sep="\n")
+    found = _weighed(project, folder, args.device)
+    print("", f"{folder / 'mixacm.yaml'}:", *report(found), "", _next(project, folder), sep="\n")
+
+
+def _eps(text: str) -> str:
+    if not parse_number(text) > 0:
+        raise ValueError(f"expected a number above 0; found {text!r}")
+    return text
+
+
+def _asked(name: str) -> str:
+    """Ask on a terminal for what a flag doesn't say."""
+    answer = ""
+    if sys.stdin.isatty():
+        with contextlib.suppress(EOFError):  # Ctrl-D
+            answer = input(f"--{name}, {ASKED[name]}: ").strip()
+    if not answer:
+        raise UserError(f"--{name}: missing; expected {ASKED[name]}")
+    return answer
+
+
+def _described(data: Data) -> str:
+    size, sizes = data.look.size, data.sizes
+    return (
+        f"{data.what}: {len(data.classes)} classes, {size}×{size}, {sizes['train']:,} images to "
+        f"train on, {sizes['val']:,} to validate, {sizes['test']:,} to test"
+    )
+
+
+def _weighed(project: Project, folder: Path, device: str | None) -> Inspection:
+    """Check the recipe and, where the teacher is there, measure α_acm and write it."""
+
+    def check() -> Inspection:
+        recipe = read_recipe(folder / "mixacm.yaml")
+        untrained = not project.teacher.checkpoint
+        return inspect_recipe(recipe, choose_device(device), random_weights=untrained, seconds=1.0)
+
+    found = check()
+    weight = measured_weight(found, project)
+    if weight is None:
+        return found
+    why = ": its gradient is about ten times KD's at the start"
+    write(folder, replace(project, weight=weight, why_weight=why).files())
+    return check()
+
+
+def _next(project: Project, folder: Path) -> str:
+    first = "mixacm" if project.teacher.checkpoint else "teacher"
+    return f"next: cd {folder} && mixacm train --config {first}.yaml --seed 0 (README.md has all)"

@@ -1,0 +1,215 @@
+"""Build what ``--student`` and ``--teacher`` name, and find how it wants its images."""
+
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchdistill.models import registry
+
+from ..common.checkpoints import CheckpointError, load_weights
+from ..common.errors import UserError
+from ..common.outputs import logits_of
+from ..common.state import eval_mode, preserved_rng
+from ..parts.models.normalization import model_by_key
+from ..parts.models.timm_models import PREFIX
+from ..reading.read import make_importable
+from ..reading.schema import model_names, not_registered
+from .data import Data
+from .images import sample
+
+IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+AS_THEY_ARE = [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]
+STUB = Path(__file__).parent / "templates" / "my_models.py.txt"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the project.
+
+    Args:
+        key: registered, of torchvision or ``timm:NAME``.
+        kwargs: its arguments.
+        module: to be named in ``dependencies``; empty where it is none of the user's own.
+        checkpoint: absolute path of its weights; empty where there is none.
+        mean: that it is given images with, by ``normalized``; ``None`` where it normalises by
+            itself.
+        std: likewise.
+        accuracy: of the checkpoint on validation images, in %; ``None`` without one.
+        built: without normalisation.
+    """
+
+    key: str
+    kwargs: Mapping[str, Any]
+    module: str
+    checkpoint: str
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+    accuracy: float | None
+    built: nn.Module
+
+
+def find_model(
+    flag: str, text: str, kwargs: Mapping[str, Any] | None, data: Data, folder: Path
+) -> tuple[Model, list[str]]:
+    """Build a model, load its checkpoint, and choose its normalisation.
+
+    Args:
+        flag: that names it, for messages.
+        text: ``KEY[:CHECKPOINT]``; ``MODULE.KEY`` for one that a module of the user's registers.
+        kwargs: its arguments; ``num_classes`` is added where it takes that.
+        data: to train on.
+        folder: of the project.
+
+    Returns:
+        The model, and lines that say what was done for it.
+
+    Raises:
+        UserError: if it isn't registered, can't be built, doesn't classify such images, or its
+            checkpoint is missing or another model's.
+    """
+    key, module, checkpoint = _read(text)
+    said = _bring(flag, module, key, folder) if module else []
+    names = model_names()
+    if key not in names:
+        hint = f"; put @register_model above it in {module}" if module else ""
+        raise UserError(f"{flag}: {not_registered('model', key, names)}{hint}")
+    given = dict(kwargs or {})
+    if _takes_classes(key):
+        given.setdefault("num_classes", len(data.classes))
+    model = _built(flag, key, given)
+    _try(flag, key, model, data)
+    if checkpoint:
+        checkpoint = str(Path(checkpoint).expanduser().resolve())
+        try:
+            load_weights(model, checkpoint)
+        except CheckpointError as error:
+            raise UserError(f"{flag}: {error}") from error
+    mean, std, accuracy = _normalisation(model, given, bool(checkpoint), data)
+    if accuracy is not None:
+        said.append(f"{flag}: {accuracy:.1f} % of some validation images right")
+    return Model(key, given, module, checkpoint, mean, std, accuracy, model), said
+
+
+def _read(text: str) -> tuple[str, str, str]:
+    """Return key, module and checkpoint of ``[MODULE.]KEY[:CHECKPOINT]``."""
+    prefix = PREFIX if text.startswith(PREFIX) else ""
+    key, _, checkpoint = text.removeprefix(prefix).partition(":")
+    module, _, name = ("", "", key) if prefix else key.rpartition(".")
+    return prefix + name, module, checkpoint
+
+
+def _bring(flag: str, module: str, name: str, folder: Path) -> list[str]:
+    """Import the user's module; put it, or a stub, into the project where it isn't yet."""
+    make_importable(folder.resolve(), Path.cwd())
+    file = Path(f"{module}.py")
+    said = []
+    if not (folder / file).exists():
+        try:
+            there = importlib.util.find_spec(module)
+        except ModuleNotFoundError:
+            there = None
+        if there is None and "." in module:
+            raise UserError(f"{flag}: no module {module}")
+        text = ""
+        if file.exists():
+            text, what = file.read_text(encoding="utf-8"), f"a copy of {file}"
+        elif there is None:
+            text = STUB.read_text(encoding="utf-8").replace("class Net", f"class {name}")
+            what = "a stub; put your model there"
+        if text:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_text(text, encoding="utf-8")
+            said.append(f"{folder / file}: {what}")
+    importlib.invalidate_caches()
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        raise UserError(
+            f"{flag}: can't import {module}: {type(error).__name__}: {error}"
+        ) from error
+    return said
+
+
+def _takes_classes(key: str) -> bool:
+    if key.startswith(PREFIX):
+        return True
+    builder = registry.MODEL_DICT.get(key)
+    if builder is None:
+        builder = torchvision.models.get_model_builder(key)
+    takes = inspect.signature(builder).parameters
+    return "num_classes" in takes or any(p.kind is p.VAR_KEYWORD for p in takes.values())
+
+
+def _built(flag: str, key: str, kwargs: Mapping[str, Any]) -> nn.Module:
+    try:
+        return model_by_key(key, **kwargs)
+    except UserError as error:
+        raise UserError(f"{flag}: {error}") from error
+    except Exception as error:
+        raise UserError(
+            f"{flag}: {key} can't be built of {dict(kwargs)}: {type(error).__name__}: {error}; "
+            f"give its arguments by {flag}-kwargs"
+        ) from error
+
+
+@torch.no_grad()
+def _try(flag: str, key: str, model: nn.Module, data: Data) -> None:
+    size = data.look.size
+    with preserved_rng(), eval_mode(model):
+        try:
+            logits = logits_of(model(torch.rand(2, 3, size, size)))
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(
+                f"{flag}: {key} doesn't take images of 3×{size}×{size}: {reason}; --image-size "
+                f"and {flag}-kwargs say another size"
+            ) from error
+    if logits.shape != (2, len(data.classes)):
+        raise UserError(
+            f"{flag}: {key} returns logits of shape {tuple(logits.shape)} for 2 images; expected "
+            f"(2, {len(data.classes)}), of {len(data.classes)} classes"
+        )
+
+
+def _normalisation(
+    model: nn.Module, kwargs: Mapping[str, Any], trained: bool, data: Data
+) -> tuple[Sequence[float] | None, Sequence[float] | None, float | None]:
+    """Return mean and std, and the accuracy with them where there is a checkpoint.
+
+    Which a checkpoint was trained with isn't written in it; the one that classifies best is taken.
+    """
+    if hasattr(model, "normalization_mean"):
+        return None, None, _accuracy(model, *AS_THEY_ARE, data) if trained else None
+    if trained:
+        choices = [AS_THEY_ARE, (data.mean, data.std), IMAGENET]
+        accuracies = [_accuracy(model, *choice, data) for choice in choices]
+        best = max(range(len(choices)), key=accuracies.__getitem__)
+        return *choices[best], accuracies[best]
+    if kwargs.get("pretrained") or kwargs.get("weights"):
+        config = getattr(model, "pretrained_cfg", None) or {}
+        return list(config.get("mean", IMAGENET[0])), list(config.get("std", IMAGENET[1])), None
+    return data.mean, data.std, None
+
+
+@torch.no_grad()
+def _accuracy(model: nn.Module, mean: Sequence[float], std: Sequence[float], data: Data) -> float:
+    """Return the accuracy on at most 256 validation images, in %."""
+    chosen = sample(data.validation_images(), 256)
+    right = 0
+    with eval_mode(model):
+        for images, labels in DataLoader(chosen, batch_size=64):
+            logits = logits_of(model((images - _shaped(mean)) / _shaped(std)))
+            right += int((logits.argmax(1) == labels).sum())
+    return 100 * right / len(chosen)
+
+
+def _shaped(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values).view(-1, 1, 1)

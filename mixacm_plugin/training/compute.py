@@ -1,0 +1,114 @@
+"""A recipe's ``compute`` block: precision, memory format and compilation of a training's passes."""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torchdistill.core.interfaces.registry import (
+    get_forward_proc_func,
+    register_forward_proc_func,
+)
+
+from ..parts.computed import Computed
+from ..reading import sections
+from ..reading.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How models run: what a recipe has under ``compute``.
+
+    Args:
+        precision: ``fp32`` or ``bf16``; ``None`` leaves it to the forward processes.
+        channels_last: whether images and weights lie in memory with channels last.
+        compile: whether ``torch.compile`` compiles the models.
+    """
+
+    precision: str | None = None
+    channels_last: bool = False
+    compile: bool = False
+
+
+class ComputedForward:
+    """A forward process that gets its model as ``Computed``, so that each pass in it is.
+
+    Args:
+        process: of the recipe.
+        compute: how its models run.
+    """
+
+    def __init__(self, process: Callable[..., Any], compute: Compute) -> None:
+        self.process, self.compute = process, compute
+        self.compiled: dict[int, Any] = {}
+
+    @property
+    def __self__(self) -> Any:
+        """The object whose method the process is, which the box asks, or the process."""
+        return getattr(self.process, "__self__", self.process)
+
+    def __call__(self, model: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """Run the process."""
+        run = self._compiled(model) if self.compute.compile else None
+        computed = Computed(model, self.compute.precision, self.compute.channels_last, run)
+        return self.process(computed, *args, **kwargs)
+
+    def _compiled(self, model: nn.Module) -> Any:
+        if id(model) not in self.compiled:
+            self.compiled[id(model)] = torch.compile(model)
+        return self.compiled[id(model)]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "ComputedForward":
+        return ComputedForward(copy.deepcopy(self.process, memo), self.compute)
+
+
+def use_compute(config: Mapping[str, Any], models: Mapping[str, nn.Module]) -> None:
+    """Let all stages of a built recipe run their models as its ``compute`` block says.
+
+    Args:
+        config: whose forward processes are replaced.
+        models: the plain models, whose weights' memory format is changed.
+    """
+    compute = Compute(**(config.get("compute") or {}))
+    if compute == Compute():
+        return
+    if compute.channels_last:
+        for model in models.values():
+            model.to(memory_format=torch.channels_last)
+    if compute.compile:
+        # Which modules are hooked changes with the stage; by default that isn't looked at again.
+        torch._dynamo.config.skip_nnmodule_hook_guards = False
+    train = config["train"]
+    for name in sections.stage_names(train):
+        train[name] = dict(train[name])  # stages may be aliases of each other
+    parts: list[dict[str, Any]] = [train[name] for name in sections.stage_names(train)] or [train]
+    for stage in parts:
+        for section in sections.stage_sections(config).values():
+            name = stage[section]["forward_proc"]
+            key = f"{name}, {asdict(compute)}"
+            register_forward_proc_func(key=key)(
+                ComputedForward(get_forward_proc_func(name), compute)
+            )
+            stage[section] = {**stage[section], "forward_proc": key}
+
+
+def check_compiler(recipe: Recipe, config: Mapping[str, Any], device: torch.device) -> None:
+    """Compile a line of code, where a recipe wants its models compiled.
+
+    Raises:
+        RecipeError: if that fails, as where there is no C++ compiler.
+    """
+    if not sections.get(config, "compute.compile"):
+        return
+    try:
+        torch.compile(_one_more)(torch.ones(2, device=device))
+    except Exception as error:  # of any kind: torch's, the compiler's, the system's
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        message = f"torch.compile doesn't work here: {reason}; install a C++ compiler or set False"
+        raise recipe.error("compute.compile", message) from error
+
+
+def _one_more(values: torch.Tensor) -> torch.Tensor:
+    return values.square() + 1

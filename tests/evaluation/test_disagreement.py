@@ -1,0 +1,95 @@
+"""How far a student's answers can be driven from its teacher's."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mixacm_plugin import PGD
+from mixacm_plugin.evaluation.disagreement import disagreement, total_variation
+from recipes import Few, dm_wide_resnet, run, write
+
+
+class Brightness(nn.Module):
+    """Two classes by the mean pixel: an answer whose largest change is known."""
+
+    def __init__(self, slope):
+        super().__init__()
+        self.slope = slope
+
+    def forward(self, images):
+        logit = self.slope * (images.flatten(1).mean(1) - 0.5)
+        return torch.stack([logit, -logit], 1)
+
+
+class Greys(torch.utils.data.Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return torch.full((1, 4, 4), (0.4, 0.5, 0.6, 0.7)[index]), 0
+
+
+@pytest.mark.parametrize(("norm", "eps", "moved"), [("Linf", 0.1, 0.1), ("L2", 0.4, 0.1)])
+def test_it_is_the_largest_distance_in_the_ball(norm, eps, moved):
+    attack = PGD(norm, eps, 20, eps / 4)
+    found = disagreement(Brightness(8), Brightness(2), Greys(), attack)
+    grey = torch.tensor([0.4, 0.5, 0.6, 0.7])
+    at = torch.linspace(-moved, moved, 2001)[:, None] + grey
+    answers = [torch.sigmoid(2 * slope * (at - 0.5)) for slope in (8, 2)]
+    distances = (answers[0] - answers[1]).abs()
+    assert found.mean == pytest.approx(float(distances.amax(0).mean()), abs=2e-3)
+    assert found.clean == pytest.approx(float(distances[1000].mean()), abs=1e-5)
+    assert found.deviation == pytest.approx(float(distances.amax(0).std()), abs=3e-3)
+
+
+def test_a_student_that_is_its_teacher_never_disagrees(model):
+    found = disagreement(model, model, Few("test", 20), PGD(eps=0.3, steps=3))
+    assert found.mean == found.clean == 0
+
+
+def test_it_grows_with_eps_and_steps_and_is_at_least_what_it_is_on_the_images(model):
+    other = nn.Sequential(*model)[:1].append(nn.Linear(192, 10))
+    attacks = [PGD(eps=e, steps=s, step_size=0.02) for e, s in ((0.0, 1), (0.05, 3), (0.1, 10))]
+    means = [disagreement(model, other, Few("test", 30), attack).mean for attack in attacks]
+    clean = disagreement(model, other, Few("test", 30), attacks[0]).clean
+    assert clean == means[0] < means[1] < means[2] <= 1
+
+
+def test_models_of_other_classes_are_refused(model):
+    other = nn.Sequential(nn.Flatten(), nn.Linear(192, 12))
+    with pytest.raises(ValueError, match="the student has 10 classes and the teacher 12"):
+        disagreement(model, other, Few("test", 5), PGD(eps=0.1, steps=1))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+def test_total_variation_is_a_distance_of_at_most_one(scale):
+    first, second = scale * torch.randn(2, 50, 10).double()
+    distance = total_variation(first, second)
+    assert torch.equal(distance, total_variation(second, first))
+    assert 0 <= distance.min() < distance.max()
+    assert distance.max() <= 1 + 1e-12
+    torch.testing.assert_close(total_variation(first, first + 3), torch.zeros(50).double())
+
+
+def test_the_command_prints_a_table_and_writes_json(capsys):
+    write()
+    torch.save({"model": dm_wide_resnet(10, 1, 10).state_dict()}, "student.pt")
+    argv = ("evaluate", "--config", "recipe.yaml", "--device", "cpu", "--attack", "disagreement")
+    setting = ("--eps", "0.1", "--steps", "2", "--n", "6", "--ckpt", "student.pt")
+    assert run("main", *argv, *setting, "--json", "out.json") == 0
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert row.startswith("| student | PGD-2 (step 0.025) | Linf | 0.1 | 6 | 0 | 0.")
+    (figure,) = json.loads(Path("out.json").read_text())
+    assert figure["attack"]["name"] == "disagreement"
+    assert figure["interval_95"][0] < figure["mean"] < figure["interval_95"][1]
+    assert figure["clean"] < figure["mean"]
+    for flags, words in (
+        (("--model", "teacher"), "is between student and teacher"),
+        (("--state", "s"), "has no --state"),
+        (("--sanity",), "no --sanity"),
+    ):
+        assert run("main", *argv, *setting, *flags) == 2
+        assert words in capsys.readouterr().err

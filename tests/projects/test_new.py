@@ -1,0 +1,318 @@
+"""``mixacm new``: what it finds, what it writes, and what it refuses."""
+
+import gzip
+import io
+import re
+import struct
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import yaml
+from torch import nn
+from torch.utils.data import Subset
+from torchvision import datasets
+
+from boxes import host_box, train_epoch
+from mixacm_plugin import dm_wide_resnet, read_recipe
+from mixacm_plugin.parts.models.normalization import model_by_key
+from mixacm_plugin.preflight.inspection import inspect_recipe
+from mixacm_plugin.projects.methods import METHODS
+from mixacm_plugin.projects.models import STUB, _normalisation
+from mixacm_plugin.studies.changes import sets
+from mixacm_plugin.studies.study import read_study
+from recipes import CPU, run
+from shapes import SHAPES, draw_shapes
+
+TINY = "{depth: 10, width: 1}"
+MODELS = ("--student", "dm_wide_resnet", "--student-kwargs", TINY)
+MODELS += ("--teacher", "dm_wide_resnet", "--teacher-kwargs", TINY)
+
+
+def new(*argv, data="images", models=MODELS):
+    return run("main", "new", "p", "--data", data, *models, "--device", "cpu", *argv)
+
+
+def paths_of(dataset):
+    """Files of a dataset of pictures, also of a part of one."""
+    if isinstance(dataset, Subset):
+        inside = paths_of(dataset.dataset)
+        return [inside[index] for index in dataset.indices]
+    return [path for path, _ in dataset.samples]
+
+
+def files_of(recipe="p/mixacm.yaml"):
+    parts = read_recipe(recipe).build("datasets")
+    return {name.removeprefix("images/"): paths_of(parts[name]) for name in parts}
+
+
+@pytest.mark.slow
+def test_one_folder_is_split_by_class_without_overlap_and_always_the_same():
+    draw_shapes("images", 20)
+    assert new() == 0
+    files = files_of()
+    every = [path for part in files.values() for path in part]
+    assert len(every) == len(set(every)) == 20 * len(SHAPES)
+    for part, each in {"train": 14, "val": 2, "test": 4}.items():
+        found = [Path(path).parent.name for path in files[part]]
+        assert all(abs(found.count(name) - each) <= 1 for name in SHAPES), part
+    assert files_of() == files_of("p/teacher.yaml") == files
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parts", [("train", "test"), ("train", "val"), ("train", "val", "test")])
+def test_folders_that_are_split_stay_so(parts):
+    for part in parts:
+        draw_shapes(f"images/{part}", 10, seed=len(part))
+    assert new() == 0
+    files = files_of()
+    assert all(f"/images/{parts[-1]}/" in path for path in files["test"])
+    assert all("/images/train/" in path for path in files["train"])
+    held = "val" if len(parts) == 3 else "train"
+    assert all(f"/images/{held}/" in path for path in files["val"])
+    assert not set(files["train"]) & set(files["val"])
+
+
+@pytest.mark.slow
+def test_a_data_set_of_torchvision_is_taken_by_its_name_grey_ones_with_three_channels():
+    for name, n in (("train", 60), ("t10k", 20)):
+        folder = Path("mnist/MNIST/raw")
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = torch.randint(256, (n, 28, 28), dtype=torch.uint8).numpy().tobytes()
+        labels = bytes(index % 10 for index in range(n))
+        images = struct.pack(">4i", 0x803, n, 28, 28) + pixels
+        for kind, content in (
+            ("images-idx3", images),
+            ("labels-idx1", struct.pack(">2i", 0x801, n) + labels),
+        ):
+            (folder / f"{name}-{kind}-ubyte").write_bytes(content)
+            (folder / f"{name}-{kind}-ubyte.gz").write_bytes(gzip.compress(content))
+    assert new(data="MNIST:mnist") == 0
+    built = read_recipe("p/mixacm.yaml").build("datasets")
+    assert built["images/train"][0][0].shape == (3, 28, 28)
+    assert isinstance(built["images/test"], datasets.MNIST)
+    assert not built["images/test"].train
+
+
+@pytest.mark.slow
+def test_pictures_of_several_sizes_are_cut_to_one():
+    draw_shapes("images", 5, SHAPES[:2], size=40)
+    draw_shapes("images", 5, SHAPES[2:], size=44)
+    assert new() == 0
+    parts = read_recipe("p/mixacm.yaml").build("datasets")
+    assert {part[0][0].shape for part in parts.values()} == {(3, 32, 32)}
+
+
+@pytest.mark.slow
+def test_what_is_written_passes_the_check_without_a_warning():
+    draw_shapes("images", 10)
+    assert new(models=("--student", "my_net.Net", *MODELS[4:])) == 0
+    assert "class Net(nn.Module):" in text_of("my_net.py")
+    for name in ("mixacm", "teacher"):
+        found = inspect_recipe(read_recipe(f"p/{name}.yaml"), CPU, random_weights=True, seconds=0)
+        assert found.warnings == ["models: weights are random, since no checkpoint was read"]
+
+
+@pytest.mark.slow
+def test_a_robust_teachers_checkpoint_gives_normalisation_accuracy_and_weight(capsys):
+    draw_shapes("images", 10)
+    torch.save(resnet().state_dict(), "teacher.pt")
+    models = (*MODELS[:4], "--teacher", "resnet18:teacher.pt")
+    assert new(models=models) == 0
+    said = capsys.readouterr().out
+    config = yaml.safe_load(re.sub("!import_(call|get)|!pathjoin", "", text_of("mixacm.yaml")))
+    teacher = config["models"]["teacher_model"]
+    accuracy = re.search(r"--teacher: ([\d.]+) % of some validation images", said)[1]
+    assert teacher["expected_accuracy"] == round(float(accuracy))
+    assert teacher["src_ckpt"] == str(Path("teacher.pt").resolve())
+    assert not Path("p/teacher.yaml").exists()
+    terms = dict(re.findall(r"^(kd|acm) +\S+ +(\S+)$", said, re.MULTILINE))
+    assert 4 < float(terms["acm"]) / float(terms["kd"]) < 25  # ten, in steps of 1, 2, 5
+
+
+def test_a_checkpoint_gets_the_normalisation_that_it_classifies_best_with():
+    images = torch.rand(40, 3, 4, 4) * 0.5
+    labels = [int(image.mean() > 0.25) for image in images]
+    pixels = list(zip(images, labels, strict=True))
+
+    class Threshold(nn.Module):
+        def forward(self, normalised):
+            level = normalised.mean((1, 2, 3))[:, None]
+            return torch.cat([-level, level], 1)  # 1 where brighter than the mean
+
+    data = SimpleNamespace(mean=[0.25] * 3, std=[0.2] * 3, validation_images=lambda: pixels)
+    mean, std, accuracy = _normalisation(Threshold(), {}, True, data)
+    assert (mean, std) == (data.mean, data.std)
+    assert accuracy == 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["teacher", "mixacm", "scratch"])
+def test_what_is_written_trains_under_the_host_itself(name):
+    draw_shapes("images", 5)
+    assert new("--compare", "pgd7_at") == 0
+    Path("runs/teacher").mkdir(parents=True)
+    torch.save(dm_wide_resnet(10, 1, len(SHAPES)).state_dict(), "runs/teacher/teacher.pt")
+    _, box = host_box(read_recipe(f"p/{name}.yaml"))
+    assert train_epoch(box)
+
+
+def resnet():
+    return model_by_key("resnet18", num_classes=len(SHAPES))
+
+
+def text_of(name):
+    return (Path("p") / name).read_text()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project with all methods."""
+    folder = tmp_path_factory.mktemp("project")
+    images = draw_shapes(folder / "images", 12)
+    argv = ("--data", images, *MODELS, "--compare", *METHODS, "--eps", "4/255", "--device", "cpu")
+    assert run("main", "new", str(folder / "p"), *argv) == 0
+    return folder / "p" / "compare.yaml"
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("number", range(len(METHODS) + 1))
+def test_a_method_fits_the_models_and_passes_the_check(project, number):
+    row = read_study(project).rows[number]
+    recipe = read_recipe(row.base, sets(row.changes))
+    found = inspect_recipe(recipe, CPU, random_weights=True, seconds=0)
+    assert found.warnings == ["models: weights are random, since no checkpoint was read"]
+    assert all(term.value > 0 for stage in found.stages for term in stage.terms)
+
+
+WIDE = ("--teacher", "dm_wide_resnet", "--teacher-kwargs", "{depth: 10, width: 2}")
+
+
+@pytest.mark.slow
+def test_of_models_of_other_widths_a_method_takes_the_pairs_that_fit_and_says_so(capsys):
+    draw_shapes("images", 5)
+    assert new("--compare", "at", "direct_l2", "fitnet", "kr", models=(*MODELS[:4], *WIDE)) == 0
+    said = capsys.readouterr().out
+    assert "direct_l2: without block2: teacher layer.1.block.0.relu_0 (output) 32×16×16, " in said
+    assert "at: without" not in said
+    assert "adaptive_max_pool" in text_of("mixacm.yaml")
+    for row in read_study("p/compare.yaml").rows[:-1]:
+        recipe = read_recipe(row.base, sets(row.changes))
+        found = inspect_recipe(recipe, CPU, random_weights=True, seconds=0)
+        assert len(found.warnings) == 1
+
+
+@pytest.mark.slow
+def test_a_method_that_fits_no_pair_is_refused_with_pairs_and_sizes(capsys):
+    draw_shapes("images", 5, size=32)
+    models = (*MODELS[:4], "--teacher", "resnet18")
+    assert new("--compare", "direct_l2", models=models) == 2
+    error = capsys.readouterr().err
+    assert "--compare direct_l2: it matches activations of one shape" in error
+    assert "block4: teacher layer4 (output) 512×1×1, student relu (output) 64×8×8" in error
+    assert error.count("\n") == 1
+    assert not Path("p").exists()
+
+
+@pytest.mark.parametrize("name", ["mixacm.yaml", "compare.yaml", "README.md", "methods/at.yaml"])
+def test_nothing_is_overwritten(capsys, name):
+    draw_shapes("images", 5)
+    file = Path("p") / name
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    assert new("--compare", "at") == 2
+    assert f"p has {name} already, which isn't overwritten" in capsys.readouterr().err
+    assert [path for path in Path("p").rglob("*") if path.is_file()] == [file]
+    assert file.read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_a_module_beside_the_project_is_taken_along_and_one_in_it_is_left_alone(capsys):
+    draw_shapes("images", 5)
+    stub = Path(STUB).read_text()
+    Path("mine_a.py").write_text(stub)
+    assert new(models=("--student", "mine_a.Net", *MODELS[4:])) == 0
+    assert "p/mine_a.py: a copy of mine_a.py" in capsys.readouterr().out
+    assert Path("p/mine_a.py").read_text() == stub
+    assert "- name: mine_a " in text_of("mixacm.yaml")
+    assert "- name: mine_a" not in text_of("teacher.yaml")
+
+
+def one_class():
+    draw_shapes("images", 5, ("circle",))
+
+
+def few_images():
+    draw_shapes("images", 5)
+    draw_shapes("images", 2, ("star",))
+
+
+def other_classes():
+    draw_shapes("images/train", 5)
+    draw_shapes("images/test", 5, (*SHAPES[:3], "star"))
+
+
+def train_alone():
+    draw_shapes("images/train", 5)
+
+
+def empty_class():
+    draw_shapes("images", 5)
+    Path("images/star").mkdir()
+
+
+def fine():
+    draw_shapes("images", 5)
+    torch.save(dm_wide_resnet(10, 1, 7).state_dict(), "other.pt")
+
+
+STUDENT, TEACHER = MODELS[:4], MODELS[4:]
+
+
+@pytest.mark.parametrize(
+    ("images", "argv", "models", "words"),
+    [
+        (lambda: None, [], MODELS, "--data: no folder images, and no torchvision.datasets.images."),
+        (one_class, [], MODELS, "images has 1 class, circle; expected at least 2"),
+        (few_images, [], MODELS, "images has 2 training images of star; expected at least 5"),
+        (other_classes, [], MODELS, "other class folders than each other: star, triangle"),
+        (train_alone, [], MODELS, "has train/ but neither test/ nor val/"),
+        (empty_class, [], MODELS, "--data: images: Found no valid file for the classes star"),
+        (fine, ["--data", "CIFAR11"], MODELS, "Did you mean 'CIFAR10'"),
+        (fine, [], ("--student", "resnt18", *TEACHER), "--student: no model 'resnt18'"),
+        (fine, [], (*STUDENT, "--teacher", "os.Nothing"), "put @register_model above it in os"),
+        (
+            fine,
+            [],
+            (*STUDENT, "--teacher", "vit_b_16"),
+            "vit_b_16 doesn't take images of",
+        ),
+        (fine, [], (*STUDENT, "--teacher", "resnet18:no.pt"), "--teacher: checkpoint not found:"),
+        (fine, [], (*STUDENT, "--teacher", "resnet18:other.pt"), "is of another architecture"),
+        (fine, ["--compare", "kdd"], MODELS, "no method 'kdd'"),
+        (fine, ["--compare", "crd"], MODELS, "compare/crd is for the models of the digits"),
+        (fine, ["--compare", "kd", "kd"], MODELS, "--compare: kd is given twice"),
+        (fine, [], STUDENT, "--teacher: missing; expected the teacher"),
+    ],
+)
+def test_a_mistake_is_a_line_and_nothing_else(capsys, monkeypatch, images, argv, models, words):
+    monkeypatch.setattr(sys, "stdin", io.StringIO())  # no terminal to ask on
+    images()
+    assert new(*argv, models=models) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.startswith("mixacm: error: ")
+    assert error.count("\n") == 1
+    assert not Path("p").exists()
+
+
+@pytest.mark.slow
+def test_on_a_terminal_what_is_missing_is_asked_for(monkeypatch):
+    draw_shapes("images", 5)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    answers = iter(["resnet18"])
+    monkeypatch.setattr("builtins.input", lambda question: next(answers))
+    assert new(models=STUDENT) == 0
+    assert "# MixACM: dm_wide_resnet taught by resnet18" in text_of("mixacm.yaml")
