@@ -28,6 +28,7 @@ COMMANDS = {
     "parts": "list what a recipe can name, or show one part",
     "show": "print a recipe with its overrides",
     "study": "run a study: rows of overrides, cached, to a table and pictures",
+    "tune": "choose values of a recipe's keys, by validation images",
     "report": "write a study, or a training run, as one HTML page",
     "plot": "draw channel maps, or the course of training",
 }

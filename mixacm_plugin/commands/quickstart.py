@@ -1,6 +1,7 @@
 """``mixacm quickstart``."""
 
 import argparse
+import logging
 from pathlib import Path
 
 from ..common.distributed import available_cpus, choose_device
@@ -9,7 +10,14 @@ from ..studies.runs import resolve
 from .common import add_device, natural, set_up_log
 from .study import open_study, run_study, write_study
 
+logger = logging.getLogger("mixacm")
+
 STUDY = "studies/quickstart"
+NEXT = """\
+next:
+  mixacm report {out}  (all of this on one page)
+  mixacm recipes copy quickstart/mixacm .  (a recipe to edit: mixacm.yaml)
+  mixacm check mixacm.yaml  (what it does; torchdistill --config mixacm.yaml trains it)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,4 +51,5 @@ def run(args: argparse.Namespace) -> int:
     jobs = min(available_cpus(), len(runs)) if device.type == "cpu" else 1
     errors = run_study(study, runs, Processes(jobs), args.device)
     write_study(study, runs, errors, out)
+    logger.info(NEXT.format(out=out))
     return 1 if errors else 0

@@ -14,9 +14,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     commands = parser.add_subparsers(dest="what", metavar="{list,copy}")
     commands.add_parser("list", help="list them (the default)")
-    copy = commands.add_parser("copy", help="copy one into a folder")
+    copy = commands.add_parser("copy", help="copy one into a folder or to a file")
     copy.add_argument("name", metavar="NAME", help="as mixacm recipes lists it")
-    copy.add_argument("folder", metavar="DIR", help="where to, made where it is missing")
+    copy.add_argument(
+        "to", metavar="TO", help="a folder, made where it is missing, or a file NAME.yaml"
+    )
     parser.set_defaults(run=run)
 
 
@@ -24,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
     """List or copy."""
     if args.what == "copy":
         try:
-            print(copy_recipe(args.name, args.folder))
+            print(copy_recipe(args.name, args.to))
         except OSError as error:
             raise UserError(f"mixacm recipes copy: {error}") from error
         return

@@ -4,21 +4,19 @@ import argparse
 import logging
 import signal
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-from tqdm import tqdm
 
 from ..common.distributed import choose_device
 from ..common.errors import UserError
 from ..reporting.markup import write_tables
 from ..reporting.plots.study import draw_all, read_plots
 from ..studies.costs import relative_costs
-from ..studies.execute import is_done
+from ..studies.execute import check_numbers_of_images, is_done
 from ..studies.launchers import Cluster, Launcher, Processes
+from ..studies.progress import shown
 from ..studies.results import write_results
-from ..studies.runner import collect, epochs_done, run_all
+from ..studies.runner import collect, run_all
 from ..studies.runs import Run, resolve
 from ..studies.study import Study, read_study, rows_like, with_seeds
 from ..training.tracking import check_tracker
@@ -62,6 +60,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overrides(parser, "override a value in all rows that have it; may be repeated")
     add_compute(parser)
     parser.add_argument("--out", metavar="DIR", help="default: runs/studies/NAME[-SCALE]")
+    add_running(parser)
+    parser.add_argument(
+        "--list", action="store_true", help="print what would run and what is cached"
+    )
+    add_track(parser)
+    parser.set_defaults(run=run)
+
+
+def add_running(parser: argparse.ArgumentParser) -> None:
+    """Add where runs are cached, and how they are run."""
     parser.add_argument(
         "--cache",
         default="runs/studies/cache",
@@ -84,12 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="parameter of submitit's executor, e.g. slurm_partition=gpu; may be repeated",
     )
-    parser.add_argument(
-        "--list", action="store_true", help="print what would run and what is cached"
-    )
     add_device(parser)
-    add_track(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -99,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
     rows = rows_like(study, args.rows)
     runs = resolve(study, Path(args.cache), args.overrides)
     wanted = [each for each in runs if each.row in rows]
+    check_numbers_of_images(study, wanted)
     if args.list:
         states = ["cached" if is_done(each, study) else "to run" for each in wanted]
         for state, each in zip(states, wanted, strict=True):
@@ -108,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out or f"runs/studies/{'-'.join(filter(None, (study.name, study.scale)))}")
     if args.track:
         check_tracker(args.track)
-    launcher = _launcher(args, out, len(wanted))
+    launcher = launcher_of(args, out, len(wanted))
     errors = run_study(study, wanted, launcher, args.device, track=args.track)
     costs = {}
     if args.launcher == "processes":  # a cluster's machines may be unlike this one
@@ -135,17 +139,11 @@ def run_study(
     *,
     track: str | None = None,
 ) -> dict[str, str]:
-    """Run what isn't done, with a bar on a terminal; return the failed runs' errors by key."""
+    """Run what isn't done, and show what they are at; return the failed runs' errors by key."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are ended too
-    with tqdm(disable=not sys.stderr.isatty(), bar_format="{desc}", leave=False) as bar:
+    with shown(study, launcher.jobs) as show:
         return run_all(
-            study,
-            runs,
-            launcher,
-            device=device,
-            track=track,
-            report=logger.info,
-            watch=_watch(bar),
+            study, runs, launcher, device=device, track=track, report=logger.info, watch=show
         )
 
 
@@ -165,7 +163,14 @@ def write_study(
     logger.info("\n%s\nwritten to %s", (out / "table.md").read_text(encoding="utf-8"), out)
 
 
-def _launcher(args: argparse.Namespace, out: Path, runs: int) -> Launcher:
+def launcher_of(args: argparse.Namespace, out: Path, runs: int) -> Launcher:
+    """Return the launcher that a command asks for.
+
+    Args:
+        args: of ``add_running``.
+        out: folder for a cluster's files.
+        runs: how many there are.
+    """
     if args.launcher == "processes":
         return Processes(args.jobs or 1)
     cluster = args.launcher.removeprefix("submitit-")
@@ -178,17 +183,3 @@ def _parameter(text: str) -> tuple[str, str | int]:
     if not separator:
         raise UserError(f"--cluster {text}: expected NAME=VALUE")
     return name, int(value) if value.isdecimal() else value
-
-
-def _watch(bar: tqdm) -> Callable[[list[Run], int, int], None]:
-    started = time.monotonic()
-
-    def show(active: list[Run], finished: int, total: int) -> None:
-        states = "; ".join(f"{r.label}, epoch {epochs_done(r)}" for r in active)
-        left = "?"
-        if finished:
-            minutes = (time.monotonic() - started) / finished * (total - finished) / 60
-            left = f"{minutes:.0f} min"
-        bar.set_description_str(f"{finished}/{total} finished, about {left} left: {states}")
-
-    return show

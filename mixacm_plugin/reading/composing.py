@@ -9,8 +9,8 @@ import yaml
 
 from ..common.errors import RecipeError, nearest
 from ..common.files import recipe_file
-from .library import how_to_use
-from .nodes import MERGE_TAG, STRING_TAG, Problem, walk_once
+from .library import how_to_use, kind_by_keys, kind_of_name
+from .nodes import MERGE_TAG, STRING_TAG, Problem, children_of, walk_once
 
 EXPONENT_WITHOUT_POINT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 # Octal and sexagesimal numbers of YAML 1.1, which nobody expects who writes 010 or 1:30.
@@ -29,21 +29,26 @@ def compose(path: str, kind: str, shipped: list[str]) -> yaml.Node | None:
         shipped: names of shipped files of that kind.
 
     Raises:
-        RecipeError: if it can't be read or isn't YAML.
+        RecipeError: if it can't be read, isn't YAML, or is of another kind.
     """
     try:
         file = path if os.path.exists(path) or path not in shipped else recipe_file(path)
-        return compose_text(Path(file).read_text(encoding="utf-8"))
+        root = compose_text(Path(file).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        hint = how_to_use(path) or nearest(path, shipped)
-        raise RecipeError(path, "", f"can't read the {kind}: {reason}.{hint}") from error
+        reason = f"{getattr(error, 'strerror', None) or error}.{nearest(path, shipped)}"
+        other = kind_of_name(path)
+        message = f"can't read the {kind}: {reason}" if other is None else how_to_use(path, other)
+        raise RecipeError(path, "", message) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise RecipeError(path, where, f"YAML syntax: {error.problem}") from error
     except yaml.YAMLError as error:
         raise RecipeError(path, "", f"YAML syntax: {error}") from error
+    other = kind_by_keys(children_of(root)) if isinstance(root, yaml.MappingNode) else None
+    if other not in (None, kind):
+        raise RecipeError(path, "", how_to_use(path, other))
+    return root
 
 
 def compose_text(text: str) -> yaml.Node | None:

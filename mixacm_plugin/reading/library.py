@@ -1,6 +1,7 @@
 """The recipes, override files and studies that come with the package."""
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from ..common.files import recipe_file, shipped_files
@@ -21,13 +22,30 @@ def study_names() -> list[str]:
     return [name for name in shipped_files() if name.startswith("studies/")]
 
 
-def how_to_use(name: str) -> str:
-    """Say of a shipped file's name, given where another kind is expected, what it is for."""
-    if name in recipe_names():
-        return f" It is a recipe: torchdistill --config {name}"
-    if name in override_names():
-        return f" It is an override file: --set {name}"
-    return f" It is a study: mixacm study {name}" if name in study_names() else ""
+def kind_of_name(name: str) -> str | None:
+    """Say what kind of shipped file a name stands for, if for any."""
+    kinds = {"recipe": recipe_names, "override file": override_names, "study": study_names}
+    return next((kind for kind, names in kinds.items() if name in names()), None)
+
+
+def kind_by_keys(keys: Collection[str]) -> str | None:
+    """Say what kind of file has these keys at its top, if that is plain."""
+    if "rows" in keys and "models" not in keys:
+        return "study"
+    if {"models", "train"} <= set(keys) and "rows" not in keys:
+        return "recipe"
+    return "override file" if keys and all("." in key for key in keys) else None
+
+
+def how_to_use(name: str, kind: str) -> str:
+    """Say of a file, given where another kind is expected, what it is for.
+
+    Args:
+        name: of the file, or of a shipped one.
+        kind: recipe, override file or study.
+    """
+    use = {"recipe": "torchdistill --config", "override file": "--set", "study": "mixacm study"}
+    return f"it is a{'n' * (kind == 'override file')} {kind}: {use[kind]} {name}"
 
 
 def recipe_title(name: str) -> str:
@@ -35,17 +53,18 @@ def recipe_title(name: str) -> str:
     return Path(recipe_file(name)).read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
 
 
-def copy_recipe(name: str, folder: str) -> Path:
-    """Copy a shipped recipe or study into a folder, to edit it there.
+def copy_recipe(name: str, to: str) -> Path:
+    """Copy a shipped recipe or study into a folder, or to a YAML file, to edit it there.
 
     Raises:
         FileNotFoundError: if there is no such recipe.
-        FileExistsError: if the folder already has a file of that name.
+        FileExistsError: if there is such a file already.
     """
-    source = Path(recipe_file(name))
-    target = Path(folder) / source.name
+    source, target = Path(recipe_file(name)), Path(to)
+    if target.suffix not in (".yaml", ".yml") or target.is_dir():
+        target /= source.name
     if target.exists():
-        raise FileExistsError(f"{target} exists; remove it or name another folder")
+        raise FileExistsError(f"{target} exists; remove it or name another one")
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
     return target

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from filelock import FileLock
 from torch import Tensor, nn
 from torchdistill.common.module_util import count_params
 
 from ..common.checkpoints import CheckpointError, load_checkpoint
 from ..common.distributed import choose_device
-from ..common.errors import UserError
+from ..common.errors import RecipeError, UserError
 from ..common.files import read_json_lines, replacing, write_json
 from ..common.images import drawn
 from ..common.signals import Stopped, end_with_parent, noticed
@@ -27,6 +28,7 @@ from ..evaluation.attacks import Attack, attack_of
 from ..evaluation.sanity import sanity
 from ..loading.datasets import evaluation_dataset
 from ..loading.models import load_model
+from ..reading.nodes import children_of, plain, walk
 from ..reading.read import folder_of, load_plugins, make_importable, read_recipe
 from ..reading.recipe import Recipe
 from ..training.loop import Training
@@ -37,10 +39,39 @@ PACKAGES = ("mixacm-plugin", "torch", "torchvision", "torchdistill", "pyautoatta
 
 
 def is_done(run: Run, study: Study) -> bool:
-    """Whether a run is trained and has all of the study's measurements."""
+    """Whether a run is trained, as far as the study asks, and has all of its measurements."""
     result = run.result
+    if not result:
+        return study.until_epoch is not None and len(run.epochs) >= study.until_epoch
     measured = all(m.key in result.get("accuracies", {}) for m in study.measurements)
     return measured and (study.sanity is None or study.sanity.key in result.get("sanity", {}))
+
+
+def check_numbers_of_images(study: Study, runs: Sequence[Run]) -> None:
+    """Compare each ``n`` with the test images, where nothing is downloaded for that.
+
+    Raises:
+        RecipeError: if there are fewer.
+    """
+    known: set[str] = set()
+    for run in runs:
+        parts = children_of(run.recipe.root)
+        data = {name: parts[name] for name in ("datasets", "test") if name in parts}
+        text = "".join(map(yaml.serialize, data.values()))
+        nodes = [each for part in data.values() for each in walk(part)]
+        if text in known or any(p.endswith(".download") and plain(n) for p, n in nodes):
+            continue
+        known.add(text)
+        try:
+            dataset = evaluation_dataset(run.recipe)
+        except RecipeError:  # data that isn't here; the run itself will tell
+            continue
+        for index, measurement in enumerate(study.measurements):
+            try:
+                drawn(dataset, measurement.n, 0)
+            except ValueError as error:
+                message = f"row {run.row.name!r}: {error}"
+                raise study.error(f"evaluate.{index}", message) from error
 
 
 def prepare(run: Run, study: Study, device: str | None, track: str | None = None) -> Path:
@@ -66,6 +97,7 @@ def prepare(run: Run, study: Study, device: str | None, track: str | None = None
             {"attack": m.attack.settings(), "n": m.n, "key": m.key} for m in study.measurements
         ],
         "sanity": study.sanity and study.sanity.key,
+        "until_epoch": study.until_epoch,
         "imports": str(folder_of(run.row.base)),
     }
     digest = hashlib.sha256(json.dumps(task).encode()).hexdigest()[:8]
@@ -113,6 +145,8 @@ def _execute(folder: Path, task: Mapping[str, Any]) -> None:
             trained = _train(recipe, device, task, lambda m: _suits(attacks, m, image))
         else:
             trained = _take_teacher(recipe)
+        if trained is None:
+            return
         write_json(result_file, _with_versions(trained))
     result = json.loads(result_file.read_text())
     model = load_model(recipe, task["measure"])
@@ -132,7 +166,8 @@ def _train(
     device: torch.device,
     task: Mapping[str, Any],
     check: Callable[[nn.Module], None],
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
+    """Train; return nothing if the run is paused before its end, where the task says so."""
     training = Training(recipe, device, task["seed"])
     try:
         check(training.models["student"])
@@ -140,8 +175,8 @@ def _train(
         raise recipe.error("test", str(error)) from error
     if _can_resume(training.last_ckpt):
         training.resume(str(training.last_ckpt))
-    with noticed() as asked_to_stop:
-        training.run(asked_to_stop=asked_to_stop, track=task["track"])
+    if not _train_until(training, task["until_epoch"], task["track"]):
+        return None
     teacher = training.models.get("teacher")
     return {
         "parameters": count_params(training.models["student"]),
@@ -149,6 +184,30 @@ def _train(
         "train_seconds": sum(line["seconds"] for line in read_json_lines(training.metrics_file)),
         "accuracies": {},
     }
+
+
+def _train_until(training: Training, epoch: int | None, track: str | None) -> bool:
+    """Train to the end or until an epoch's checkpoint is written; return whether to the end."""
+
+    def at_its_end() -> bool:
+        if epoch is None or not training.metrics_file.exists():
+            return False
+        return training.metrics_file.read_bytes().count(b"\n") >= epoch  # after every step
+
+    with noticed() as asked_to_stop:
+        if at_its_end():
+            return False
+        try:
+            # Stopped as by a signal, and resumed likewise: bit for bit.
+            training.run(
+                asked_to_stop=lambda: asked_to_stop() or at_its_end() * signal.SIGTERM,
+                track=track,
+            )
+        except Stopped:
+            if asked_to_stop():
+                raise
+            return False
+    return True
 
 
 def _suits(attacks: Sequence[Attack], model: nn.Module, image: Tensor) -> None:

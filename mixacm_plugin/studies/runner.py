@@ -64,12 +64,6 @@ def run_all(
     return errors
 
 
-def epochs_done(run: Run) -> int:
-    """Epochs that a run has trained so far."""
-    file = run.folder / "metrics.jsonl"
-    return len(file.read_text().splitlines()) if file.exists() else 0
-
-
 def collect(
     study: Study,
     runs: Sequence[Run],
@@ -146,6 +140,11 @@ def _collect_run(run: Run, result: Mapping[str, Any], study: Study, error: str |
 
 
 def _figures(run: Run, study: Study) -> str:
+    if not study.measurements:
+        last = run.epochs[-1]
+        names = {"val_accuracy": "validation", "robust_val_accuracy": "robust"}
+        figures = [f"{names[key]} {100 * last[key]:.1f} %" for key in names if key in last]
+        return ", ".join([f"{last['epoch'] + 1} epochs", *figures])
     found = run.result["accuracies"]
     return ", ".join(
         f"{m.attack.short} {100 * found[m.key]['accuracy']:.1f} %" for m in study.measurements

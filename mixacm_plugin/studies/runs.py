@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from ..common.errors import RecipeError, UnknownKeyError
+from ..common.files import read_json_lines
 from ..reading import sections
 from ..reading.checks import check_part
 from ..reading.nodes import children_of, plain, walk
@@ -54,10 +55,20 @@ class Run:
         return self.row.name if self.seed is None else f"{self.row.name}, seed {self.seed}"
 
     @property
+    def epochs(self) -> list[dict[str, Any]]:
+        """What ``metrics.jsonl`` has of each epoch that is trained so far."""
+        return read_json_lines(self.folder / "metrics.jsonl")
+
+    @property
     def result(self) -> dict[str, Any]:
         """What has been measured so far; empty before the training is finished."""
         file = self.folder / "result.json"
         return json.loads(file.read_text()) if file.exists() else {}
+
+
+def epochs_of(recipe: Recipe) -> int:
+    """Return how many epochs a recipe trains, in all of its stages."""
+    return sum(stage["num_epochs"] for _, stage in sections.stages(plain(recipe.root)))
 
 
 def resolve(study: Study, cache: Path, overrides: list[str] | None = None) -> list[Run]:

@@ -57,7 +57,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Study:
-    """A study at one of its scales; ``sanity`` is the measurement whose attack is checked."""
+    """A study at one of its scales.
+
+    ``sanity`` is the measurement whose attack is checked. With ``until_epoch`` runs are paused
+    after so many epochs, and nothing is measured.
+    """
 
     path: str
     name: str
@@ -69,6 +73,7 @@ class Study:
     reference: ReferenceSpec | None = None
     plots: list[Any] = field(default_factory=list)
     sanity: Measurement | None = None
+    until_epoch: int | None = None
 
     def error(self, where: str, message: str) -> RecipeError:
         """Return an error that names this study."""

@@ -131,8 +131,11 @@ def test_a_recipe_is_copied_and_never_overwritten(capsys):
     copied = Path(capsys.readouterr().out.strip())
     assert copied == Path("mine/mixacm.yaml")
     copied.write_text("edited")
-    assert run("main", "recipes", "copy", "quickstart/mixacm", "mine") == 2
-    assert "mine/mixacm.yaml exists" in capsys.readouterr().err
+    for to in ("mine", "mine/mixacm.yaml"):
+        assert run("main", "recipes", "copy", "quickstart/mixacm", to) == 2
+        assert "mine/mixacm.yaml exists" in capsys.readouterr().err
+    assert run("main", "recipes", "copy", "quickstart/mixacm", "other/my.yaml") == 0
+    assert Path("other/my.yaml").is_file()
     assert copied.read_text() == "edited"
 
 
@@ -147,9 +150,9 @@ def test_an_unknown_recipe_is_refused_with_the_known_ones(capsys):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (("check", "compare/at"), "It is an override file: --set compare/at"),
-        (("check", "studies/blocks"), "It is a study: mixacm study studies/blocks"),
-        (("study", "quickstart/mixacm"), "It is a recipe: torchdistill --config quickstart/mixacm"),
+        (("check", "compare/at"), "compare/at: it is an override file: --set compare/at"),
+        (("check", "studies/blocks"), "studies/blocks: it is a study: mixacm study studies/blocks"),
+        (("study", "quickstart/mixacm"), "it is a recipe: torchdistill --config quickstart/mixacm"),
     ],
 )
 def test_the_name_of_another_kind_of_file_is_answered_with_its_use(argv, words, capsys):

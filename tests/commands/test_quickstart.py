@@ -9,9 +9,21 @@ from pathlib import Path
 
 import pytest
 
+import recipes
+from mixacm_plugin.commands import quickstart
 from mixacm_plugin.common.distributed import available_cpus
+from mixacm_plugin.studies.runs import resolve
 from processes import wait_until
-from studies import write_study
+from studies import done_here, write_study
+
+
+def test_it_ends_with_what_to_do_next(monkeypatch, capsys):
+    study = write_study(rows=[{"name": "one"}])
+    done_here(study, resolve(study, Path("out/runs")))
+    monkeypatch.setattr(quickstart, "STUDY", "study.yaml")
+    assert recipes.run("main", "quickstart", "--out", "out", "--device", "cpu") == 0
+    _, _, after = capsys.readouterr().out.partition("written to out\n")
+    assert after.startswith("next:\n  mixacm report out  (")
 
 
 @pytest.mark.slow

@@ -59,3 +59,49 @@ def test_a_row_that_is_not_there_is_one_line_and_nothing_runs(capsys):
         "Did you mean 'two'?\n"
     )
     assert not Path("runs").exists()
+
+
+def test_more_images_than_there_are_are_refused_before_anything_is_listed_or_run(capsys):
+    write_study(evaluate=[{"attack": "clean"}, {"attack": "pgd", "n": 51}])
+    for flags in (("--list",), ()):
+        assert recipes.run("main", "study", "study.yaml", *flags) == 2
+        assert capsys.readouterr() == (
+            "",
+            "mixacm: error: study.yaml: evaluate.1: row 'one': n must be between 1 and the 50 "
+            "images of the dataset; found 51\n",
+        )
+    assert not Path("runs").exists()
+
+
+def test_a_study_whose_images_are_not_here_is_listed_all_the_same(capsys):
+    recipe = recipes.mixacm().replace(
+        "recipes.Few, init: {kwargs: {split: test, n: 50}}", "recipes.OutOfReach"
+    )
+    write_study(rows=[{"name": "one"}])
+    Path("recipe.yaml").write_text(recipe)
+    assert recipes.run("main", "study", "study.yaml", "--list") == 0
+    assert "1 runs, 0 cached" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (
+            ("study", "recipe.yaml"),
+            "recipe.yaml: it is a recipe: torchdistill --config recipe.yaml",
+        ),
+        (("train", "--config", "study.yaml"), "study.yaml: it is a study: mixacm study study.yaml"),
+        (("train", "--config", "lr.yaml"), "lr.yaml: it is an override file: --set lr.yaml"),
+        (
+            ("train", "--config", "recipe.yaml", "--set", "study.yaml"),
+            "study.yaml: it is a study: mixacm study study.yaml",
+        ),
+    ],
+)
+def test_a_file_of_another_kind_is_answered_with_its_use(argv, words, capsys):
+    write_study()
+    Path("lr.yaml").write_text(f"{LR}: 0.1\n")
+    assert recipes.run("main", *argv) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"mixacm: error: {words}")
+    assert error.count("\n") == 1

@@ -16,7 +16,7 @@ from mixacm_plugin.reporting.tables import lay_out
 from mixacm_plugin.studies.execute import execute, is_done, prepare
 from mixacm_plugin.studies.launchers import Processes
 from mixacm_plugin.studies.results import read_results, write_results
-from mixacm_plugin.studies.runner import collect, epochs_done, run_all
+from mixacm_plugin.studies.runner import collect, run_all
 from mixacm_plugin.studies.runs import resolve
 from studies import LR, REFERENCE, done_here, write_study
 
@@ -29,7 +29,7 @@ def test_a_killed_study_goes_on_where_it_was_and_ends_as_if_it_had_not_been_kill
     runs = resolve(study, Path("cache"))
 
     def kill_in_row_two(active, finished, total):
-        if active[:1] == [runs[1]] and epochs_done(runs[1]) >= 3:
+        if active[:1] == [runs[1]] and len(runs[1].epochs) >= 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -37,13 +37,13 @@ def test_a_killed_study_goes_on_where_it_was_and_ends_as_if_it_had_not_been_kill
     assert is_done(runs[0], study)
     assert not is_done(runs[1], study)
     files = {f: f.stat().st_mtime_ns for f in runs[0].folder.iterdir()}
-    epochs = epochs_done(runs[1])
+    epochs = len(runs[1].epochs)
 
     started = []
     assert run_all(study, runs, Processes(), report=started.append, device="cpu") == {}
     assert [line for line in started if line.startswith("started")] == ["started two, seed 0"]
     assert {f: f.stat().st_mtime_ns for f in runs[0].folder.iterdir()} == files
-    assert 3 <= epochs < 60 == epochs_done(runs[1])
+    assert 3 <= epochs < 60 == len(runs[1].epochs)
 
     uninterrupted = resolve(study, Path("other"))[1]
     done_here(study, [uninterrupted])

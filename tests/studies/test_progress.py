@@ -1,0 +1,67 @@
+"""What a study's runs are told to be at, on a terminal and in a log."""
+
+import json
+
+import pytest
+
+from mixacm_plugin.studies import progress
+from mixacm_plugin.studies.progress import COLUMNS, line, shown, state
+from mixacm_plugin.studies.runs import resolve
+from studies import write_study
+
+EPOCH = '{"epoch": 0, "seconds": 7.0}\n'
+
+
+@pytest.fixture
+def study():
+    return write_study(rows=[{"name": "one"}, {"name": "very long " * 10}])
+
+
+@pytest.fixture
+def runs(study, tmp_path):
+    found = resolve(study, tmp_path / "cache")
+    for run in found:
+        run.folder.mkdir(parents=True, exist_ok=True)
+    return found
+
+
+def test_a_run_starts_trains_and_is_measured(study, runs):
+    run = runs[0]
+    assert state(run, study) == "starting"
+    (run.folder / "metrics.jsonl").write_text(EPOCH)
+    assert state(run, study) == "epoch 1/2, 7 s to train"
+    clean, pgd = study.measurements
+    for done, told in (
+        ([], "measuring clean"),
+        ([clean], "measuring PGD-2"),
+        ([clean, pgd], "ending"),
+    ):
+        result = {"accuracies": {m.key: {} for m in done}}
+        (run.folder / "result.json").write_text(json.dumps(result))
+        assert state(run, study).startswith(told)
+
+
+def test_a_line_is_no_wider_than_a_terminal(study, runs):
+    assert line(runs[0], study) == "one, seed 0: starting"
+    assert len(line(runs[1], study)) == COLUMNS - 1
+    assert line(runs[1], study).endswith("…: starting")
+
+
+def test_a_log_gets_a_line_a_run_now_and_then(study, runs, caplog, monkeypatch):
+    caplog.set_level("INFO", "mixacm")
+    with shown(study, 1) as show:
+        show(runs[:1], 0, 2)
+        assert caplog.messages == []
+        monkeypatch.setattr(progress, "EVERY", 0.0)
+        show(runs[:1], 0, 2)
+    assert caplog.messages == ["one, seed 0: starting"]
+
+
+def test_a_terminal_gets_lines_that_are_rewritten(study, runs, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with shown(study, 2) as show:
+        show(runs, 1, 3)
+        written = capsys.readouterr().err
+    assert "1/3 finished, 0 s so far, about 0 min left" in written
+    assert "one, seed 0: starting" in written
+    assert line(runs[1], study) in written
