@@ -51,24 +51,6 @@ def parse_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) ->
         RecipeError: on a missing file, a syntax error, a key given twice, a number that YAML
             reads as text, or an override of a path that isn't there.
     """
-    recipe = compose_recipe(path, overrides)
-    named = "dependencies" in children_of(recipe.root)
-    dependencies = recipe.build("dependencies") if named else None
-    make_importable(Path.cwd(), folder_of(recipe.path))
-    _import(recipe, dependencies)
-    return recipe
-
-
-def compose_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Recipe:
-    """Read a recipe and apply overrides to it, and run nothing that it names.
-
-    Args:
-        path: see ``read_recipe``, as for the others.
-        overrides: what ``--set`` takes.
-
-    Raises:
-        RecipeError: as ``read_recipe``, but for dependencies.
-    """
     path = os.fspath(path)
     yaml_util.load_yaml_file(os.devnull)  # registers the host's tags with yaml.FullLoader
     root = compose(path, "recipe", recipe_names())

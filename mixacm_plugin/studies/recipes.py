@@ -12,7 +12,7 @@ from ..common.files import recipe_file
 from ..reading.composing import compose_text
 from ..reading.library import override_names
 from ..reading.nodes import plain
-from ..reading.read import compose_recipe
+from ..reading.read import parse_recipe
 from ..reading.sections import model_sections
 from .changes import Change, sets
 
@@ -23,7 +23,7 @@ def resolved_text(base: str, changes: Iterable[Change]) -> str:
     Raises:
         RecipeError: if one can't be read, or they don't fit.
     """
-    return compose_recipe(base, sets(changes)).text()
+    return parse_recipe(base, sets(changes)).text()
 
 
 def student_path(recipe: str) -> str:

@@ -44,6 +44,7 @@ OTHERWISE = {
     ("dist_plus", "beta"),
     ("dist_plus", "gamma"),
     ("dist_plus", "iota"),
+    ("kdiga", "squared"),
     ("pad", "student_embed_module_io"),
     ("pad", "teacher_embed_module_io"),
     ("skd", "mode"),
