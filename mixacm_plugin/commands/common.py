@@ -84,8 +84,25 @@ def add_overrides(parser: argparse.ArgumentParser, help_text: str) -> None:
     )
 
 
-def add_compute(parser: argparse.ArgumentParser) -> None:
-    """Add what sets a recipe's ``compute`` block."""
+def add_blocks(parser: argparse.ArgumentParser) -> None:
+    """Add what sets a recipe's blocks ``validate``, ``ema`` and ``compute``."""
+    parser.add_argument(
+        "--validate",
+        action="append",
+        type=_validation,
+        dest="overrides",
+        metavar="ATTACK:EPS:STEPS",
+        help="also validate robust accuracy after each epoch, such as pgd:8/255:10; the recipe's "
+        "block validate has more settings",
+    )
+    parser.add_argument(
+        "--ema",
+        action="append",
+        type=lambda text: f"ema.decay={text}",
+        dest="overrides",
+        metavar="DECAY",
+        help="also keep a moving average of the student's weights, such as 0.999",
+    )
     parser.add_argument(
         "--precision",
         action="append",
@@ -108,6 +125,16 @@ def add_compute(parser: argparse.ArgumentParser) -> None:
         dest="overrides",
         help="compile the models with torch.compile",
     )
+
+
+def _validation(text: str) -> str:
+    attack, *settings = text.split(":")
+    if not attack or len(settings) > 2 or not all(settings):
+        raise argparse.ArgumentTypeError(f"expected ATTACK:EPS:STEPS; found {text!r}")
+    block = dict(zip(("attack", "eps", "steps"), (attack, *settings), strict=False))
+    if "steps" in block:
+        positive(block["steps"])
+    return f"validate={{{', '.join(f'{key}: {value}' for key, value in block.items())}}}"
 
 
 def precision(text: str) -> str:

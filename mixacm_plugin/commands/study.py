@@ -21,7 +21,7 @@ from ..studies.runs import Run, resolve
 from ..studies.study import Study, read_study, rows_like, with_seeds
 from ..training.tracking import check_tracker
 from .common import (
-    add_compute,
+    add_blocks,
     add_device,
     add_overrides,
     add_track,
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the others",
     )
     add_overrides(parser, "override a value in all rows that have it; may be repeated")
-    add_compute(parser)
+    add_blocks(parser)
     parser.add_argument("--out", metavar="DIR", help="default: runs/studies/NAME[-SCALE]")
     add_running(parser)
     parser.add_argument(

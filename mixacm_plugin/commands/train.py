@@ -19,14 +19,13 @@ from ..loading.models import checkpoint_of, load_model
 from ..reading import sections
 from ..reading.checks import check_part, check_yaml
 from ..reading.nodes import plain
-from ..reading.overrides import put_block
 from ..reading.read import read_recipe
 from ..reading.recipe import Recipe
 from ..training.folder import AUTO, checkpoint_to_resume, held
 from ..training.loop import Training
 from ..training.run_files import best_of, check_files, ema_of, run_files
 from ..training.tracking import check_tracker
-from .common import add_compute, add_device, add_recipe, add_track, natural, positive, set_up_log
+from .common import add_blocks, add_device, add_recipe, add_track, natural, positive, set_up_log
 
 logger = logging.getLogger("mixacm")
 
@@ -51,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     add_recipe(parser)
     add_device(parser)
-    add_compute(parser)
+    add_blocks(parser)
     parser.add_argument(
         "--run_log", metavar="FILE", help="also log to this file, with torchdistill's lines"
     )
@@ -82,19 +81,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="also write the last checkpoint after every N steps of an epoch",
     )
-    parser.add_argument(
-        "--validate",
-        type=_validation,
-        metavar="ATTACK:EPS:STEPS",
-        help="also validate robust accuracy after each epoch, such as pgd:8/255:10; the recipe's "
-        "block validate has more settings",
-    )
-    parser.add_argument(
-        "--ema",
-        type=float,
-        metavar="DECAY",
-        help="also keep a moving average of the student's weights, such as 0.999",
-    )
     add_track(parser)
     parser.add_argument(
         "--seed", type=natural, help="of all random generators; makes a run on a CPU repeatable"
@@ -117,25 +103,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
 
 
-def _validation(text: str) -> dict[str, str | int]:
-    attack, *settings = text.split(":")
-    if not attack or len(settings) > 2 or not all(settings):
-        raise argparse.ArgumentTypeError(f"expected ATTACK:EPS:STEPS; found {text!r}")
-    if len(settings) == 2:
-        return {"attack": attack, "eps": settings[0], "steps": positive(settings[1])}
-    return {"attack": attack, **({"eps": settings[0]} if settings else {})}
-
-
 def run(args: argparse.Namespace) -> None:
     """Train, then test."""
     device = init_process_group(choose_device(args.device), args.dist_url)
     set_up_log(None)
     cudnn.benchmark = not args.disable_cudnn_benchmark
     recipe = read_recipe(args.config, args.overrides)
-    if args.validate:
-        put_block(recipe, "validate", args.validate)
-    if args.ema is not None:
-        put_block(recipe, "ema", {"decay": args.ema})
     if args.test_only:
         set_up_log(args.run_log)
         _log_recipe(recipe, args)

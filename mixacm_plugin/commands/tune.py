@@ -28,7 +28,16 @@ from ..studies.tuning import (
     tune,
     values_over,
 )
-from .common import RECIPE, add_overrides, check_seeds, natural, positive, set_up_log, table
+from .common import (
+    RECIPE,
+    add_blocks,
+    add_overrides,
+    check_seeds,
+    natural,
+    positive,
+    set_up_log,
+    table,
+)
 from .study import add_running, launcher_of, run_study
 
 logger = logging.getLogger("mixacm")
@@ -60,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="values to try of a key; may be repeated for all combinations",
     )
     add_overrides(parser, "override a value of all candidates; may be repeated")
+    add_blocks(parser)
     parser.add_argument(
         "--seeds",
         type=natural,
@@ -109,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
     if judge == CLEAN:
         logger.warning(
             "judged by clean validation accuracy, which alone doesn't show robustness; "
-            "for robust validation accuracy give the recipe a block validate"
+            "for robust validation accuracy give --validate, or the recipe a block validate"
         )
     name = Path(args.recipe).stem
     study = Study(args.recipe, name, name, None, args.seeds, [], [c.row for c in candidates])

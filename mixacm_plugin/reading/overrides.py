@@ -1,11 +1,8 @@
 """Overrides: values of a recipe's YAML replaced before anything is built."""
 
 import copy
-import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import yaml
 
@@ -23,7 +20,7 @@ from .nodes import (
 )
 from .recipe import Recipe
 
-OPTIONAL = ("compute",)  # blocks of this package's, of which any key may be added
+OPTIONAL = ("validate", "ema", "compute")  # blocks of this package's, which may be added
 
 
 def apply_override(recipe: Recipe, override: str) -> None:
@@ -47,25 +44,14 @@ def apply_override(recipe: Recipe, override: str) -> None:
         _override_by_file(recipe, override)
 
 
-def put_block(recipe: Recipe, name: str, content: Mapping[str, Any]) -> None:
-    """Give a recipe a block at its top level, in the place of one that is there.
-
-    Args:
-        recipe: changed in place.
-        name: of the block.
-        content: plain values.
-    """
-    put(recipe.root, name, compose_text(json.dumps(content)) or recipe.root)
-
-
 def _override_by_text(recipe: Recipe, override: str) -> None:
     path, _, text = override.partition("=")
     where = f"--set {override}"
     if not path:
         raise recipe.error(where, "expected key.path=value")
     block, _, key = path.partition(".")
-    optional = key and block in OPTIONAL
-    if optional and block not in children_of(recipe.root):
+    optional = block in OPTIONAL
+    if optional and key and block not in children_of(recipe.root):
         path, text = block, f"{{{key}: {text}}}"
     try:
         new = compose_text(text) or yaml.ScalarNode(STRING_TAG, "")
