@@ -1,5 +1,6 @@
 """A project: what is in its files, from data, two models and a threat model."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -87,6 +88,11 @@ class Project:
     def warm_epochs(self) -> int:
         """Return the number of epochs of a first stage."""
         return self.epochs // 5
+
+    @property
+    def weights_to_try(self) -> str:
+        """Return values of α_acm around the first guess, for ``mixacm tune``."""
+        return ",".join(f"{rounded(self.weight * factor):g}" for factor in (0.05, 0.25, 1, 4))
 
     @property
     def widths_differ(self) -> bool:
@@ -194,3 +200,15 @@ def multiple(eps: str, factor: float) -> str:
         if scaled.denominator == 1:
             return f"{scaled}/{under}"
     return f"{parse_number(eps) * factor:.4g}"
+
+
+def rounded(value: float) -> float:
+    """Return the nearest of 1, 2 and 5 times a power of ten, in proportion.
+
+    Example:
+        >>> rounded(170), rounded(0.031), rounded(800)
+        (200.0, 0.02, 1000.0)
+    """
+    power = 10.0 ** math.floor(math.log10(value))
+    factor = min((1, 2, 5, 10), key=lambda factor: abs(math.log(value / (factor * power))))
+    return float(f"{factor * power:.3g}")

@@ -1,9 +1,7 @@
 """α_acm, from the gradients at the start of training."""
 
-import math
-
 from ..preflight.inspection import Inspection
-from .project import Project
+from .project import Project, rounded
 
 TIMES_KD = 10.0  # on digits, with the weight tuned there, 9.5
 
@@ -23,15 +21,3 @@ def measured_weight(found: Inspection, project: Project) -> float | None:
     if not project.teacher.checkpoint or not norms.get("kd") or not norms.get("acm"):
         return None
     return rounded(project.weight * TIMES_KD * norms["kd"] / norms["acm"])
-
-
-def rounded(value: float) -> float:
-    """Return the nearest of 1, 2 and 5 times a power of ten, in proportion.
-
-    Example:
-        >>> rounded(170), rounded(0.031), rounded(800)
-        (200.0, 0.02, 1000.0)
-    """
-    power = 10.0 ** math.floor(math.log10(value))
-    factor = min((1, 2, 5, 10), key=lambda factor: abs(math.log(value / (factor * power))))
-    return float(f"{factor * power:.3g}")

@@ -63,10 +63,7 @@ def robust_validation(recipe: Recipe, config: Mapping[str, Any]) -> RobustValida
         return None
     attack = _attack(recipe, block)
     stages = list(sections.stages(config))
-    epochs = sum(stage["num_epochs"] for _, stage in stages)
     own = {name: block[name] for name in OWN[1:] if block.get(name) is not None}
-    if own.get("every", 1) > epochs:
-        raise recipe.error("validate.every", f"{own['every']} of {epochs} epochs: never")
     if "patience" in own and len(stages) > 1:
         raise recipe.error("validate.patience", "expected a recipe of one stage")
     return RobustValidation(attack, **own)

@@ -51,6 +51,7 @@ def test_the_commands_that_it_writes_are_those_of_the_guide():
     assert run("main", "new", "shapes", "--data", "images", *tiny, *teacher, *SHORT) == 0
     written = Path("shapes/README.md").read_text().splitlines()
     assert len(written) <= 12
-    mine = [line for line in written if line.startswith("mixacm ")]
+    *mine, tune = [line for line in written if line.startswith("mixacm ")]
     assert len(mine) == 4
     assert set(mine) <= set(commands(GUIDE))
+    assert tune.startswith("mixacm tune mixacm.yaml --over ")

@@ -170,7 +170,6 @@ REFUSED = {
     "n": ("{attack: pgd, n: 41}", "validate.n: expected at most the 40 images of few/val"),
     "no n": ("{attack: pgd, n: 0}", "validate.n: expected a whole number of at least 1"),
     "kind of n": ("{attack: pgd, n: 0.5}", "validate.n: expected a whole number"),
-    "every": ("{attack: pgd, every: 3}", "validate.every: 3 of 2 epochs"),
     "patience": ("{attack: pgd, patience: 0}", "validate.patience: expected a whole number"),
 }
 
