@@ -137,6 +137,10 @@ def _stage(stage: Stage) -> Iterable[str]:
     speed, seconds = stage.images_per_second, stage.seconds_per_epoch
     digits = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
     yield f"{digits} images/s at batch size {stage.batch_size}"
+    if stage.times:
+        shares = [f"{name} {100 * share:.0f}" for name, share in stage.times.shares().items()]
+        yield f"of a step's time, in %: {', '.join(shares)}"
+    yield from stage.hints
     if seconds is None:
         yield f"{duration(1000 / speed)} per 1,000 images; how many there are isn't known here"
     else:

@@ -1,6 +1,5 @@
-"""A training step under observation: its pairs, its loss terms, its hooked tensors, its speed."""
+"""A training step under observation: its pairs, its loss terms, its hooked tensors."""
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,16 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from ..common.images import unpack
 from ..common.modules import find_module
 from ..parts.acm.loss import ACMLoss
 from ..parts.acm.pairs import IO, SIDES
 from ..reading import sections
 from ..training.boxes import Box, student_of
 
-MOST_TIMED_STEPS = 20
 LOWEST = -0.4  # usual activation functions give nothing lower: hardswish gives -0.375
 DROWNS = 10_000.0  # the paper's own α_acm gives up to thousands at the start
 
@@ -209,28 +205,3 @@ def gradient_warnings(
                 f"{where}: its gradient is {term.whole_norm / rest:,.0f} times as large as that of "
                 "all others together; a lower weight may be meant"
             )
-
-
-def images_per_second(box: Box, device: torch.device, seconds: float) -> float:
-    """Train some more steps, with loading their data, and return their speed.
-
-    Args:
-        box: that has made a step, as a warm-up.
-        device: to wait for.
-        seconds: how long, at least for a step.
-    """
-    images, steps, started = 0, 0, time.perf_counter()
-    for batch in _repeated(box.train_data_loader):
-        sample, targets, extra = unpack(batch, device)
-        box.post_forward_process(loss=box.forward_process(sample, targets, extra))
-        images, steps = images + len(sample), steps + 1
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        if steps == MOST_TIMED_STEPS or time.perf_counter() - started > seconds:
-            break
-    return images / (time.perf_counter() - started)
-
-
-def _repeated(loader: DataLoader) -> Iterator[Any]:
-    while True:
-        yield from loader

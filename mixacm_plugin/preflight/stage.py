@@ -19,11 +19,11 @@ from .measured_step import (
     Term,
     activation_warnings,
     gradient_warnings,
-    images_per_second,
     measured_terms,
     recorded_pairs,
     watched_hooks,
 )
+from .step_times import StepTimes, faster, timed_steps
 
 
 @dataclass
@@ -36,7 +36,8 @@ class Stage:
         batch_size: images in the first step.
         images_per_epoch: training images; ``None`` where random ones took their place.
         steps_per_epoch: batches of them, likewise.
-        images_per_second: of training steps with their data, after the first.
+        times: of training steps with their data, after the first.
+        hints: settings that may be faster on this machine.
         pairs: both sides of each pair of ``ACMLoss``.
         terms: of the loss, and ``total``.
     """
@@ -46,7 +47,8 @@ class Stage:
     batch_size: int
     images_per_epoch: int | None
     steps_per_epoch: int | None
-    images_per_second: float = 0.0
+    times: StepTimes | None = None
+    hints: list[str] = field(default_factory=list)
     pairs: list[PairEnd] = field(default_factory=list)
     terms: list[Term] = field(default_factory=list)
 
@@ -56,6 +58,11 @@ class Stage:
         if self.images_per_epoch is None:
             return None
         return self.images_per_epoch / self.images_per_second
+
+    @property
+    def images_per_second(self) -> float:
+        """Speed of the steps."""
+        return self.times.images_per_second if self.times else 0.0
 
 
 def inspect_stage(
@@ -108,7 +115,10 @@ def inspect_stage(
         if not math.isfinite(loss.item()):
             raise recipe.error(f"{path}.criterion", f"the loss is {loss.item()} at the start")
         box.post_forward_process(loss=loss)
-        result.images_per_second = images_per_second(box, device, seconds)
+        result.times = timed_steps(box, device, seconds)
+        workers = getattr(box.train_data_loader, "num_workers", 0)
+        precision = sections.get(prepared.config, "compute.precision")
+        result.hints += faster(result.times, workers, device, precision)
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
         where = f"{type(error).__name__}: {error}"
         raise recipe.error(f"{path}: the first training step", where) from error

@@ -1,0 +1,127 @@
+"""Where the time of a training step goes."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ..common.images import unpack
+from ..training.boxes import Box, models_of
+from ..training.metrics import terms_in_float32
+
+MOST_TIMED_STEPS = 20
+MUCH = 0.2  # share of a step from which the loader is worth a word
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Time of some training steps with their data.
+
+    Args:
+        images: in all of them.
+        seconds: that they took.
+        parts: seconds of each part by name; what they leave are backward passes and the optimiser.
+    """
+
+    images: int
+    seconds: float
+    parts: Mapping[str, float]
+
+    @property
+    def images_per_second(self) -> float:
+        """Speed of the steps, with loading their data."""
+        return self.images / self.seconds
+
+    def shares(self) -> dict[str, float]:
+        """Return each part's share of the time, which add up to 1."""
+        rest = self.seconds - sum(self.parts.values())
+        parts = {**self.parts, "backward and optimiser": max(rest, 0.0)}
+        return {name: seconds / self.seconds for name, seconds in parts.items()}
+
+
+def timed_steps(box: Box, device: torch.device, seconds: float) -> StepTimes:
+    """Train some more steps, with loading their data, and time their parts.
+
+    Args:
+        box: that has made a step, as a warm-up.
+        device: to wait for.
+        seconds: how long, at least for a step.
+    """
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    modules = dict(sorted(models_of(box).items(), reverse=True))  # the teacher runs first
+    modules |= {name: term for name, (term, _) in box.criterion.term_dict.items()}
+    parts = dict.fromkeys(("loader", *modules), 0.0)
+    batches, images, steps, started = _repeated(box.train_data_loader), 0, 0, now()
+    with _timed(modules, parts, now), terms_in_float32(box.criterion):
+        while True:
+            begun = now()
+            sample, targets, extra = unpack(next(batches), device)
+            parts["loader"] += now() - begun
+            box.post_forward_process(loss=box.forward_process(sample, targets, extra))
+            images, steps = images + len(sample), steps + 1
+            if steps == MOST_TIMED_STEPS or now() - started > seconds:
+                return StepTimes(images, now() - started, parts)
+
+
+@contextmanager
+def _timed(
+    modules: Mapping[str, nn.Module], parts: dict[str, float], now: Callable[[], float]
+) -> Iterator[None]:
+    handles, begun = [], {}
+
+    def begin(name: str) -> None:
+        begun[name] = now()
+
+    def end(name: str) -> None:
+        parts[name] += now() - begun[name]
+
+    for name, module in modules.items():
+        handles.append(module.register_forward_pre_hook(lambda *_, name=name: begin(name)))
+        handles.append(module.register_forward_hook(lambda *_, name=name: end(name)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _repeated(loader: DataLoader[Any]) -> Iterator[Any]:
+    while True:
+        yield from loader
+
+
+def faster(
+    times: StepTimes, workers: int, device: torch.device, precision: str | None
+) -> Iterator[str]:
+    """Yield a line for each setting that is likely to make steps faster on this machine.
+
+    Args:
+        times: of some steps.
+        workers: processes that load images.
+        device: of the training.
+        precision: that the recipe's ``compute`` block has.
+    """
+    waited, cores = times.shares()["loader"], os.cpu_count() or 1
+    if waited > MUCH:
+        more = f"num_workers: {min(8, cores)} ({cores} cores here)" if not workers else ""
+        memory = "dataset_wrapper: {key: ImagesInMemory} for small images"
+        yield f"to wait less for the loader: {' or '.join(filter(None, (more, memory)))}"
+    if precision is None and _has_bfloat16(device):
+        yield "this device computes in bfloat16: try --precision bf16 --channels_last"
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
