@@ -1,7 +1,6 @@
 """``mixacm new``: what it finds, what it writes, and what it refuses."""
 
 import gzip
-import io
 import re
 import struct
 import sys
@@ -23,16 +22,9 @@ from mixacm_plugin.projects.methods import METHODS
 from mixacm_plugin.projects.models import STUB, _normalisation
 from mixacm_plugin.studies.changes import sets
 from mixacm_plugin.studies.study import read_study
+from projects import MODELS, new, text_of
 from recipes import CPU, run
 from shapes import SHAPES, draw_shapes
-
-TINY = "{depth: 10, width: 1}"
-MODELS = ("--student", "dm_wide_resnet", "--student-kwargs", TINY)
-MODELS += ("--teacher", "dm_wide_resnet", "--teacher-kwargs", TINY)
-
-
-def new(*argv, data="images", models=MODELS):
-    return run("main", "new", "p", "--data", data, *models, "--device", "cpu", *argv)
 
 
 def paths_of(dataset):
@@ -163,10 +155,6 @@ def resnet():
     return model_by_key("resnet18", num_classes=len(SHAPES))
 
 
-def text_of(name):
-    return (Path("p") / name).read_text()
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """A project with all methods."""
@@ -240,79 +228,11 @@ def test_a_module_beside_the_project_is_taken_along_and_one_in_it_is_left_alone(
     assert "- name: mine_a" not in text_of("teacher.yaml")
 
 
-def one_class():
-    draw_shapes("images", 5, ("circle",))
-
-
-def few_images():
-    draw_shapes("images", 5)
-    draw_shapes("images", 2, ("star",))
-
-
-def other_classes():
-    draw_shapes("images/train", 5)
-    draw_shapes("images/test", 5, (*SHAPES[:3], "star"))
-
-
-def train_alone():
-    draw_shapes("images/train", 5)
-
-
-def empty_class():
-    draw_shapes("images", 5)
-    Path("images/star").mkdir()
-
-
-def fine():
-    draw_shapes("images", 5)
-    torch.save(dm_wide_resnet(10, 1, 7).state_dict(), "other.pt")
-
-
-STUDENT, TEACHER = MODELS[:4], MODELS[4:]
-
-
-@pytest.mark.parametrize(
-    ("images", "argv", "models", "words"),
-    [
-        (lambda: None, [], MODELS, "--data: no folder images, and no torchvision.datasets.images."),
-        (one_class, [], MODELS, "images has 1 class, circle; expected at least 2"),
-        (few_images, [], MODELS, "images has 2 training images of star; expected at least 5"),
-        (other_classes, [], MODELS, "other class folders than each other: star, triangle"),
-        (train_alone, [], MODELS, "has train/ but neither test/ nor val/"),
-        (empty_class, [], MODELS, "--data: images: Found no valid file for the classes star"),
-        (fine, ["--data", "CIFAR11"], MODELS, "Did you mean 'CIFAR10'"),
-        (fine, [], ("--student", "resnt18", *TEACHER), "--student: no model 'resnt18'"),
-        (fine, [], (*STUDENT, "--teacher", "os.Nothing"), "put @register_model above it in os"),
-        (
-            fine,
-            [],
-            (*STUDENT, "--teacher", "vit_b_16"),
-            "vit_b_16 doesn't take images of",
-        ),
-        (fine, [], (*STUDENT, "--teacher", "resnet18:no.pt"), "--teacher: checkpoint not found:"),
-        (fine, [], (*STUDENT, "--teacher", "resnet18:other.pt"), "is of another architecture"),
-        (fine, ["--compare", "kdd"], MODELS, "no method 'kdd'"),
-        (fine, ["--compare", "crd"], MODELS, "compare/crd is for the models of the digits"),
-        (fine, ["--compare", "kd", "kd"], MODELS, "--compare: kd is given twice"),
-        (fine, [], STUDENT, "--teacher: missing; expected the teacher"),
-    ],
-)
-def test_a_mistake_is_a_line_and_nothing_else(capsys, monkeypatch, images, argv, models, words):
-    monkeypatch.setattr(sys, "stdin", io.StringIO())  # no terminal to ask on
-    images()
-    assert new(*argv, models=models) == 2
-    error = capsys.readouterr().err
-    assert words in error
-    assert error.startswith("mixacm: error: ")
-    assert error.count("\n") == 1
-    assert not Path("p").exists()
-
-
 @pytest.mark.slow
 def test_on_a_terminal_what_is_missing_is_asked_for(monkeypatch):
     draw_shapes("images", 5)
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
     answers = iter(["resnet18"])
     monkeypatch.setattr("builtins.input", lambda question: next(answers))
-    assert new(models=STUDENT) == 0
+    assert new(models=MODELS[:4]) == 0
     assert "# MixACM: dm_wide_resnet taught by resnet18" in text_of("mixacm.yaml")

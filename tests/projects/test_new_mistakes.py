@@ -1,0 +1,80 @@
+"""What ``mixacm new`` refuses, in a line."""
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mixacm_plugin import dm_wide_resnet
+from projects import MODELS, new
+from shapes import SHAPES, draw_shapes
+
+
+def one_class():
+    draw_shapes("images", 5, ("circle",))
+
+
+def few_images():
+    draw_shapes("images", 5)
+    draw_shapes("images", 2, ("star",))
+
+
+def other_classes():
+    draw_shapes("images/train", 5)
+    draw_shapes("images/test", 5, (*SHAPES[:3], "star"))
+
+
+def train_alone():
+    draw_shapes("images/train", 5)
+
+
+def empty_class():
+    draw_shapes("images", 5)
+    Path("images/star").mkdir()
+
+
+def fine():
+    draw_shapes("images", 5)
+    torch.save(dm_wide_resnet(10, 1, 7).state_dict(), "other.pt")
+
+
+STUDENT, TEACHER = MODELS[:4], MODELS[4:]
+
+
+@pytest.mark.parametrize(
+    ("images", "argv", "models", "words"),
+    [
+        (lambda: None, [], MODELS, "--data: no folder images, and no torchvision.datasets.images."),
+        (one_class, [], MODELS, "images has 1 class, circle; expected at least 2"),
+        (few_images, [], MODELS, "images has 2 training images of star; expected at least 5"),
+        (other_classes, [], MODELS, "other class folders than each other: star, triangle"),
+        (train_alone, [], MODELS, "has train/ but neither test/ nor val/"),
+        (empty_class, [], MODELS, "--data: images: Found no valid file for the classes star"),
+        (fine, ["--data", "CIFAR11"], MODELS, "Did you mean 'CIFAR10'"),
+        (fine, [], ("--student", "resnt18", *TEACHER), "--student: no model 'resnt18'"),
+        (fine, [], (*STUDENT, "--teacher", "os.Nothing"), "put @register_model above it in os"),
+        (
+            fine,
+            [],
+            (*STUDENT, "--teacher", "vit_b_16"),
+            "vit_b_16 doesn't take images of",
+        ),
+        (fine, [], (*STUDENT, "--teacher", "resnet18:no.pt"), "--teacher: checkpoint not found:"),
+        (fine, [], (*STUDENT, "--teacher", "resnet18:other.pt"), "is of another architecture"),
+        (fine, ["--compare", "kdd"], MODELS, "no method 'kdd'"),
+        (fine, ["--compare", "crd"], MODELS, "compare/crd is for the models of the digits"),
+        (fine, ["--compare", "kd", "kd"], MODELS, "--compare: kd is given twice"),
+        (fine, [], STUDENT, "--teacher: missing; expected the teacher"),
+    ],
+)
+def test_a_mistake_is_a_line_and_nothing_else(capsys, monkeypatch, images, argv, models, words):
+    monkeypatch.setattr(sys, "stdin", io.StringIO())  # no terminal to ask on
+    images()
+    assert new(*argv, models=models) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.startswith("mixacm: error: ")
+    assert error.count("\n") == 1
+    assert not Path("p").exists()
