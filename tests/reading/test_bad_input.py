@@ -197,11 +197,7 @@ TABLE = [
         "train.pre_epoch_process",
         "keep_teacher_in_eval needs a teacher; the recipe has no models.teacher_model",
     ),
-    (
-        "train.scheduler.kwargs={T_max: many}",
-        "train.scheduler.kwargs.T_max",
-        "a number above 0; found 'many'",
-    ),
+    ("train.scheduler.kwargs={T_max: many}", "train.scheduler.kwargs.T_max", "found 'many'"),
     (f"{KD}.kwargs={{}}", f"{KD}.kwargs.student_module_path", "missing"),
     ("train.num_epochs=0", "train.num_epochs", "0"),
     ("train.num_epochs=1.5", "train.num_epochs", "1.5"),
