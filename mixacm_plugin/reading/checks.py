@@ -53,10 +53,12 @@ def check_yaml(recipe: Recipe) -> list[str]:
 
 def _ignored(config: Config) -> Iterator[str]:
     """Tell of the optimiser's keys that the host reads in another box only."""
+    if not isinstance(config["models"], Mapping):
+        return
     with_teacher = "teacher" in model_sections(config)
     for path, stage in stages(config):
         for key, needs_teacher in MODULE_WISE.items():
-            if get(stage, f"optimizer.{key}") and needs_teacher is not with_teacher:
+            if told(stage, f"optimizer.{key}") and needs_teacher is not with_teacher:
                 other = next(name for name in MODULE_WISE if name != key)
                 yield f"{path}.optimizer.{key}: the host ignores it here, and reads {other} instead"
 

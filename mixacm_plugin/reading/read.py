@@ -64,9 +64,11 @@ def parse_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) ->
 
 
 def _import(recipe: Recipe, dependencies: Any) -> None:
+    each = {"dependencies": dependencies}
     several = isinstance(dependencies, list | tuple)
-    each = {f"dependencies.{index}": part for index, part in enumerate(dependencies or ())}
-    for where, dependency in (each if several else {"dependencies": dependencies}).items():
+    if several:
+        each = {f"dependencies.{index}": part for index, part in enumerate(dependencies)}
+    for where, dependency in each.items():
         try:
             import_dependencies([dependency] if several else dependency)
         except (Exception, SystemExit) as error:  # a script may end the process

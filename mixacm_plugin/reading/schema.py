@@ -29,7 +29,7 @@ from ..common.values import (
     Kind,
 )
 from ..parts.computed import PRECISIONS
-from .arguments import arguments_of
+from .arguments import Arguments, arguments_of
 from .keys import ANY, Key, Keys, any_of, name_of, section
 
 CRITERION = Kind(
@@ -179,11 +179,20 @@ VALIDATE = section(  # of ours; the host ignores it
     **any_of(ANY),  # the attack's settings, which it checks itself
     **dict.fromkeys(("n", "every", "patience"), Key(COUNT)),
 )
-EMA = section(decay=Key(DECAY, required=True), start_epoch=Key(NATURAL))  # likewise
-COMPUTE = section(
-    precision=Key(Kind(" or ".join(PRECISIONS), lambda value: value in PRECISIONS)),
-    channels_last=Key(SWITCH),
-    compile=Key(SWITCH),
+EMA = Key(  # likewise
+    MAPPING,
+    keys=Arguments("ema", {"decay": Key(DECAY, required=True), "start_epoch": Key(NATURAL)}),
+)
+COMPUTE = Key(
+    MAPPING,
+    keys=Arguments(
+        "compute",
+        {
+            "precision": Key(Kind(" or ".join(PRECISIONS), lambda value: value in PRECISIONS)),
+            "channels_last": Key(SWITCH),
+            "compile": Key(SWITCH),
+        },
+    ),
 )
 TAGS: Mapping[str, Keys] = {
     "!import_get": any_of("key package"),

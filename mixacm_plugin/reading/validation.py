@@ -204,8 +204,9 @@ class _NodeCheck(_Check):
 
 
 def _wrong(value: Any, key: Key) -> str | None:
-    made_of_unknown = isinstance(value, list) and any(isinstance(v, Unbuilt) for v in value)
-    if key.kind is not None and not made_of_unknown and not key.kind.holds(value):
+    if isinstance(value, list) and any(isinstance(v, Unbuilt) for v in value):
+        return None  # said when it is built
+    if key.kind is not None and not key.kind.holds(value):
         return f"expected {key.kind.words}; found {value!r}"
     if key.registry is not None and value not in (names := key.registry.parts()):
         return not_registered(key.registry.what, value, names)

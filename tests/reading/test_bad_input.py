@@ -173,6 +173,7 @@ TABLE = [
     ("datasets.few/test=!import_call {key: recipes.OutOfReach}", "datasets.few/test", "/data"),
     ("datasets=[1, 2]", "", "dataset"),
     ("dependencies.0.name=no_such", "dependencies", "No module named 'no_such'"),
+    ("dependencies=7", "dependencies", "can't import 7"),
     (f"{STUDENT}.kwargs.depth=11", f"{STUDENT}.kwargs", "depth must be 6n + 4"),
     (f"{STUDENT}.kwargs={{detph: 10}}", f"{STUDENT}.kwargs", "'detph'"),
     (
@@ -184,6 +185,10 @@ TABLE = [
         "train.optimizer.kwargs={lr: -1}",
         "train.optimizer.kwargs",
         "expected a number above 0; found -1",
+    ),
+    *(
+        (f"{mixacm()}{block}: {{{keys}, mine: 1}}\n", f"{block}.mine", f"{block} doesn't read it")
+        for block, keys in (("compute", "precision: bf16"), ("ema", "decay: 0.9"))
     ),
     ("train.optimizer.kwargs={lrr: 1}", "train.optimizer.kwargs.lrr", "Did you mean 'lr'?"),
     ("train.scheduler.kwargs={}", "train.scheduler.kwargs.T_max", "missing"),
@@ -260,8 +265,14 @@ TABLE = [
     # Of the wrong kind, or tried for the first time after training
     ("models.teacher_model.key=[1]", "models.teacher_model.key", "expected a name; found [1]"),
     ("train=7", "train", "expected a mapping; found 7"),
+    ("models=!import_call {key: torch.nn.ReLU}", "models", "expected a mapping; found ReLU()"),
     ("train.criterion.kwargs=x", "train.criterion.kwargs", "expected a mapping; found 'x'"),
     (f"{TERMS}.kd=x", f"{TERMS}.kd", "expected a mapping; found 'x'"),
+    (
+        f"{LOADER}.collate_fn=[!import_get {{key: torch.nn.ReLU}}]",
+        f"{LOADER}.collate_fn",
+        "expected ",
+    ),
     (f"{TEACHER}.{HOOKS}=7", f"{TEACHER}.{HOOKS}", "expected a list of module paths; found 7"),
     (f"{TEACHER}.{HOOKS}=[1]", f"{TEACHER}.{HOOKS}", "found [1]"),
     (f"{STUDENT}.dst_ckpt=7", f"{STUDENT}.dst_ckpt", "expected a path or URL; found 7"),

@@ -161,7 +161,7 @@ REFUSED = {
     "decay of 1": ("{decay: 1.0}", "ema.decay: expected a number above 0 and below 1; found 1.0"),
     "kind of decay": ("{decay: high}", "ema.decay: expected a number above 0"),
     "too late": ("{decay: 0.9, start_epoch: 2}", "ema.start_epoch: 2, counted from 0, of 2 epochs"),
-    "key": ("{decay: 0.9, start_epch: 1}", "ema.start_epch: unknown key"),
+    "key": ("{decay: 0.9, start_epch: 1}", "ema.start_epch: ema doesn't read it here"),
 }
 
 
