@@ -10,6 +10,7 @@ from typing import Any
 
 from torchdistill.common.constant import LOGGING_FORMAT
 from torchdistill.common.main_util import is_main_process
+from tqdm import tqdm
 
 from ..common.errors import UserError
 from ..common.files import not_written
@@ -181,6 +182,12 @@ class _LogFile(logging.FileHandler):
         super().handleError(record)
 
 
+class _AboveBars(logging.StreamHandler):
+    def emit(self, record: logging.LogRecord) -> None:
+        with tqdm.external_write_mode(self.stream):
+            super().emit(record)
+
+
 def set_up_log(run_log: str | None, *, append: bool = False) -> None:
     """Our lines on the terminal; in the log file the host's as well.
 
@@ -194,7 +201,7 @@ def set_up_log(run_log: str | None, *, append: bool = False) -> None:
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     root.handlers.clear()
-    terminal = logging.StreamHandler(sys.stdout)
+    terminal = _AboveBars(sys.stdout)
     terminal.setFormatter(logging.Formatter("%(message)s"))
     ours = ("mixacm",) if is_main_process() else ()
     terminal.addFilter(lambda r: r.name in ours or r.levelno >= logging.WARNING)

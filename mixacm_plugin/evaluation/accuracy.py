@@ -1,9 +1,8 @@
 """Evaluation: clean accuracy, PGD and AutoAttack, with all that a quoted figure needs."""
 
 import os
-import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -94,7 +93,7 @@ def evaluate(
     batch_size: int = 250,
     num_workers: int = 0,
     device: torch.device | str = "cpu",
-    progress: bool = False,
+    progress: bool | Callable[[str], None] = False,
     state: str | os.PathLike[str] | None = None,
     distributed: bool = False,
 ) -> Accuracy:
@@ -114,7 +113,7 @@ def evaluate(
         batch_size: images attacked at a time; batches refill as images fall.
         num_workers: processes that load images.
         device: where to run.
-        progress: tell on the standard error how far it is.
+        progress: tell on the standard error how far it is, or in few words a function.
         state: file that keeps what is found after every batch; one that is there is gone on from.
         distributed: share the images with the other processes of the group, each of which gets
             the figure of all.
@@ -142,7 +141,7 @@ def evaluate(
             "model": weights_digest(model),
         }
         kept = StateFile(f"{state}.{rank}" if rank else state, of)
-    told = Progress(attack.short, attack.suite(), count(own), sys.stderr if progress else None)
+    told = Progress(attack.short, attack.suite(), count(own), progress)
     attacking = Attacking(
         model,
         attack,

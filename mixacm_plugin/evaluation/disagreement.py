@@ -1,7 +1,6 @@
 """How far a student's answers can be driven from its teacher's within a ball."""
 
 import math
-import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -109,7 +108,7 @@ def disagreement(
     chosen = drawn(dataset, n, seed)
     models = [LogitsOnly(model).to(device).eval() for model in (student, teacher)]
     part = Part("disagreement", attack.perturb, 2 * attack.passes)
-    told = Progress("disagreement", [part], count(chosen), sys.stderr if progress else None)
+    told = Progress("disagreement", [part], count(chosen), progress)
     watching = models[0].register_forward_hook(told.watch)
     clean, largest = [], []
     with preserved_rng():

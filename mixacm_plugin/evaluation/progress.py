@@ -2,15 +2,16 @@
 
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any, TextIO
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from .attacks.base import Part
 
 WIDTH = 79  # and the cursor
-ON_TERMINAL, IN_LOG = 0.1, 10.0  # seconds between two lines
+ON_TERMINAL, TO_FUNCTION, IN_LOG = 0.1, 1.0, 10.0  # seconds between two lines
 
 
 class Progress:
@@ -20,14 +21,17 @@ class Progress:
         title: of the attack.
         suite: its parts.
         n: images in all, also those that aren't loaded yet.
-        stream: where to tell it; nowhere by ``None``.
+        to: where to tell it: on the standard error, nowhere, or to a function that takes it in
+            few words.
     """
 
     def __init__(
-        self, title: str, suite: Sequence[Part], n: int, stream: TextIO | None = sys.stderr
+        self, title: str, suite: Sequence[Part], n: int, to: bool | Callable[[str], None] = True
     ) -> None:
-        self.title, self.suite, self.n, self.stream = title, suite, n, stream
-        self.terminal = stream is not None and stream.isatty()
+        self.title, self.suite, self.n, self.to = title, suite, n, to
+        # Only on a terminal: a bar, so that lines of the log go above it.
+        self.bar = tqdm(bar_format="{desc}", leave=False, disable=None if to is True else True)
+        self.every = TO_FUNCTION if callable(to) else IN_LOG if self.bar.disable else ON_TERMINAL
         self.started = self.told = time.monotonic()
         self.loaded = 0  # images that the model has classified
         self.passes = 0  # of images through the model under attack
@@ -56,34 +60,50 @@ class Progress:
     def tell(self) -> None:
         """Tell how far it is, if it is time to."""
         now = time.monotonic()
-        if self.stream is None or now - self.told < (ON_TERMINAL if self.terminal else IN_LOG):
+        if now - self.told < self.every:
             return
         self.told = now
-        text = self.line(now - self.started)[:WIDTH]
-        self.stream.write(f"\r{text:{WIDTH}}" if self.terminal else f"{text}\n")
-        self.stream.flush()
+        seconds = now - self.started
+        if callable(self.to):
+            self.to(self.few_words(seconds))
+        elif not self.bar.disable:
+            self.bar.set_description_str(self.line(seconds)[:WIDTH])
+        elif self.to:
+            print(self.line(seconds), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Leave a terminal's line empty."""
-        if self.stream is not None and self.terminal:
-            self.stream.write(f"\r{'':{WIDTH}}\r")
-            self.stream.flush()
+        self.bar.close()
 
     def line(self, seconds: float) -> str:
         """Return what is told after so many seconds of attacks."""
         if self.part < 0:
             return f"{self.title}: {self.loaded} of {self.n} images loaded"
-        part = self.suite[self.part]
-        inside = min(1.0, (self.passes - self.before) / max(1, self.size * part.passes))
-        at = self.done + inside * self.size
+        part = f" {self.suite[self.part].name} ({self.part + 1} of {len(self.suite)}):"
+        name = self.title + (f":{part}" if len(self.suite) > 1 else ":")
+        left = f", about {self._left(seconds)} left" if self.passes else ""
+        return f"{name} {self._at:.0f} of {self.images} images, {self.standing} stand{left}"
+
+    def few_words(self, seconds: float) -> str:
+        """Return in few words what is told after so many seconds of attacks."""
+        if self.part < 0:
+            return f"{self.title}: {self.loaded}/{self.n} loaded"
+        part = f" {self.part + 1}/{len(self.suite)}" if len(self.suite) > 1 else ""
+        left = f", {self._left(seconds)} left" if self.passes else ""
+        return f"{self.title}{part}: {self._at:.0f}/{self.images} images{left}"
+
+    @property
+    def _at(self) -> float:
+        """Images of the part that are done, by the passes of the batch."""
+        passes = self.size * self.suite[self.part].passes
+        return self.done + self.size * min(1.0, (self.passes - self.before) / max(1, passes))
+
+    def _left(self, seconds: float) -> str:
         # What stands now is taken to stand until the end, so that it rather takes less.
         later = sum(other.passes for other in self.suite[self.part + 1 :])
         unloaded = (self.n - self.loaded) * sum(other.passes for other in self.suite)
-        passes = (self.images - at) * part.passes + self.standing * later + unloaded
-        left = f", about {_words(seconds * passes / self.passes)} left" if self.passes else ""
-        several = f" {part.name} ({self.part + 1} of {len(self.suite)}):"
-        name = self.title + (f":{several}" if len(self.suite) > 1 else ":")
-        return f"{name} {at:.0f} of {self.images} images, {self.standing} stand{left}"
+        passes = (self.images - self._at) * self.suite[self.part].passes
+        return _words(seconds * (passes + self.standing * later + unloaded) / self.passes)
 
 
 def _words(seconds: float) -> str:

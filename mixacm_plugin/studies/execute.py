@@ -5,7 +5,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from ..reading.nodes import children_of, plain, walk
 from ..reading.read import folder_of, load_plugins, make_importable, read_recipe
 from ..reading.recipe import Recipe
 from ..training.loop import Training
-from .runs import Run
+from .runs import TOLD, Run
 from .study import Study
 
 PACKAGES = ("mixacm-plugin", "torch", "torchvision", "torchdistill", "pyautoattack")
@@ -152,13 +153,30 @@ def _execute(folder: Path, task: Mapping[str, Any]) -> None:
     model = load_model(recipe, task["measure"])
     for attack, spec in zip(attacks, task["measurements"], strict=True):
         if spec["key"] not in result["accuracies"]:
-            accuracy = evaluate(model, dataset, attack, n=spec["n"], device=device, progress=True)
+            with _telling(folder / TOLD) as tell:
+                accuracy = evaluate(
+                    model, dataset, attack, n=spec["n"], device=device, progress=tell
+                )
             result["accuracies"][spec["key"]] = accuracy.to_json()
             write_json(result_file, _with_versions(result))
         if spec["key"] == task["sanity"] and spec["key"] not in result.setdefault("sanity", {}):
             lines = sanity(model, dataset, attack, device=device)
             result["sanity"][spec["key"]] = [line.to_json() for line in lines]
             write_json(result_file, _with_versions(result))
+
+
+@contextmanager
+def _telling(file: Path) -> Iterator[Callable[[str], None]]:
+    """Yield what writes a text into a file, for the study that looks; the file is removed."""
+
+    def tell(text: str) -> None:
+        with suppress(OSError):  # a full disk is no reason to end an attack
+            file.write_text(text, encoding="utf-8")
+
+    try:
+        yield tell
+    finally:
+        file.unlink(missing_ok=True)
 
 
 def _train(

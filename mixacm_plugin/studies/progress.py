@@ -22,7 +22,7 @@ Show = Callable[[Sequence[Run], int, int], None]
 
 
 def state(run: Run, study: Study) -> str:
-    """Say which epoch a run has done, of how many, or which attack it is at."""
+    """Say which epoch a run has done, of how many, or how far it is in which attack."""
     result, epochs = run.result, run.epochs
     if not result and run.row.measure == "student":
         if not epochs:
@@ -31,8 +31,10 @@ def state(run: Run, study: Study) -> str:
         left = mean(line["seconds"] for line in epochs) * (of - len(epochs))
         return f"epoch {len(epochs)}/{of}, {left:.0f} s to train"
     done = result.get("accuracies", {})
+    if study.sanity and study.sanity.key in done.keys() - result.get("sanity", {}).keys():
+        return f"sanity check of {study.sanity.attack.short}"
     names = [m.attack.short for m in study.measurements if m.key not in done]
-    return f"measuring {names[0]}" if names else "ending"
+    return run.told or f"measuring {names[0]}" if names else "ending"
 
 
 def line(run: Run, study: Study) -> str:

@@ -27,6 +27,7 @@ from .study import Row, Study
 logger = logging.getLogger("mixacm")
 
 OURS = "mixacm_plugin"  # whose version is in the hash
+TOLD = "progress.txt"  # what a run's process tells of its attack, while it lasts
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,14 @@ class Run:
         """What has been measured so far; empty before the training is finished."""
         file = self.folder / "result.json"
         return json.loads(file.read_text()) if file.exists() else {}
+
+    @property
+    def told(self) -> str:
+        """How far the run's process says that its attack is; nothing while there is none."""
+        try:
+            return (self.folder / TOLD).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return ""
 
 
 def epochs_of(recipe: Recipe) -> int:

@@ -28,9 +28,10 @@ def at_once(monkeypatch):
 
 def test_a_line_names_part_images_and_time_left():
     attack = AutoAttack()
-    progress = Progress(attack.short, attack.suite(), 1000, None)
+    progress = Progress(attack.short, attack.suite(), 1000, False)
     progress.loaded = 1000
     assert progress.line(0) == "AutoAttack: 1000 of 1000 images loaded"
+    assert progress.few_words(0) == "AutoAttack: 1000/1000 loaded"
     progress.begin_part(1, 800)
     progress.begin_batch(250, 250)
     assert progress.line(0) == "AutoAttack: apgd-t (2 of 4): 250 of 800 images, 800 stand"
@@ -38,12 +39,13 @@ def test_a_line_names_part_images_and_time_left():
     progress.standing = 750
     expected = "AutoAttack: apgd-t (2 of 4): 375 of 800 images, 750 stand, about 11 min left"
     assert progress.line(30) == expected
+    assert progress.few_words(30) == "AutoAttack 2/4: 375/800 images, 11 min left"
     assert len(expected) <= WIDTH
 
 
 def test_images_that_are_not_loaded_yet_count_for_the_time_left():
     suite = PGD(steps=10).suite()
-    progress = Progress("PGD-10", suite, 1000, None)
+    progress = Progress("PGD-10", suite, 1000, False)
     progress.loaded = 500
     progress.begin_part(0, 500)
     progress.begin_batch(0, 250)
@@ -71,7 +73,8 @@ def test_a_log_gets_a_line_every_ten_seconds_and_a_terminal_a_line_that_it_keeps
     log, terminal = io.StringIO(), Terminal()
     for stream in (log, terminal):
         now[0] = 0.0
-        progress = Progress("PGD-20", PGD().suite(), 9, stream)
+        monkeypatch.setattr("sys.stderr", stream)
+        progress = Progress("PGD-20", PGD().suite(), 9)
         progress.begin_part(0, 9)
         progress.begin_batch(0, 9)
         for _ in range(250):
@@ -81,7 +84,7 @@ def test_a_log_gets_a_line_every_ten_seconds_and_a_terminal_a_line_that_it_keeps
     assert len(log.getvalue().splitlines()) == 2
     shown = terminal.getvalue().split("\r")
     assert len(shown) > 100
-    assert {len(line) for line in shown[1:-1]} == {WIDTH}
+    assert max(map(len, shown)) <= WIDTH
     assert shown[-2].strip() == shown[-1] == ""
     assert "\n" not in terminal.getvalue()
 
@@ -93,7 +96,7 @@ def test_the_passes_of_autoattacks_parts_are_what_they_take_at_most(version, mod
     attack = AutoAttack(eps=1e-7, version=version)
     few = Few("test", 3)
     for part in attack.suite():
-        progress = Progress("", [part], 3, None)
+        progress = Progress("", [part], 3, False)
         counted = nn.Sequential(model)
         counted.register_forward_hook(progress.watch)
         progress.begin_part(0, 3)

@@ -1,13 +1,19 @@
 """What a study's runs are told to be at, on a terminal and in a log."""
 
+import io
 import json
+import logging
+import re
 
 import pytest
 
+from mixacm_plugin.commands.common import set_up_log
+from mixacm_plugin.evaluation import progress as telling
+from mixacm_plugin.evaluation.progress import Progress
 from mixacm_plugin.studies import progress
 from mixacm_plugin.studies.progress import COLUMNS, line, shown, state
-from mixacm_plugin.studies.runs import resolve
-from studies import write_study
+from mixacm_plugin.studies.runs import TOLD, resolve
+from studies import done_here, write_study
 
 EPOCH = '{"epoch": 0, "seconds": 7.0}\n'
 
@@ -41,6 +47,31 @@ def test_a_run_starts_trains_and_is_measured(study, runs):
         assert state(run, study).startswith(told)
 
 
+def test_a_study_sees_how_far_the_attack_of_a_run_is(study, runs, monkeypatch):
+    seen = []
+    tell = Progress.tell
+
+    def tell_and_look(self):
+        tell(self)
+        seen.append(state(runs[0], study))
+
+    monkeypatch.setattr(telling, "TO_FUNCTION", 0)
+    monkeypatch.setattr(Progress, "tell", tell_and_look)
+    done_here(study, runs[:1])
+    assert any(re.fullmatch(r"PGD-2: \d+/\d+ images, 0 s left", each) for each in seen)
+    assert state(runs[0], study) == "ending"
+    assert not (runs[0].folder / TOLD).exists()
+
+
+def test_a_sanity_check_is_told(runs):
+    study = write_study(sanity=True, rows=[{"name": "one"}])
+    accuracies = {m.key: {} for m in study.measurements}
+    for sanity, told in ({}, "sanity check of PGD-2"), ({study.sanity.key: []}, "ending"):
+        result = {"accuracies": accuracies, "sanity": sanity}
+        (runs[0].folder / "result.json").write_text(json.dumps(result))
+        assert state(runs[0], study) == told
+
+
 def test_a_line_is_no_wider_than_a_terminal(study, runs):
     assert line(runs[0], study) == "one, seed 0: starting"
     assert len(line(runs[1], study)) == COLUMNS - 1
@@ -65,3 +96,17 @@ def test_a_terminal_gets_lines_that_are_rewritten(study, runs, capsys, monkeypat
     assert "1/3 finished, 0 s so far, about 0 min left" in written
     assert "one, seed 0: starting" in written
     assert line(runs[1], study) in written
+
+
+def test_lines_of_the_log_go_above_what_a_terminal_shows(study, runs, monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setattr("sys.stderr", terminal)
+    set_up_log(None)
+    with shown(study, 1) as show:
+        show(runs, 1, 3)
+        logging.getLogger("mixacm").info("finished one")
+    before, _, after = terminal.getvalue().partition("finished one\n")
+    assert re.search(r"\r +\r(\x1b\[A)?$", before)  # the lines were emptied, in any order
+    assert "1/3 finished" in after  # and drawn again below
