@@ -17,7 +17,8 @@ NEXT = """\
 next:
   mixacm report {out}  (all of this on one page)
   mixacm recipes copy quickstart/mixacm .  (a recipe to edit: mixacm.yaml)
-  mixacm check mixacm.yaml  (what it does; torchdistill --config mixacm.yaml trains it)"""
+  mixacm check mixacm.yaml  (what it does)
+  torchdistill --config mixacm.yaml  (trains it)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

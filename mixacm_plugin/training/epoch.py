@@ -142,7 +142,13 @@ def train_steps(
     started = time.perf_counter() - sums.seconds
     shown = sys.stderr.isatty() and is_main_process()
     bar = tqdm(
-        batches, desc=title, total=len(loader), initial=first, disable=not shown, leave=False
+        batches,
+        desc=title,
+        total=len(loader),
+        initial=first,
+        disable=not shown,
+        leave=False,
+        bar_format="{desc} |{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}",
     )
     with terms_in_float32(box.criterion), record_terms(box.criterion) as terms:
         for step, batch in enumerate(bar, first):
@@ -155,8 +161,9 @@ def train_steps(
             sums.add(len(images), value, terms)
             box.post_forward_process(loss=loss)
             sums.seconds = time.perf_counter() - started
-            rate = f"{sums.images / sums.seconds:.0f}"
-            bar.set_postfix(loss=f"{value:.3f}", lr=f"{sums.lr:.3g}", images_per_s=rate)
+            rate = sums.images / sums.seconds
+            told = f"loss {value:.3f}, lr {sums.lr:.3g}, {rate:.0f} images/s"
+            bar.set_postfix_str(told, refresh=False)
             after_step(step + 1, sums)
     return sums
 
