@@ -176,7 +176,8 @@ def _telling(file: Path) -> Iterator[Callable[[str], None]]:
     try:
         yield tell
     finally:
-        file.unlink(missing_ok=True)
+        with suppress(OSError):  # Windows keeps a file that is just being read
+            file.unlink(missing_ok=True)
 
 
 def _train(

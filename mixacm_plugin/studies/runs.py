@@ -71,7 +71,7 @@ class Run:
         """How far the run's process says that its attack is; nothing while there is none."""
         try:
             return (self.folder / TOLD).read_text(encoding="utf-8")
-        except FileNotFoundError:
+        except OSError:
             return ""
 
 
