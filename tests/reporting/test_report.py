@@ -163,6 +163,16 @@ def test_a_recipe_whose_run_is_gone_is_resolved_anew_and_nothing_of_it_is_run():
     assert "as they are now" in text
 
 
+def test_a_picture_that_would_run_somebody_elses_recipes_is_left_out(caplog):
+    Path("evil.py").write_text("raise SystemExit('imported')")
+    Path("mine.yaml").write_text("dependencies: [{name: evil}]\nmodels: {model: {a: 1}}\n")
+    content = results([row("a", [done(0, 490, 335)], base="mine.yaml")])
+    content["rows"][0]["runs"][0]["checkpoint"] = "student.pt"
+    report({**content, "plots": [{"kind": "channel_maps"}]})
+    assert "no picture channel_maps: only mixacm study, which runs the recipes" in caplog.text
+    assert "imported" not in caplog.text
+
+
 def test_a_large_study_is_a_page_whose_details_are_closed():
     runs = [done(seed, 490, 335) for seed in range(5)]
     html, page = report(results([row(f"row {n}", runs, {WEIGHT: n}) for n in range(30)]))

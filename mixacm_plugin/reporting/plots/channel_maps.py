@@ -26,6 +26,7 @@ class ChannelMaps(Plot):
     ``rows`` names the rows to show, by default all; ``n`` is a number of images.
     """
 
+    runs_recipes = True
     kind: Literal["channel_maps"]
     rows: list[str] | None = None
     n: Annotated[int, of_kind(COUNT)] | None = None

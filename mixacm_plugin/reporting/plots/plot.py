@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -29,6 +29,7 @@ Group: TypeAlias = Annotated[Any, of_kind(GROUP)]
 class Plot(Spec):
     """A picture that a study's file asks for; a new kind is a class, and an entry in ``KINDS``."""
 
+    runs_recipes: ClassVar[bool] = False  # whether it builds what the results' recipes name
     kind: str
     title: str | None = None
 
