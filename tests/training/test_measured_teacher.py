@@ -22,7 +22,8 @@ def log_of(caplog, *overrides):
     """What is said before training, and how loud."""
     with caplog.at_level(logging.INFO, "mixacm"):
         Training(quickstart(*overrides), CPU)
-    return [(r.levelname, r.getMessage()) for r in caplog.records if "teacher" in r.getMessage()]
+    ours = (r for r in caplog.records if r.name == "mixacm")  # others may have been turned on
+    return [(r.levelname, r.getMessage()) for r in ours if "teacher" in r.getMessage()]
 
 
 def shifted(name="shifted.pt"):
