@@ -209,9 +209,8 @@ def _train_until(training: Training, epoch: int | None, track: str | None) -> bo
     """Train to the end or until an epoch's checkpoint is written; return whether to the end."""
 
     def at_its_end() -> bool:
-        if epoch is None or not training.metrics_file.exists():
-            return False
-        return training.metrics_file.read_bytes().count(b"\n") >= epoch  # after every step
+        saved = training.writer.last_saved  # counted from 0
+        return epoch is not None and saved is not None and saved + 1 >= epoch
 
     with noticed() as asked_to_stop:
         if at_its_end():
