@@ -1,9 +1,15 @@
 """The distance of channel maps of many cells, where they are: its cost is what it reads."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from .channel_maps import precise
+
+# Numbers that are made precise and multiplied at once on a CPU: what its caches hold.
+AT_ONCE = 2**18
 
 
 def cell_distance(student: Tensor, teacher: Tensor) -> Tensor:
@@ -14,8 +20,8 @@ def cell_distance(student: Tensor, teacher: Tensor) -> Tensor:
     (below about 1e-22 in float32) counts as zero.
 
     Args:
-        student: ``(N, C, ...)``, any scale, in float32 or better.
-        teacher: the same shape and type.
+        student: ``(N, C, ...)``, any scale and precision; summed in float32 or better.
+        teacher: the same shape.
 
     Returns:
         A scalar, at least 0.
@@ -36,11 +42,17 @@ class _Distance(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
-        own, taught = (_inverse_norm(maps) for maps in (student, teacher))
-        cosine = (student * teacher).sum(1, keepdim=True) * own * taught
+        sums = [
+            torch.stack([(a * b).sum(1, keepdim=True) for a, b in ((s, s), (t, t), (s, t))])
+            for s, t in (map(precise, part) for part in _parts(student, teacher))
+        ]
+        own, taught, both = torch.cat(sums, 1)
+        own, taught = _inverse_norm(own), _inverse_norm(taught)
+        cosine = both * own * taught
         ctx.save_for_backward(student, teacher, own, taught, cosine)
         lengths = own.sign() + taught.sign()  # squared: 1, or 0 of a map that is zero
-        return (lengths - 2 * cosine).clamp(min=0).mean() / student.shape[1]
+        distances: Tensor = (lengths - 2 * cosine).clamp(min=0)
+        return distances.mean() / student.shape[1]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -48,21 +60,30 @@ class _Distance(torch.autograd.Function):
         student, teacher, own, taught, cosine = ctx.saved_tensors
         share = 2 * gradient / student.numel()
         across = -share * own * taught
+        along_own, along_taught = share * cosine * own**2, share * cosine * taught**2
+        for_student, for_teacher = ctx.needs_input_grad
         return (
-            _sum(student, share * cosine * own**2, teacher, across)
-            if ctx.needs_input_grad[0]
-            else None,
-            _sum(teacher, share * cosine * taught**2, student, across)
-            if ctx.needs_input_grad[1]
-            else None,
+            _sum(student, along_own, teacher, across) if for_student else None,
+            _sum(teacher, along_taught, student, across) if for_teacher else None,
         )
 
 
-def _inverse_norm(maps: Tensor) -> Tensor:
-    """1 / norm over channels, 0 where it is 0; torch's vector_norm is slow along them."""
-    squares = maps.square().sum(1, keepdim=True)
+def _inverse_norm(squares: Tensor) -> Tensor:
+    """1 / norm of a map by its sum of squares, 0 where it is 0."""
     return torch.where(squares == 0, 0, squares.rsqrt())
 
 
 def _sum(one: Tensor, factor: Tensor, other: Tensor, others: Tensor) -> Tensor:
-    return torch.addcmul(one * factor, other, others)
+    """``factor * one + others * other``, as ``one`` lies in memory."""
+    total = torch.empty_like(one)
+    for into, *given in _parts(total, one, factor, other, others):
+        a, a_factor, b, b_factor = map(precise, given)
+        into.copy_(torch.addcmul(a * a_factor, b, b_factor))
+    return total
+
+
+def _parts(first: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Cut tensors of as many images into parts of a few images; a GPU takes them at once."""
+    of_image = first[0].numel() if first.device.type == "cpu" else 0
+    images = max(1, AT_ONCE // of_image) if of_image else len(first)
+    return zip(*(torch.split(tensor, images) for tensor in (first, *others)), strict=True)

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Dims = tuple[int, ...]
+Size = tuple[int, int]
+POSITIONS = (2, 3)
 
 
 class _Mean(torch.autograd.Function):
@@ -20,41 +21,83 @@ class _Mean(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(activation: Tensor, positions: Dims) -> Tensor:
-        return activation.mean(positions, dtype=_precise(activation.dtype))
+    def forward(activation: Tensor) -> Tensor:
+        return activation.mean(POSITIONS, dtype=_precise(activation.dtype))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Dims], output: Tensor) -> None:
-        activation, ctx.positions = inputs
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        (activation,) = inputs
         ctx.shape, ctx.dtype = activation.shape, activation.dtype
         ctx.strides = torch.empty_like(activation, device="meta").stride()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = gradients
-        for position in ctx.positions:
-            gradient = gradient.unsqueeze(position)
-        count = math.prod(ctx.shape[position] for position in ctx.positions)
-        share = (gradient / count).to(ctx.dtype)
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        share = _share(gradients[0], ctx.shape).to(ctx.dtype)
         whole = torch.empty_strided(ctx.shape, ctx.strides, dtype=ctx.dtype, device=share.device)
-        return whole.copy_(share), None
+        return whole.copy_(share)
+
+
+class _MeanSquare(torch.autograd.Function):
+    """Mean of squares over positions, in float32 or better; its gradient is as ``_Mean``'s."""
+
+    @staticmethod
+    def forward(activation: Tensor) -> Tensor:
+        return _square(activation).mean(POSITIONS)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        activation: Tensor = ctx.saved_tensors[0]
+        return activation * _share(2 * gradients[0], activation.shape).to(activation.dtype)
+
+
+def _share(gradient: Tensor, shape: torch.Size) -> Tensor:
+    """Return each position's part of the gradient of a mean."""
+    return gradient[:, :, None, None] / (shape[2] * shape[3])
 
 
 def _precise(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def _mean(activation: Tensor, positions: Dims) -> Tensor:
-    mean: Tensor = _Mean.apply(activation, positions)
+def precise(tensor: Tensor) -> Tensor:
+    """Return a tensor in float32 or better."""
+    return tensor.to(_precise(tensor.dtype))
+
+
+def _mean(activation: Tensor) -> Tensor:
+    mean: Tensor = _Mean.apply(activation)
     return mean
 
 
-class Reduction(NamedTuple):
-    """A mapping: what is made of the values, and how positions are reduced: all, or in cells."""
+def _mean_abs(activation: Tensor) -> Tensor:
+    return _mean(activation.abs())
 
+
+def _mean_square(activation: Tensor) -> Tensor:
+    mean: Tensor = _MeanSquare.apply(activation)
+    return mean
+
+
+def _max(activation: Tensor) -> Tensor:
+    """Largest value; its gradient goes to the first of equal ones, as in torch's pooling.
+
+    That of ``torch.amax`` is shared among them, for which it reads the whole activation twice.
+    """
+    if activation.is_contiguous(memory_format=torch.channels_last):  # which the gradient has then
+        return activation.movedim(1, -1).flatten(1, 2).max(1).values
+    return activation.flatten(2).max(2).values
+
+
+class Reduction(NamedTuple):
+    """A mapping: of a whole activation; and of cells, what is made of the values and reduced."""
+
+    whole: Callable[[Tensor], Tensor]
     values: Callable[[Tensor], Tensor]
-    over: Callable[[Tensor, Dims], Tensor]
-    cells: Callable[[Tensor, Dims], Tensor]
+    cells: Callable[[Tensor, Size], Tensor]
 
 
 def _as_it_is(activation: Tensor) -> Tensor:
@@ -62,19 +105,19 @@ def _as_it_is(activation: Tensor) -> Tensor:
 
 
 def _square(activation: Tensor) -> Tensor:
-    return activation.to(_precise(activation.dtype)).square()
+    return precise(activation).square()
 
 
-def _mean_of_cells(values: Tensor, cells: Dims) -> Tensor:
-    return F.adaptive_avg_pool2d(values.to(_precise(values.dtype)), (cells[0], cells[1]))
+def _mean_of_cells(values: Tensor, cells: Size) -> Tensor:
+    return F.adaptive_avg_pool2d(precise(values), cells)
 
 
 # The paper leaves the formula of g_c open; `mean` is the plugin's default reading of it.
 MAPPINGS = {
-    "mean": Reduction(_as_it_is, _mean, _mean_of_cells),
-    "abs_mean": Reduction(torch.abs, _mean, _mean_of_cells),
-    "square_mean": Reduction(_square, _mean, _mean_of_cells),
-    "max": Reduction(_as_it_is, torch.amax, F.adaptive_max_pool2d),
+    "mean": Reduction(_mean, _as_it_is, _mean_of_cells),
+    "abs_mean": Reduction(_mean_abs, torch.abs, _mean_of_cells),
+    "square_mean": Reduction(_mean_square, _square, _mean_of_cells),
+    "max": Reduction(_max, _as_it_is, F.adaptive_max_pool2d),
 }
 FULL = "full"  # a grid of all positions
 Grid: TypeAlias = int | str | tuple[int, int]
@@ -133,12 +176,12 @@ def channel_map(
         if value not in list(known):  # a list, since it may not be hashable
             raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
     if activation.ndim == 2:
-        return activation.to(_precise(activation.dtype))
+        return precise(activation)
     whole = at_positions(activation, layout=layout, prefix_tokens=prefix_tokens)
     if grid != 1:
         return rows_of(cell_maps(whole, mapping, cells_of(grid, whole)))
-    maps = MAPPINGS[mapping].over(MAPPINGS[mapping].values(whole), (2, 3))
-    return maps.to(_precise(maps.dtype))
+    maps = MAPPINGS[mapping].whole(whole)
+    return precise(maps)
 
 
 def cell_maps(activation: Tensor, mapping: str, cells: tuple[int, int]) -> Tensor:
@@ -150,17 +193,19 @@ def cell_maps(activation: Tensor, mapping: str, cells: tuple[int, int]) -> Tenso
         cells: rows and columns, no more than positions.
 
     Returns:
-        ``(N, C, rows, columns)``, in float32 or better.
+        ``(N, C, rows, columns)``, in float32 or better, but where a cell is a single position: an
+        activation isn't copied.
     """
     whole = activation if activation.ndim == 4 else activation[:, :, None, None]
     values = MAPPINGS[mapping].values(whole) if activation.ndim == 4 else whole
-    maps = values if cells == whole.shape[2:] else MAPPINGS[mapping].cells(values, cells)
-    return maps.to(_precise(maps.dtype))
+    if cells == whole.shape[2:]:
+        return values
+    return precise(MAPPINGS[mapping].cells(values, cells))
 
 
 def rows_of(maps: Tensor) -> Tensor:
-    """Put channel maps of cells, ``(N, C, rows, columns)``, in rows: ``(N · cells, C)``."""
-    return maps.movedim(1, -1).flatten(0, 2)
+    """Put channel maps of cells, ``(N, C, rows, columns)``, in precise rows: ``(N · cells, C)``."""
+    return precise(maps).movedim(1, -1).flatten(0, 2)
 
 
 def at_positions(activation: Tensor, *, layout: str = "nchw", prefix_tokens: int = 0) -> Tensor:

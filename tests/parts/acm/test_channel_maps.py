@@ -132,6 +132,13 @@ def test_the_gradient_has_the_activations_own_type_and_memory_format(mapping, dt
     assert gradient.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_the_gradient_of_a_largest_value_goes_to_one_of_equal_positions():
+    a = torch.zeros(1, 2, 3, 3).index_fill_(3, torch.tensor([1]), 4.0).requires_grad_()
+    channel_map(a, mapping="max").sum().backward()
+    assert a.grad.flatten(2).sum(2).tolist() == [[1.0, 1.0]]
+    assert (a.grad[a != 4] == 0).all() and a.grad.count_nonzero() == 2
+
+
 def test_a_mean_of_bfloat16_is_summed_in_float32():
     a = torch.full((1, 1, 64, 64), 1.0, dtype=torch.bfloat16)
     a[0, 0, 0, 0] = 1.5

@@ -5,6 +5,7 @@ import torch
 from torch.autograd import gradcheck
 
 from mixacm_plugin import ACMLoss, acm_loss, affine, channel_map
+from mixacm_plugin.parts.acm import cells
 from mixacm_plugin.parts.acm.cells import cell_distance
 from mixacm_plugin.parts.acm.channel_maps import MAPPINGS, rows_of
 from mixacm_plugin.parts.acm.pairs import PairError
@@ -125,6 +126,31 @@ def test_a_cell_that_is_zero_has_no_direction_and_no_gradient():
     (gradient,) = torch.autograd.grad(cell_distance(student, teacher), student)
     assert (gradient[:, :, 1:3] == 0).all()
     assert (gradient[:, :, [0, 3]] != 0).any()
+
+
+def test_the_distance_of_cells_is_the_same_by_parts(monkeypatch):
+    student, teacher = SMALL.clone().requires_grad_(), SMALL.flip(0)
+    whole = cell_distance(student, teacher)
+    gradient = torch.autograd.grad(whole, student)
+    monkeypatch.setattr(cells, "AT_ONCE", 1)  # an image at once
+    by_parts = cell_distance(student, teacher)
+    torch.testing.assert_close(by_parts, whole)
+    torch.testing.assert_close(torch.autograd.grad(by_parts, student), gradient)
+
+
+def test_positions_in_bfloat16_are_summed_in_float32_and_their_gradient_lies_as_they_do():
+    student, teacher = (
+        m.to(torch.bfloat16, memory_format=torch.channels_last) for m in (SMALL, SMALL.flip(0))
+    )
+    distance = cell_distance(student.requires_grad_(), teacher)
+    exact = student.detach().float().requires_grad_()
+    expected = cell_distance(exact, teacher.float())
+    assert distance.dtype == torch.float32 and torch.equal(distance, expected)
+    (gradient,), (by_float,) = (
+        torch.autograd.grad(d, s) for d, s in ((distance, student), (expected, exact))
+    )
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(gradient, by_float.bfloat16())
 
 
 def test_a_pairs_own_grid_comes_first():
