@@ -9,9 +9,13 @@ from torch.utils.data import Dataset, Subset
 
 
 def unpack(batch: Any, device: torch.device) -> tuple[Tensor, Tensor, Any]:
-    """Images, targets and the host's supplementary dict of a batch, on the device."""
+    """Images, targets and the host's supplementary dict of a batch, on the device.
+
+    From pinned memory they are copied while the device works.
+    """
     images, targets, *rest = batch
-    return images.to(device), targets.to(device), rest[0] if rest else None
+    images, targets = (t.to(device, non_blocking=True) for t in (images, targets))
+    return images, targets, rest[0] if rest else None
 
 
 def count(dataset: Dataset[Any]) -> int:

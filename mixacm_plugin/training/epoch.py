@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,22 @@ def not_finite(model: nn.Module) -> str | None:
     return next((name for name, value in tensors if not torch.isfinite(value).all()), None)
 
 
+class Reading(NamedTuple):
+    """A step's means, on the device where they were computed.
+
+    Args:
+        step: in the epoch, counted from 0.
+        images: of the step.
+        values: the loss, then each weighted term, in float64.
+        names: of the terms.
+    """
+
+    step: int
+    images: int
+    values: Tensor
+    names: tuple[str, ...]
+
+
 @dataclass
 class EpochSums:
     """Sums over the images of an epoch, in float64 whatever the precision of training.
@@ -58,26 +74,47 @@ class EpochSums:
         terms: each weighted term, summed.
         lr: learning rate of the first parameter group, at the epoch's beginning.
         seconds: that the steps took.
+        unread: steps whose loss isn't in the sums yet: to read it waits for the device.
     """
 
     lr: float
     images: float = 0
     loss: float = 0.0
-    terms: dict[str, Tensor] = field(default_factory=dict)
+    terms: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    unread: list[Reading] = field(default_factory=list)
 
-    def add(self, images: int, loss: float, terms: Mapping[str, Tensor]) -> None:
-        """Add a batch's means."""
+    def add(self, step: int, images: int, loss: Tensor, terms: Mapping[str, Tensor]) -> None:
+        """Add a batch's means, to be read."""
         self.images += images
-        self.loss += loss * images
-        for name, term in terms.items():
-            value = term.detach().double() * images
-            self.terms[name] = self.terms[name] + value if name in self.terms else value
+        values = torch.stack([v.detach().double() for v in (loss, *terms.values())])
+        self.unread.append(Reading(step, images, values, tuple(terms)))
+
+    def read(self) -> float | None:
+        """Add what wasn't read yet to the sums; return the last loss, if there is one.
+
+        Raises:
+            NotFiniteError: of the first step whose loss isn't finite.
+        """
+        unread, self.unread = self.unread, []
+        if not unread:
+            return None
+        rows = torch.cat([reading.values for reading in unread]).tolist()  # one copy
+        for step, images, values, names in unread:
+            (loss, *terms), rows = rows[: len(values)], rows[len(values) :]
+            by_name = dict(zip(names, terms, strict=True))
+            if not math.isfinite(loss):
+                bad = (name for name, term in by_name.items() if not math.isfinite(term))
+                raise NotFiniteError(step, loss, next(bad, None))
+            self.loss += loss * images
+            for name, term in by_name.items():
+                self.terms[name] = self.terms.get(name, 0.0) + term * images
+        return float(loss)
 
     def means(self, device: torch.device) -> tuple[float, float, dict[str, float]]:
         """Return images, mean loss and mean terms, over all processes."""
         loss, images, *terms = sum_over_processes(
-            self.loss, self.images, *map(float, self.terms.values()), device=device
+            self.loss, self.images, *self.terms.values(), device=device
         )
         by_name = zip(self.terms, terms, strict=True)
         return images, loss / images, {name: value / images for name, value in by_name}
@@ -100,25 +137,26 @@ class Position:
     now: dict[str, Any] = field(default_factory=dict)
 
     def state(self) -> dict[str, Any]:
-        """Return it as plain values and tensors."""
-        sums = {**vars(self.sums), "terms": {n: float(t) for n, t in self.sums.terms.items()}}
+        """Return it as plain values and tensors.
+
+        Raises:
+            NotFiniteError: if the loss of a step isn't finite.
+        """
+        self.sums.read()
+        sums = {name: value for name, value in vars(self.sums).items() if name != "unread"}
         return {"rng": self.rng, "steps": self.steps, "sums": sums}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], now: dict[str, Any]) -> "Position":
         """Return what ``state`` was of, with the generators' state there."""
-        sums = EpochSums(**state["sums"])
-        sums.terms = {
-            name: torch.tensor(value, dtype=torch.float64) for name, value in sums.terms.items()
-        }
-        return cls(state["rng"], state["steps"], sums, now)
+        return cls(state["rng"], state["steps"], EpochSums(**state["sums"]), now)
 
 
 def train_steps(
     box: Box,
     device: torch.device,
     title: str,
-    *,
+    read_every: int = 1,
     begun: Position | None = None,
     after_step: Callable[[int, EpochSums], None] = lambda *_: None,
 ) -> EpochSums:
@@ -128,11 +166,13 @@ def train_steps(
         box: after its pre-epoch process.
         device: of the images.
         title: of the progress bar.
+        read_every: steps from one reading of the loss to the next; each waits for the device.
         begun: where the epoch is gone on with; generators are as at its beginning.
         after_step: called with the number of steps done and the sums over them.
 
     Raises:
-        NotFiniteError: before the step whose loss isn't finite.
+        NotFiniteError: of a step whose loss isn't finite: before its update of the weights, or
+            after it where the loss isn't read at every step.
     """
     loader = box.train_data_loader
     if getattr(loader, "persistent_workers", False):
@@ -154,17 +194,16 @@ def train_steps(
         for step, batch in enumerate(bar, first):
             images, targets, extra = unpack(batch, device)
             loss = box.forward_process(images, targets, extra)
-            value = loss.item()
-            if not math.isfinite(value):
-                bad = (name for name, term in terms.items() if not math.isfinite(term.detach()))
-                raise NotFiniteError(step, value, next(bad, None))
-            sums.add(len(images), value, terms)
+            sums.add(step, len(images), loss, terms)
+            value = sums.read() if (step + 1) % read_every == 0 else None
             box.post_forward_process(loss=loss)
             sums.seconds = time.perf_counter() - started
-            rate = sums.images / sums.seconds
-            told = f"loss {value:.3f}, lr {sums.lr:.3g}, {rate:.0f} images/s"
-            bar.set_postfix_str(told, refresh=False)
+            if value is not None:
+                rate = sums.images / sums.seconds
+                told = f"loss {value:.3f}, lr {sums.lr:.3g}, {rate:.0f} images/s"
+                bar.set_postfix_str(told, refresh=False)
             after_step(step + 1, sums)
+    sums.read()
     return sums
 
 

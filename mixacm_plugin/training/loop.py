@@ -198,9 +198,10 @@ class Training:
             self._after_step(epoch, Position(rng, steps, sums))
 
         title = f"epoch {epoch + 1}/{box.num_epochs}"
+        every = 1 if self.device.type == "cpu" else self._log_freq
         try:
             with followed(self.average, box.optimizer, self.models["student"], epoch):
-                sums = train_steps(box, self.device, title, begun=begun, after_step=after_step)
+                sums = train_steps(box, self.device, title, every, begun, after_step)
         except NotFiniteError as error:
             raise self._not_finite(epoch, error) from error
         self._check_weights(epoch)
@@ -260,13 +261,16 @@ class Training:
     def _after_step(self, epoch: int, position: Position) -> None:
         """Write the checkpoint in the middle of an epoch where it is time, and stop if asked to."""
         steps, of = position.steps, len(self.box.train_data_loader)
-        stage, _ = sections.current_stage(self.config, self.box)
-        every = sections.get(self.config, f"{stage}.log_freq") or 100 if self.distributed else 1
-        agreed = steps % every == 0 or steps == of
+        agreed = not self.distributed or steps % self._log_freq == 0 or steps == of
         number = max(gather(self.asked_to_stop())) if agreed else 0
         if number or (self.save_every and steps % self.save_every == 0 and steps < of):
             self._save(epoch, None, position)
         self._stop(number, f"in epoch {epoch + 1} after step {steps} of {of}")
+
+    @property
+    def _log_freq(self) -> int:
+        stage, _ = sections.current_stage(self.config, self.box)
+        return int(sections.get(self.config, f"{stage}.log_freq") or 100)
 
     def _stop(self, number: int, where: str) -> None:
         if number:

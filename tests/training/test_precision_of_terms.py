@@ -45,8 +45,9 @@ def test_a_hosts_loss_sees_float32_activations_under_bf16():
 def test_an_epochs_mean_does_not_stick_where_a_low_precision_sum_would():
     sums = EpochSums(lr=0.1)
     term = torch.tensor(0.34, dtype=torch.bfloat16)
-    for _ in range(375):
-        sums.add(128, 1.0, {"l2": term})
+    for step in range(375):
+        sums.add(step, 128, torch.tensor(1.0), {"l2": term})
+    sums.read()
     images, _, terms = sums.means(CPU)
     assert images == 48_000
     assert terms["l2"] == pytest.approx(float(term), rel=1e-12)
