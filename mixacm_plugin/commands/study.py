@@ -12,13 +12,13 @@ from ..common.errors import UserError
 from ..reporting.markup import write_tables
 from ..reporting.plots.study import draw_all, read_plots
 from ..studies.costs import relative_costs
-from ..studies.execute import check_numbers_of_images, is_done
 from ..studies.launchers import Cluster, Launcher, Processes
 from ..studies.progress import shown
 from ..studies.results import write_results
 from ..studies.runner import collect, run_all
 from ..studies.runs import Run, resolve
 from ..studies.study import Study, read_study, rows_like, with_seeds
+from ..studies.tasks import check_numbers_of_images, is_done
 from ..training.tracking import check_tracker
 from .common import (
     add_blocks,

@@ -14,8 +14,10 @@ from .files import is_running
 
 # As pip names them; and "-m" while Python imports the package of a module that it is to run.
 COMMANDS = {"mixacm", "torchdistill", "-m"}
-# What asks to stop: SIGUSR1 is what Slurm is told to send before it ends a job.
-STOPPING = [signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if sys.platform != "win32" else [])]
+# What asks to stop. Before it ends a job Slurm sends SIGUSR1, if told to, or submitit's SIGUSR2.
+STOPPING = [signal.SIGTERM, signal.SIGINT]
+if sys.platform != "win32":
+    STOPPING += [signal.SIGUSR1, signal.SIGUSR2]
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -68,7 +70,7 @@ class Stopped(Exception):
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message)
-        self.code = 128 + number
+        self.number, self.code = number, 128 + number
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""One run of a study: prepared in a folder, then executed there, in a process of its own."""
+"""One run of a study, executed in its folder: trained, then measured."""
 
 import hashlib
 import json
@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from filelock import FileLock
 from torch import Tensor, nn
+from torch.distributed import destroy_process_group, is_initialized
+from torchdistill.common.main_util import get_world_size, is_main_process
 from torchdistill.common.module_util import count_params
 
 from ..common.checkpoints import CheckpointError, load_checkpoint
-from ..common.distributed import choose_device
-from ..common.errors import RecipeError, UserError
-from ..common.files import read_json_lines, replacing, write_json
+from ..common.distributed import choose_device, decided_by_first, init_process_group
+from ..common.errors import UserError
+from ..common.files import read_json_lines, write_json
 from ..common.images import drawn
 from ..common.signals import Stopped, end_with_parent, noticed
 from ..common.state import eval_mode, preserved_rng
@@ -29,89 +30,20 @@ from ..evaluation.attacks import Attack, attack_of
 from ..evaluation.sanity import sanity
 from ..loading.datasets import evaluation_dataset
 from ..loading.models import load_model
-from ..reading.nodes import children_of, plain, walk
-from ..reading.read import folder_of, load_plugins, make_importable, read_recipe
+from ..reading.read import load_plugins, make_importable, read_recipe
 from ..reading.recipe import Recipe
 from ..training.loop import Training
-from .runs import TOLD, Run
-from .study import Study
+from .runs import TOLD
 
 PACKAGES = ("mixacm-plugin", "torch", "torchvision", "torchdistill", "pyautoattack")
-
-
-def is_done(run: Run, study: Study) -> bool:
-    """Whether a run is trained, as far as the study asks, and has all of its measurements."""
-    result = run.result
-    if not result:
-        return study.until_epoch is not None and len(run.epochs) >= study.until_epoch
-    measured = all(m.key in result.get("accuracies", {}) for m in study.measurements)
-    return measured and (study.sanity is None or study.sanity.key in result.get("sanity", {}))
-
-
-def check_numbers_of_images(study: Study, runs: Sequence[Run]) -> None:
-    """Compare each ``n`` with the test images, where nothing is downloaded for that.
-
-    Raises:
-        RecipeError: if there are fewer.
-    """
-    known: set[str] = set()
-    for run in runs:
-        parts = children_of(run.recipe.root)
-        data = {name: parts[name] for name in ("datasets", "test") if name in parts}
-        text = "".join(map(yaml.serialize, data.values()))
-        nodes = [each for part in data.values() for each in walk(part)]
-        if text in known or any(p.endswith(".download") and plain(n) for p, n in nodes):
-            continue
-        known.add(text)
-        try:
-            dataset = evaluation_dataset(run.recipe)
-        except RecipeError:  # data that isn't here; the run itself will tell
-            continue
-        for index, measurement in enumerate(study.measurements):
-            try:
-                drawn(dataset, measurement.n, 0)
-            except ValueError as error:
-                message = f"row {run.row.name!r}: {error}"
-                raise study.error(f"evaluate.{index}", message) from error
-
-
-def prepare(run: Run, study: Study, device: str | None, track: str | None = None) -> Path:
-    """Write down in a run's folder what ``execute`` needs; studies may share the folder.
-
-    Args:
-        run: of the study.
-        study: says what to measure.
-        device: name of the device, by default CUDA where there is one.
-        track: name of a tracker.
-
-    Returns:
-        The task's file.
-    """
-    with replacing(run.folder / "recipe.yaml") as temporary:
-        temporary.write_text(run.recipe.text(), encoding="utf-8")
-    task = {
-        "seed": run.seed,
-        "measure": run.row.measure,
-        "device": device,
-        "track": track,
-        "measurements": [
-            {"attack": m.attack.settings(), "n": m.n, "key": m.key} for m in study.measurements
-        ],
-        "sanity": study.sanity and study.sanity.key,
-        "until_epoch": study.until_epoch,
-        "imports": str(folder_of(run.row.base)),
-    }
-    digest = hashlib.sha256(json.dumps(task).encode()).hexdigest()[:8]
-    file = run.folder / f"task_{digest}.json"
-    write_json(file, task)
-    return file
 
 
 def execute(task: str | os.PathLike[str], parent: int | None = None) -> None:
     """Do what is missing of a prepared run: train, or go on training, then measure.
 
-    Only one process at a time is at a run: another, of a second study or one that outlived a
-    killed study, is waited for, and what it finished isn't repeated.
+    Processes of one group, as torchrun's, share the training and the images that are attacked.
+    Otherwise only one process at a time is at a run: another, of a second study or one that
+    outlived a killed study, is waited for, and what it finished isn't repeated.
 
     Args:
         task: file from ``prepare``; results go into ``result.json`` beside it.
@@ -123,15 +55,21 @@ def execute(task: str | os.PathLike[str], parent: int | None = None) -> None:
     if parent is not None:
         end_with_parent(parent)
     load_plugins()  # a job of a cluster doesn't begin with a command
-    folder = Path(task).parent
-    with FileLock(folder / "lock"):
-        _execute(folder, json.loads(Path(task).read_text()))
+    folder, settings = Path(task).parent, json.loads(Path(task).read_text())
+    device = init_process_group(choose_device(settings["device"]), "env://")
+    lock = FileLock(folder / "lock")
+    decided_by_first(lambda: bool(lock.acquire()))  # the others wait for the first
+    try:
+        _execute(folder, settings, device)
+    finally:
+        lock.release()
+        if is_initialized():
+            destroy_process_group()
 
 
-def _execute(folder: Path, task: Mapping[str, Any]) -> None:
+def _execute(folder: Path, task: Mapping[str, Any], device: torch.device) -> None:
     make_importable(Path(task["imports"]))
     recipe = read_recipe(folder / "recipe.yaml")
-    device = choose_device(task["device"])
     result_file = folder / "result.json"
     dataset = evaluation_dataset(recipe)
     attacks = [attack_of(spec["attack"]) for spec in task["measurements"]]
@@ -140,7 +78,8 @@ def _execute(folder: Path, task: Mapping[str, Any]) -> None:
             drawn(dataset, spec["n"], 0)
         except ValueError as error:
             raise recipe.error("test", f"{attack.name}: {error}") from error
-    if not result_file.exists():
+    result = decided_by_first(lambda: _read(result_file))
+    if result is None:
         if task["measure"] == "student":
             image = dataset[0][0].unsqueeze(0).to(device)
             trained = _train(recipe, device, task, lambda m: _suits(attacks, m, image))
@@ -148,21 +87,42 @@ def _execute(folder: Path, task: Mapping[str, Any]) -> None:
             trained = _take_teacher(recipe)
         if trained is None:
             return
-        write_json(result_file, _with_versions(trained))
-    result = json.loads(result_file.read_text())
+        result = _write(result_file, trained)
     model = load_model(recipe, task["measure"])
     for attack, spec in zip(attacks, task["measurements"], strict=True):
         if spec["key"] not in result["accuracies"]:
+            name = hashlib.sha256(spec["key"].encode()).hexdigest()[:8]
+            state = folder / f"{name}-{get_world_size()}.state"
             with _telling(folder / TOLD) as tell:
                 accuracy = evaluate(
-                    model, dataset, attack, n=spec["n"], device=device, progress=tell
+                    model,
+                    dataset,
+                    attack,
+                    n=spec["n"],
+                    device=device,
+                    progress=tell,
+                    state=state,
+                    distributed=get_world_size() > 1,
                 )
             result["accuracies"][spec["key"]] = accuracy.to_json()
-            write_json(result_file, _with_versions(result))
+            result = _write(result_file, result)
+            for file in folder.glob(f"{state.name}*"):
+                file.unlink(missing_ok=True)
         if spec["key"] == task["sanity"] and spec["key"] not in result.setdefault("sanity", {}):
             lines = sanity(model, dataset, attack, device=device)
             result["sanity"][spec["key"]] = [line.to_json() for line in lines]
-            write_json(result_file, _with_versions(result))
+            result = _write(result_file, result)
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    return json.loads(file.read_text()) if file.exists() else None
+
+
+def _write(file: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """Write a result by the first process, with the installed packages; return it."""
+    result = _with_versions(result)
+    decided_by_first(lambda: write_json(file, result))
+    return result
 
 
 @contextmanager
@@ -170,6 +130,8 @@ def _telling(file: Path) -> Iterator[Callable[[str], None]]:
     """Yield what writes a text into a file, for the study that looks; the file is removed."""
 
     def tell(text: str) -> None:
+        if not is_main_process():
+            return
         with suppress(OSError):  # a full disk is no reason to end an attack
             file.write_text(text, encoding="utf-8")
 
@@ -192,7 +154,7 @@ def _train(
         check(training.models["student"])
     except ValueError as error:
         raise recipe.error("test", str(error)) from error
-    if _can_resume(training.last_ckpt):
+    if decided_by_first(lambda: _can_resume(training.last_ckpt)):
         training.resume(str(training.last_ckpt))
     if not _train_until(training, task["until_epoch"], task["track"]):
         return None

@@ -9,10 +9,12 @@ from typing import Any
 
 from ..common.distributed import available_cpus
 from ..common.errors import UserError
+from ..common.signals import Stopped
 from .execute import execute
 from .runs import Run
 
 PATIENCE = 60.0  # seconds for a run to end
+TIMEOUTS = 100  # of a job, which is queued again after each; submitit's own limit is 3
 
 
 class Processes:
@@ -64,6 +66,30 @@ class Processes:
                 process.kill()
 
 
+class Job:
+    """A run as a job of submitit's: its tasks share it, and where it is queued again it goes on."""
+
+    def __call__(self, task: str, parent: int | None) -> None:
+        """Execute a task from ``prepare``; see ``execute``."""
+        import submitit
+
+        if submitit.JobEnvironment().num_tasks > 1:  # as torchrun tells its processes
+            submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
+        try:
+            execute(task, parent)
+        except Stopped as stopped:
+            if stopped.number == signal.SIGUSR2:  # pre-empted, or out of time
+                os.kill(os.getpid(), signal.SIGUSR2)  # for submitit, which queues the job again
+                signal.pause()  # of several tasks one does that, and all are ended
+            raise
+
+    def checkpoint(self, task: str, parent: int | None) -> Any:
+        """Return what is queued again: a run goes on by itself."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self, task, parent)
+
+
 class Cluster:
     """Launcher that submits each run as a job through submitit.
 
@@ -87,7 +113,9 @@ class Cluster:
         # On this machine runs end with us; a cluster's go on.
         self.parent = os.getpid() if cluster == "local" else None
         try:
-            self.executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+            self.executor = submitit.AutoExecutor(
+                folder=folder, cluster=cluster, **{f"{cluster}_max_num_timeout": TIMEOUTS}
+            )
         except RuntimeError as error:  # no such scheduler on this machine
             raise UserError(f"--launcher: {error}") from error
         try:
@@ -98,7 +126,7 @@ class Cluster:
 
     def submit(self, run: Run, task: Path) -> None:
         """Queue a run, by a task from ``prepare``."""
-        self.running[run.folder] = self.executor.submit(execute, str(task), self.parent)
+        self.running[run.folder] = self.executor.submit(Job(), str(task), self.parent)
 
     def finished(self, run: Run) -> bool:
         """Whether a submitted run has ended, well or not."""

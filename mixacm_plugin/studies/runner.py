@@ -4,11 +4,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .execute import PACKAGES, is_done, prepare
+from .execute import PACKAGES
 from .launchers import Launcher
 from .results import Results, RowResult, RunResult
 from .runs import Run
 from .study import Study
+from .tasks import is_done, prepare
 
 
 def run_all(

@@ -8,9 +8,10 @@ import yaml
 import recipes
 from mixacm_plugin.common.files import recipe_file
 from mixacm_plugin.reading.library import study_names
-from mixacm_plugin.studies.execute import execute, prepare
+from mixacm_plugin.studies.execute import execute
 from mixacm_plugin.studies.runs import Run
 from mixacm_plugin.studies.study import Study, read_study
+from mixacm_plugin.studies.tasks import prepare
 
 LR = "train.optimizer.kwargs.lr"
 WEIGHT = "train.criterion.kwargs.sub_terms.acm.weight"

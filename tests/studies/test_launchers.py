@@ -5,13 +5,16 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from torchdistill.models.registry import MODEL_DICT
 
 import recipes
-from mixacm_plugin.studies.execute import is_done, prepare
+from mixacm_plugin.common.checkpoints import load_checkpoint
 from mixacm_plugin.studies.launchers import Cluster, Processes
 from mixacm_plugin.studies.runner import run_all
 from mixacm_plugin.studies.runs import resolve
+from mixacm_plugin.studies.tasks import is_done, prepare
+from recipes import differing
 from studies import write_study
 
 PLUGIN = """
@@ -21,6 +24,27 @@ from mixacm_plugin import dm_wide_resnet
 @register_model
 def another_wide_resnet(**kwargs):
     return dm_wide_resnet(**kwargs)
+"""
+
+PREEMPTED = """
+import os, signal
+from pathlib import Path
+
+from torch import nn
+from torchdistill.losses.registry import register_mid_level_loss
+
+
+@register_mid_level_loss
+class Preempted(nn.Module):
+    calls = 0
+
+    def forward(self, student_io_dict, teacher_io_dict, targets):
+        self.calls += 1
+        once = Path("preempted")
+        if self.calls == 3 and not once.exists():
+            once.touch()
+            os.kill(os.getpid(), signal.SIGUSR2)  # as Slurm, told so by submitit
+        return 0.0 * student_io_dict["."]["output"].sum()
 """
 
 
@@ -85,6 +109,41 @@ def test_runs_go_through_submitit(paths):
     launcher = Cluster(Path("submitit"), "local", {"timeout_min": 5}, jobs=1)
     assert run_all(study, [run], launcher, device="cpu") == {}
     assert is_done(run, study)
+
+
+@pytest.mark.slow
+def test_a_preempted_job_is_queued_again_and_ends_as_if_nothing_had_happened(paths):
+    Path("preempted_once.py").write_text(PREEMPTED)
+    odd = {"criterion": {"key": "Preempted", "kwargs": {}}, "weight": 1.0}
+    changes = {
+        "dependencies": [{"name": "mixacm_plugin"}, {"name": "preempted_once"}],
+        "train.criterion.kwargs.sub_terms.odd": odd,
+        "train.train_data_loader.kwargs.batch_size": 4,
+    }
+    Path("odd.yaml").write_text(yaml.safe_dump(changes))
+    study = write_study(rows=[{"name": "one", "set": "odd.yaml"}])
+    weights = []
+    for cache in ("cache", "undisturbed"):
+        (run,) = resolve(study, Path(cache))
+        launcher = Cluster(Path(cache) / "submitit", "local", {"timeout_min": 5}, jobs=1)
+        assert run_all(study, [run], launcher, device="cpu") == {}
+        assert is_done(run, study)
+        weights.append(load_checkpoint(run.folder / "student.pt")["model"])
+    assert Path("preempted").exists()
+    (log,) = Path("cache/submitit").glob("*_log.out")
+    assert "Requeued job" in log.read_text()
+    assert not differing(*weights)
+
+
+@pytest.mark.slow
+def test_the_tasks_of_a_job_share_a_run(paths):
+    study, run = one_run()
+    tasks = {"timeout_min": 5, "tasks_per_node": 2}
+    launcher = Cluster(Path("submitit"), "local", tasks, jobs=1)
+    assert run_all(study, [run], launcher, device="cpu") == {}
+    assert is_done(run, study)
+    assert len(load_checkpoint(run.folder / "student.pt")["processes"]) == 2
+    assert not list(run.folder.glob("*.state*"))
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@ from mixacm_plugin import Clean, evaluate
 from mixacm_plugin.loading.models import load_model
 from mixacm_plugin.reporting.summary import summarise
 from mixacm_plugin.reporting.tables import lay_out
-from mixacm_plugin.studies.execute import execute, is_done, prepare
+from mixacm_plugin.studies.execute import execute
 from mixacm_plugin.studies.launchers import Processes
 from mixacm_plugin.studies.results import read_results, write_results
 from mixacm_plugin.studies.runner import collect, run_all
 from mixacm_plugin.studies.runs import resolve
+from mixacm_plugin.studies.tasks import is_done, prepare
 from studies import LR, REFERENCE, done_here, write_study
 
 pytestmark = pytest.mark.usefixtures("processes_that_find_the_tests_data")

@@ -10,9 +10,10 @@ import torch
 import recipes
 from mixacm_plugin import Training
 from mixacm_plugin.common.errors import UserError
-from mixacm_plugin.studies.execute import execute, is_done, prepare
+from mixacm_plugin.studies.execute import execute
 from mixacm_plugin.studies.runs import resolve
 from mixacm_plugin.studies.study import Study
+from mixacm_plugin.studies.tasks import is_done, prepare
 from mixacm_plugin.studies.tuning import (
     accuracy_at,
     judged_by,

@@ -13,8 +13,9 @@ from mixacm_plugin import PGD, RecipeError, Training, dm_wide_resnet, evaluate
 from mixacm_plugin.common.distributed import init_process_group
 from mixacm_plugin.common.signals import Stopped
 from mixacm_plugin.evaluation.accuracy import UnsuitedModelError, check_class_count
-from mixacm_plugin.studies.execute import execute, is_done, prepare
+from mixacm_plugin.studies.execute import execute
 from mixacm_plugin.studies.runs import resolve
+from mixacm_plugin.studies.tasks import is_done, prepare
 from mixacm_plugin.training.best import Best
 from mixacm_plugin.training.robust_validation import RobustValidation, accuracies
 from processes import run_processes

@@ -7,8 +7,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mixacm_plugin import Training
-from mixacm_plugin.studies.execute import execute, prepare
+from mixacm_plugin.studies.execute import execute
 from mixacm_plugin.studies.runs import resolve
+from mixacm_plugin.studies.tasks import prepare
 from recipes import CPU, differing, mixacm, recipe, run, state, write
 from runs import metrics, trained
 from studies import write_study
