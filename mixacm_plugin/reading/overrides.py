@@ -21,6 +21,7 @@ from .nodes import (
 from .recipe import Recipe
 
 OPTIONAL = ("validate", "ema", "compute")  # blocks of this package's, which may be added
+WRAPPER = "_data_loader.dataset_wrapper"  # of torchdistill's, which few recipes have
 
 
 def apply_override(recipe: Recipe, override: str) -> None:
@@ -50,8 +51,8 @@ def _override_by_text(recipe: Recipe, override: str) -> None:
     if not path:
         raise recipe.error(where, "expected key.path=value")
     block, _, key = path.partition(".")
-    optional = block in OPTIONAL
-    if optional and key and block not in children_of(recipe.root):
+    optional = block in OPTIONAL or path.endswith(WRAPPER)
+    if block in OPTIONAL and key and block not in children_of(recipe.root):
         path, text = block, f"{{{key}: {text}}}"
     try:
         new = compose_text(text) or yaml.ScalarNode(STRING_TAG, "")

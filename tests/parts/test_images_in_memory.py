@@ -219,6 +219,12 @@ def test_a_recipe_trains_to_the_same_student():
     assert not differing(*students)
 
 
+def test_an_override_gives_the_wrapper_to_a_recipe_without_one():
+    override = "train.train_data_loader.dataset_wrapper={key: ImagesInMemory}"
+    box = Training(recipe(pictures(""), override), CPU, seed=0).box
+    assert isinstance(box.train_data_loader.dataset, ImagesInMemory)
+
+
 @pytest.mark.slow
 def test_a_run_stopped_within_an_epoch_goes_on_with_the_same_images():
     text = pictures(WRAPPER).replace("{batch_size: 16}", "{batch_size: 4, num_workers: 2}")
