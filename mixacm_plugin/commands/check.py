@@ -140,6 +140,8 @@ def _stage(stage: Stage) -> Iterable[str]:
     if stage.times:
         shares = [f"{name} {100 * share:.0f}" for name, share in stage.times.shares().items()]
         yield f"of a step's time, in %: {', '.join(shares)}"
+    if stage.operations is not None:
+        yield f"{stage.operations / 1e9:,.3g} GFLOP an image in a step, forward and backward"
     yield from stage.hints
     if seconds is None:
         yield f"{duration(1000 / speed)} per 1,000 images; how many there are isn't known here"

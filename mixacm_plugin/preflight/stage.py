@@ -23,7 +23,7 @@ from .measured_step import (
     recorded_pairs,
     watched_hooks,
 )
-from .step_times import StepTimes, faster, timed_steps
+from .step_times import StepTimes, faster, operations, timed_steps
 
 
 @dataclass
@@ -37,6 +37,7 @@ class Stage:
         images_per_epoch: training images; ``None`` where random ones took their place.
         steps_per_epoch: batches of them, likewise.
         times: of training steps with their data, after the first.
+        operations: floating-point operations of a step, an image; ``None`` of compiled models.
         hints: settings that may be faster on this machine.
         pairs: both sides of each pair of ``ACMLoss``.
         terms: of the loss, and ``total``.
@@ -48,6 +49,7 @@ class Stage:
     images_per_epoch: int | None
     steps_per_epoch: int | None
     times: StepTimes | None = None
+    operations: float | None = None
     hints: list[str] = field(default_factory=list)
     pairs: list[PairEnd] = field(default_factory=list)
     terms: list[Term] = field(default_factory=list)
@@ -116,6 +118,8 @@ def inspect_stage(
             raise recipe.error(f"{path}.criterion", f"the loss is {loss.item()} at the start")
         box.post_forward_process(loss=loss)
         result.times = timed_steps(box, device, seconds)
+        if not sections.get(prepared.config, "compute.compile"):
+            result.operations = operations(box, (images, targets, extra))
         workers = getattr(box.train_data_loader, "num_workers", 0)
         precision = sections.get(prepared.config, "compute.precision")
         result.hints += faster(result.times, workers, device, precision)

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes."""
+"""Where the time of a training step goes, and what it computes."""
 
 import os
 import time
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..common.images import unpack
 from ..training.boxes import Box, models_of
@@ -72,6 +73,18 @@ def timed_steps(box: Box, device: torch.device, seconds: float) -> StepTimes:
             images, steps = images + len(sample), steps + 1
             if steps == MOST_TIMED_STEPS or now() - started > seconds:
                 return StepTimes(images, now() - started, parts)
+
+
+def operations(box: Box, batch: tuple[Any, ...]) -> float:
+    """Return the floating-point operations of a step's products and convolutions, an image.
+
+    Args:
+        box: that has made a step; gradients are left behind.
+        batch: images, targets and the host's supplementary dict.
+    """
+    with FlopCounterMode(display=False) as counter, terms_in_float32(box.criterion):
+        box.forward_process(*batch).backward()
+    return counter.get_total_flops() / len(batch[0])
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import time
 import pytest
 import torch
 
+from mixacm_plugin.loading.models import build_models
 from mixacm_plugin.preflight import step_times
 from mixacm_plugin.preflight.inspection import inspect_recipe
 from mixacm_plugin.preflight.step_times import StepTimes, faster
@@ -57,3 +58,30 @@ def test_bfloat16_is_named_where_the_device_has_it_and_nothing_is_said(
     monkeypatch.setattr(step_times, "_has_bfloat16", lambda device: True)
     told = list(faster(StepTimes(10, 1.0, {"loader": 0.0}), 0, torch.device("cpu"), precision))
     assert any("bf16" in line for line in told) == named
+
+
+def products(model, image):
+    """Operations of one pass through a model, an image, and of its first convolution alone."""
+    counted = []
+
+    def note(module, args, output):
+        positions = output[0].numel() // output.shape[1]
+        counted.append(2 * module.weight.numel() * positions)
+
+    layers = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    handles = [layer.register_forward_hook(note) for layer in layers]
+    model(image)
+    for handle in handles:
+        handle.remove()
+    return sum(counted), counted[0]
+
+
+def test_operations_are_those_of_convolutions_and_linear_layers():
+    read = recipe()
+    found = inspect_recipe(read, CPU).stages[0].operations
+    image = Few("val", n=1)[0][0].unsqueeze(0)
+    models = build_models(read, read.build())
+    teacher, _ = products(models["teacher"].eval(), image)
+    student, first = products(models["student"].eval(), image)
+    # A backward pass has two products for each of the forward pass's, but no gradient of images.
+    assert found == pytest.approx(teacher + 3 * student - first)
