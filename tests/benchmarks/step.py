@@ -2,19 +2,23 @@
 
     python tests/benchmarks/step.py                          # WRN-16-2 taught by another, float32
     python tests/benchmarks/step.py --bf16 --rows KD MixACM  # some rows, in bfloat16, channels last
+    python tests/benchmarks/step.py --bf16 --memory          # the peak memory of a process each
 
 Images and weights are random; nothing is downloaded. Rows are those of a study, by default of
-``studies/compare --scale one-machine``, MixACM's mappings and its affine transform. Every row is a
-recipe, so that ``--set`` takes any other pair of models. Machines are noisy: each round times every
+``studies/compare --scale one-machine``, torchdistill's attention transfer, MixACM's mappings, its
+affine transform and its grids. Every row is a recipe, so that ``--set`` takes any other pair of
+models. Machines are noisy: each round times every
 row once, and what counts is the median of a row's ratios to the host's KD in the same round.
 """
 
 import argparse
 import logging
+import resource
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing import get_context
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -59,6 +63,19 @@ def affine(channels: dict[str, int]) -> str:
     return override_file("affine", "\n".join(lines))
 
 
+def attention() -> str:
+    """Put torchdistill's attention transfer on the stages of the study's models."""
+    at = "train.criterion.kwargs.sub_terms.at.criterion.kwargs.at_pairs"
+    stages = {"stage1": "layer2.0.conv1", "stage2": "layer3.0.conv1", "stage3": "avgpool"}
+    lines = [
+        f"train.{role}.forward_hook: {{input: [{', '.join(stages.values())}]}}"
+        for role in ("teacher", "student")
+    ]
+    for name, path in stages.items():
+        lines.append(f"{at}.{name}.teacher: {{path: {path}, io: input}}")
+    return override_file("attention", "\n".join(lines))
+
+
 def recipes(given: argparse.Namespace) -> Iterator[tuple[str, Recipe]]:
     """Yield each row's name and recipe."""
     study = read_study(given.study, given.scale)
@@ -70,7 +87,13 @@ def recipes(given: argparse.Namespace) -> Iterator[tuple[str, Recipe]]:
             [*changes, override_file(mapping, f"{ACM}.mapping: {mapping}")],
         )
     rows["MixACM, affine"] = (base, [*changes, affine(CHANNELS)])
+    for grid in (4, "full"):
+        rows[f"MixACM, grid {grid}"] = (base, [*changes, f"{ACM}.grid={grid}"])
+    rows["MixACM, grid full, every residual block"] = ("cifar10/small_positions", changes)
+    rows["AT + mixup"] = (base, [*changes, "compare/at", attention()])
     for name, (path, overrides) in rows.items():
+        if name != KD and given.rows and not any(part in name for part in given.rows):
+            continue
         recipe = read_recipe(path, [*overrides, *given.set])
         use_random_images(recipe, given.input_shape)
         use_random_weights(recipe)
@@ -139,6 +162,26 @@ def seconds(step: Step, device: torch.device) -> float:
     return time.perf_counter() - started
 
 
+def peak(name: str, given: argparse.Namespace) -> float:
+    """Return the peak memory of a process that builds and trains a row for some steps, in MiB."""
+    logging.disable(logging.WARNING)
+    device = given.device
+    step = boxed(dict(recipes(given))[name], device)
+    for _ in range(3):
+        step()
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def print_memory(given: argparse.Namespace) -> None:
+    """Print a table of peak memory."""
+    print("| row | peak memory, MiB |\n|---|---:|")
+    for name, _ in recipes(given):
+        with get_context("spawn").Pool(1) as pool:
+            print(f"| {name} | {pool.apply(peak, (name, given)):.0f} |")
+
+
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -152,14 +195,17 @@ def main() -> None:
     parser.add_argument("--channels-last", action="store_true", help="in float32")
     parser.add_argument("--device", default="cpu", type=torch.device)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--memory", action="store_true", help="peak memory in place of times")
     given = parser.parse_args()
     logging.disable(logging.WARNING)
+    if given.memory:
+        print_memory(given)
+        return
     steps: dict[str, Step] = {}
     for name, recipe in recipes(given):
         if name == KD:
             steps["bare"] = bare(recipe, given.device)
-        if name == KD or given.rows is None or any(part in name for part in given.rows):
-            steps[name] = boxed(recipe, given.device)
+        steps[name] = boxed(recipe, given.device)
     times: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(given.rounds + 2):
         for name, step in steps.items():
