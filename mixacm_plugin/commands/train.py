@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch.backends import cudnn
+from torchdistill.common.main_util import is_main_process
+from tqdm import tqdm
 
 from ..common.distributed import choose_device, init_process_group
 from ..common.images import count
@@ -173,7 +176,13 @@ def _test(recipe: Recipe, device: torch.device, *, student_only: bool) -> None:
         for title, checkpoint in _tested(config, role, path):
             model = load_model(recipe, role, checkpoint).to(device)
             try:
-                first, *five = clean_accuracies(model, loader, device).values()
+                shown = tqdm(
+                    loader,
+                    f"testing {name}",
+                    leave=False,
+                    disable=not (sys.stderr.isatty() and is_main_process()),
+                )
+                first, *five = clean_accuracies(model, shown, device).values()
             except (UnsuitedModelError, TypeError) as error:
                 raise recipe.error(path, str(error)) from error
             also = f" (top-5 {100 * five[0]:.2f} %)" if five else ""

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -256,7 +256,7 @@ def _differ(first: Tensor, second: Tensor) -> bool:
 
 @torch.no_grad()
 def clean_accuracies(
-    model: nn.Module, loader: DataLoader[Any], device: torch.device
+    model: nn.Module, loader: Iterable[Any], device: torch.device
 ) -> dict[int, float]:
     """Top-k accuracies on unattacked images, as fractions; the model is used in eval mode.
 

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -35,6 +37,7 @@ from ..reading.recipe import Recipe
 from ..training.loop import Training
 from .runs import TOLD
 
+TOLD_EVERY = 1.0  # seconds
 PACKAGES = ("mixacm-plugin", "torch", "torchvision", "torchdistill", "pyautoattack")
 
 
@@ -82,7 +85,8 @@ def _execute(folder: Path, task: Mapping[str, Any], device: torch.device) -> Non
     if result is None:
         if task["measure"] == "student":
             image = dataset[0][0].unsqueeze(0).to(device)
-            trained = _train(recipe, device, task, lambda m: _suits(attacks, m, image))
+            with _telling(folder / TOLD) as tell:
+                trained = _train(recipe, device, task, lambda m: _suits(attacks, m, image), tell)
         else:
             trained = _take_teacher(recipe)
         if trained is None:
@@ -128,10 +132,13 @@ def _write(file: Path, result: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def _telling(file: Path) -> Iterator[Callable[[str], None]]:
     """Yield what writes a text into a file, for the study that looks; the file is removed."""
+    last = -math.inf
 
     def tell(text: str) -> None:
-        if not is_main_process():
+        nonlocal last
+        if not is_main_process() or time.monotonic() - last < TOLD_EVERY:
             return
+        last = time.monotonic()
         with suppress(OSError):  # a full disk is no reason to end an attack
             file.write_text(text, encoding="utf-8")
 
@@ -147,6 +154,7 @@ def _train(
     device: torch.device,
     task: Mapping[str, Any],
     check: Callable[[nn.Module], None],
+    tell: Callable[[str], None],
 ) -> dict[str, Any] | None:
     """Train; return nothing if the run is paused before its end, where the task says so."""
     training = Training(recipe, device, task["seed"])
@@ -156,7 +164,7 @@ def _train(
         raise recipe.error("test", str(error)) from error
     if decided_by_first(lambda: _can_resume(training.last_ckpt)):
         training.resume(str(training.last_ckpt))
-    if not _train_until(training, task["until_epoch"], task["track"]):
+    if not _train_until(training, task["until_epoch"], task["track"], tell):
         return None
     teacher = training.models.get("teacher")
     return {
@@ -167,7 +175,9 @@ def _train(
     }
 
 
-def _train_until(training: Training, epoch: int | None, track: str | None) -> bool:
+def _train_until(
+    training: Training, epoch: int | None, track: str | None, tell: Callable[[str], None]
+) -> bool:
     """Train to the end or until an epoch's checkpoint is written; return whether to the end."""
 
     def at_its_end() -> bool:
@@ -182,6 +192,7 @@ def _train_until(training: Training, epoch: int | None, track: str | None) -> bo
             training.run(
                 asked_to_stop=lambda: asked_to_stop() or at_its_end() * signal.SIGTERM,
                 track=track,
+                say=tell,
             )
         except Stopped:
             if asked_to_stop():

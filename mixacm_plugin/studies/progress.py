@@ -26,10 +26,10 @@ def state(run: Run, study: Study) -> str:
     result, epochs = run.result, run.epochs
     if not result and run.row.measure == "student":
         if not epochs:
-            return "starting"
+            return run.told or "starting"
         of = study.until_epoch or epochs_of(run.recipe)
         left = mean(line["seconds"] for line in epochs) * (of - len(epochs))
-        return f"epoch {len(epochs)}/{of}, {left:.0f} s to train"
+        return f"{run.told or f'epoch {len(epochs)}/{of}'}, {left:.0f} s to train"
     done = result.get("accuracies", {})
     if study.sanity and study.sanity.key in done.keys() - result.get("sanity", {}).keys():
         return f"sanity check of {study.sanity.attack.short}"

@@ -67,6 +67,7 @@ class Training:
         self.begun: Position | None = None  # where in its first epoch the run goes on
         self.save_every: int | None = None
         self.asked_to_stop: Callable[[], int] = lambda: 0
+        self.say: Callable[[str], None] = lambda _: None
         self.distributed = main_util.is_dist_avail_and_initialized()
         prepared = prepare(
             recipe,
@@ -76,8 +77,8 @@ class Training:
             lr_factor=main_util.get_world_size() if adjust_lr else 1,
         )
         self.config, self.models, self.box = prepared.config, prepared.models, prepared.box
-        self.validator = Validator(prepared.validation, prepared.average)
         self.average = prepared.average
+        self.validator = Validator(prepared.validation, self.average)
         if self.average is not None:
             self.average.to(self.device)
         if prepared.teacher:
@@ -140,20 +141,22 @@ class Training:
         save_every: int | None = None,
         asked_to_stop: Callable[[], int] = lambda: 0,
         track: str | None = None,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Train all epochs; keep the last and the best checkpoint and ``metrics.jsonl``.
 
         Args:
             save_every: also write the last checkpoint after so many steps of an epoch.
-            asked_to_stop: returns the number of a signal, or 0; looked at after every step, in
-                several processes every ``log_freq`` steps.
+            asked_to_stop: returns the number of a signal, or 0, after every step, in several
+                processes every ``log_freq`` steps.
             track: name of a tracker that is told of each epoch.
+            say: is told after each step, in a few words, where the run is.
 
         Raises:
             RecipeError: if a loss or a weight stops being finite, or a later stage is wrong.
             Stopped: when it was asked to stop, and the checkpoint is written.
         """
-        self.save_every, self.asked_to_stop = save_every, asked_to_stop
+        self.save_every, self.asked_to_stop, self.say = save_every, asked_to_stop, say
         with held(self.recipe, self.files):
             decided_by_first(lambda: self.writer.begin(self.start_epoch))
             if self.finished:
@@ -261,6 +264,7 @@ class Training:
     def _after_step(self, epoch: int, position: Position) -> None:
         """Write the checkpoint in the middle of an epoch where it is time, and stop if asked to."""
         steps, of = position.steps, len(self.box.train_data_loader)
+        self.say(f"epoch {epoch + 1}/{self.box.num_epochs}, step {steps}/{of}")
         agreed = not self.distributed or steps % self._log_freq == 0 or steps == of
         number = max(gather(self.asked_to_stop())) if agreed else 0
         if number or (self.save_every and steps % self.save_every == 0 and steps < of):

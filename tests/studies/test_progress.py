@@ -10,7 +10,7 @@ import pytest
 from mixacm_plugin.commands.common import set_up_log
 from mixacm_plugin.evaluation import progress as telling
 from mixacm_plugin.evaluation.progress import Progress
-from mixacm_plugin.studies import progress
+from mixacm_plugin.studies import execute, progress
 from mixacm_plugin.studies.progress import COLUMNS, line, shown, state
 from mixacm_plugin.studies.runs import TOLD, resolve
 from studies import done_here, write_study
@@ -47,6 +47,25 @@ def test_a_run_starts_trains_and_is_measured(study, runs):
         assert state(run, study).startswith(told)
 
 
+def test_a_study_sees_the_steps_of_a_training(study, runs, monkeypatch):
+    seen = []
+
+    class Writes(type(runs[0].folder / TOLD)):
+        def write_text(self, *args, **kwargs):
+            super().write_text(*args, **kwargs)
+            if self.name == TOLD:
+                seen.append(state(runs[0], study))
+
+    monkeypatch.setattr(execute, "TOLD_EVERY", 0.0)
+    monkeypatch.setattr(execute, "Path", Writes)
+    done_here(study, runs[:1])
+    assert [each for each in seen if each.startswith("epoch")][:2] == [
+        "epoch 1/2, step 1/2",
+        "epoch 1/2, step 2/2",
+    ]
+    assert any(re.fullmatch(r"epoch 2/2, step 1/2, \d+ s to train", each) for each in seen)
+
+
 def test_a_study_sees_how_far_the_attack_of_a_run_is(study, runs, monkeypatch):
     seen = []
     tell = Progress.tell
@@ -56,6 +75,7 @@ def test_a_study_sees_how_far_the_attack_of_a_run_is(study, runs, monkeypatch):
         seen.append(state(runs[0], study))
 
     monkeypatch.setattr(telling, "TO_FUNCTION", 0)
+    monkeypatch.setattr(execute, "TOLD_EVERY", 0)
     monkeypatch.setattr(Progress, "tell", tell_and_look)
     done_here(study, runs[:1])
     assert any(re.fullmatch(r"PGD-2: \d+/\d+ images, 0 s left", each) for each in seen)
