@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 from ..common.images import unpack
 from ..training.boxes import Box, models_of
@@ -82,9 +83,24 @@ def operations(box: Box, batch: tuple[Any, ...]) -> float:
         box: that has made a step; gradients are left behind.
         batch: images, targets and the host's supplementary dict.
     """
-    with FlopCounterMode(display=False) as counter, terms_in_float32(box.criterion):
+    with _Operations() as counted, terms_in_float32(box.criterion):
         box.forward_process(*batch).backward()
-    return counter.get_total_flops() / len(batch[0])
+    return counted.total / len(batch[0])
+
+
+class _Operations(TorchDispatchMode):
+    """Sums what torch's FlopCounterMode does, which an attack's own gradients make fail."""
+
+    total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        count = flop_registry.get(func._overloadpacket)
+        if count is not None:
+            self.total += count(*args, **(kwargs or {}), out_val=result)
+        return result
 
 
 @contextmanager
