@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class Processes:
 
     def __init__(self, jobs: int = 1) -> None:
         self.jobs = jobs
+        self.together = nullcontext
         self.running: dict[Path, subprocess.Popen[bytes]] = {}
         self.logged: dict[Path, int] = {}  # bytes, by earlier attempts
 
@@ -122,6 +124,7 @@ class Cluster:
             self.executor.update_parameters(**{"timeout_min": 24 * 60, **parameters})
         except (NameError, TypeError, ValueError) as error:
             raise UserError(f"--cluster: {str(error).strip().splitlines()[0]}") from error
+        self.together = self.executor.batch  # of Slurm, a job array
         self.running: dict[Path, Any] = {}
 
     def submit(self, run: Run, task: Path) -> None:

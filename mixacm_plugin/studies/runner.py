@@ -44,11 +44,14 @@ def run_all(
     errors: dict[str, str] = {}
     try:
         while waiting or active:
-            while waiting and len(active) < launcher.jobs:
-                run = waiting.pop(0)
-                launcher.submit(run, prepare(run, study, device, track))
-                active.append(run)
-                report(f"started {run.label}")
+            begun = waiting[: launcher.jobs - len(active)]
+            if begun:
+                with launcher.together():
+                    for run in begun:
+                        launcher.submit(run, prepare(run, study, device, track))
+                active, waiting = active + begun, waiting[len(begun) :]
+                for run in begun:
+                    report(f"started {run.label}")
             for run in [run for run in active if launcher.finished(run)]:
                 active.remove(run)
                 if is_done(run, study):

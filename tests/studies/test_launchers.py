@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+import submitit
 import yaml
 from torchdistill.models.registry import MODEL_DICT
 
@@ -104,11 +105,20 @@ def test_a_failure_is_not_blamed_on_what_an_earlier_attempt_printed(paths):
 
 
 @pytest.mark.slow
-def test_runs_go_through_submitit(paths):
-    study, run = one_run()
-    launcher = Cluster(Path("submitit"), "local", {"timeout_min": 5}, jobs=1)
-    assert run_all(study, [run], launcher, device="cpu") == {}
-    assert is_done(run, study)
+def test_runs_go_through_submitit_as_an_array(paths, monkeypatch):
+    study = write_study()
+    runs = resolve(study, Path("cache"))
+    launcher = Cluster(Path("submitit"), "local", {"timeout_min": 5}, jobs=2)
+    submit, sizes = submitit.AutoExecutor._internal_process_submissions, []
+
+    def note(self, submissions):
+        sizes.append(len(submissions))
+        return submit(self, submissions)
+
+    monkeypatch.setattr(submitit.AutoExecutor, "_internal_process_submissions", note)
+    assert run_all(study, runs, launcher, device="cpu") == {}
+    assert sizes == [2]
+    assert all(is_done(run, study) for run in runs)
 
 
 @pytest.mark.slow
