@@ -97,7 +97,7 @@ class _Operations(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        count = flop_registry.get(func._overloadpacket)
+        count = flop_registry.get(getattr(func, "_overloadpacket", None))
         if count is not None:
             self.total += count(*args, **(kwargs or {}), out_val=result)
         return result

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 from torch import Tensor, nn
-from torch.distributed import destroy_process_group, is_initialized
+from torch.distributed import destroy_process_group
 from torchdistill.common.main_util import get_world_size, is_main_process
 from torchdistill.common.module_util import count_params
 
@@ -41,16 +41,19 @@ TOLD_EVERY = 1.0  # seconds
 PACKAGES = ("mixacm-plugin", "torch", "torchvision", "torchdistill", "pyautoattack")
 
 
-def execute(task: str | os.PathLike[str], parent: int | None = None) -> None:
+def execute(
+    task: str | os.PathLike[str], parent: int | None = None, *, shared: bool = False
+) -> None:
     """Do what is missing of a prepared run: train, or go on training, then measure.
 
-    Processes of one group, as torchrun's, share the training and the images that are attacked.
-    Otherwise only one process at a time is at a run: another, of a second study or one that
-    outlived a killed study, is waited for, and what it finished isn't repeated.
+    Only one process at a time is at a run: another, of a second study or one that outlived a
+    killed study, is waited for, and what it finished isn't repeated.
 
     Args:
         task: file from ``prepare``; results go into ``result.json`` beside it.
         parent: number of the process with which this one ends, if it is to end with one.
+        shared: the processes of the group that the environment tells of share the training, and
+            the images that are attacked.
 
     Raises:
         RecipeError: if the recipe can't be run.
@@ -59,14 +62,16 @@ def execute(task: str | os.PathLike[str], parent: int | None = None) -> None:
         end_with_parent(parent)
     load_plugins()  # a job of a cluster doesn't begin with a command
     folder, settings = Path(task).parent, json.loads(Path(task).read_text())
-    device = init_process_group(choose_device(settings["device"]), "env://")
+    device = choose_device(settings["device"])
+    if shared:
+        device = init_process_group(device, "env://")
     lock = FileLock(folder / "lock")
     decided_by_first(lambda: bool(lock.acquire()))  # the others wait for the first
     try:
         _execute(folder, settings, device)
     finally:
         lock.release()
-        if is_initialized():
+        if shared:
             destroy_process_group()
 
 

@@ -75,10 +75,11 @@ class Job:
         """Execute a task from ``prepare``; see ``execute``."""
         import submitit
 
-        if submitit.JobEnvironment().num_tasks > 1:  # as torchrun tells its processes
+        shared = submitit.JobEnvironment().num_tasks > 1
+        if shared:  # as torchrun tells its processes
             submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
         try:
-            execute(task, parent)
+            execute(task, parent, shared=shared)
         except Stopped as stopped:
             if stopped.number == signal.SIGUSR2:  # pre-empted, or out of time
                 os.kill(os.getpid(), signal.SIGUSR2)  # for submitit, which queues the job again
