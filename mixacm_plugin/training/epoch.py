@@ -87,7 +87,8 @@ class EpochSums:
     def add(self, step: int, images: int, loss: Tensor, terms: Mapping[str, Tensor]) -> None:
         """Add a batch's means, to be read."""
         self.images += images
-        values = torch.stack([v.detach().double() for v in (loss, *terms.values())])
+        # One number each, if not without a dimension: torchdistill's CRDLoss gives (1,).
+        values = torch.stack([v.detach().double().reshape(()) for v in (loss, *terms.values())])
         self.unread.append(Reading(step, images, values, tuple(terms)))
 
     def read(self) -> float | None:

@@ -53,6 +53,13 @@ def test_an_epochs_mean_does_not_stick_where_a_low_precision_sum_would():
     assert terms["l2"] == pytest.approx(float(term), rel=1e-12)
 
 
+def test_a_term_may_have_a_dimension_of_one_number():
+    sums = EpochSums(lr=0.1)
+    sums.add(0, 2, torch.tensor([3.0]), {"crd": torch.tensor([1.0]), "ce": torch.tensor(2.0)})
+    assert sums.read() == 3.0
+    assert sums.terms == {"crd": 2.0, "ce": 4.0}
+
+
 def test_the_terms_of_an_epoch_are_told_to_more_digits_than_bfloat16_has():
     Training(recipe(in_bf16()), CPU, seed=0).run()
     lines = Path("out/metrics.jsonl").read_text().splitlines()
