@@ -67,7 +67,6 @@ class Training:
         self.begun: Position | None = None  # where in its first epoch the run goes on
         self.save_every: int | None = None
         self.asked_to_stop: Callable[[], int] = lambda: 0
-        self.say: Callable[[str], None] = lambda _: None
         self.distributed = main_util.is_dist_avail_and_initialized()
         prepared = prepare(
             recipe,
@@ -77,8 +76,8 @@ class Training:
             lr_factor=main_util.get_world_size() if adjust_lr else 1,
         )
         self.config, self.models, self.box = prepared.config, prepared.models, prepared.box
+        self.validator = Validator(prepared.validation, prepared.average)
         self.average = prepared.average
-        self.validator = Validator(prepared.validation, self.average)
         if self.average is not None:
             self.average.to(self.device)
         if prepared.teacher:

@@ -46,15 +46,8 @@ def main() -> None:
         attack.run_standard_evaluation(images, labels, batch_size=given.batch_size)
 
     def ours() -> None:
-        attack = AutoAttack(norm="Linf", eps=given.eps)
-        evaluate(
-            model,
-            dataset,
-            attack,
-            n=given.n,
-            batch_size=given.batch_size,
-            device=given.device,
-        )
+        batches = {"n": given.n, "batch_size": given.batch_size, "device": given.device}
+        evaluate(model, dataset, AutoAttack(norm="Linf", eps=given.eps), **batches)
 
     times: dict[str, list[float]] = {"direct": [], "evaluate": []}
     for _ in range(given.rounds):

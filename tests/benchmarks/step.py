@@ -7,8 +7,8 @@
 Images and weights are random; nothing is downloaded. Rows are those of a study, by default of
 ``studies/compare --scale one-machine``, torchdistill's attention transfer, MixACM's mappings, its
 affine transform and its grids. Every row is a recipe, so that ``--set`` takes any other pair of
-models. Machines are noisy: each round times every
-row once, and what counts is the median of a row's ratios to the host's KD in the same round.
+models. Machines are noisy: each round times every row once, and what counts is the median of a
+row's ratios to the host's KD in the same round.
 """
 
 import argparse

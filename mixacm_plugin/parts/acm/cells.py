@@ -84,6 +84,6 @@ def _sum(one: Tensor, factor: Tensor, other: Tensor, others: Tensor) -> Tensor:
 
 def _parts(first: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Cut tensors of as many images into parts of a few images; a GPU takes them at once."""
-    of_image = first[0].numel() if first.device.type == "cpu" else 0
-    images = max(1, AT_ONCE // of_image) if of_image else len(first)
+    on_cpu = first.device.type == "cpu"
+    images = max(1, AT_ONCE // first[0].numel()) if on_cpu else len(first)
     return zip(*(torch.split(tensor, images) for tensor in (first, *others)), strict=True)

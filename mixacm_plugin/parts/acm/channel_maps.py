@@ -180,8 +180,7 @@ def channel_map(
     whole = at_positions(activation, layout=layout, prefix_tokens=prefix_tokens)
     if grid != 1:
         return rows_of(cell_maps(whole, mapping, cells_of(grid, whole)))
-    maps = MAPPINGS[mapping].whole(whole)
-    return precise(maps)
+    return precise(MAPPINGS[mapping].whole(whole))
 
 
 def cell_maps(activation: Tensor, mapping: str, cells: tuple[int, int]) -> Tensor:
