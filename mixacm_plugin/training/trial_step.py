@@ -20,6 +20,7 @@ from ..reading import sections
 from ..reading.nodes import plain
 from ..reading.recipe import Recipe
 from .boxes import Box, models_of, processes_of, stand_ins, student_of, without_ddp
+from .metrics import activations_in_float32
 
 NO_BATCH = "not a single batch: fewer images than batch_size, and drop_last"
 
@@ -130,6 +131,7 @@ def _step(
         where = f"{path}.train_data_loader.collate_fn"
         with (
             _said_at(recipe, f"{path}.criterion", running),
+            activations_in_float32(box),
             _checked_targets(recipe, without_ddp(student_of(box)), targets, where),
         ):
             loss = box.forward_process(images, targets, extra)

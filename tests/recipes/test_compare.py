@@ -22,7 +22,7 @@ from recipes import CPU, differing, state
 BATCH, EPOCHS = 64, 4
 
 
-def few_digits(name, *, mixed=False):
+def few_digits(name, *more, mixed=False):
     """A method on its base, with few images, mixed if it is so shipped, at a low rate."""
     text = Path(recipe_file(name)).read_text()
     base, student = "quickstart/mixacm", "models.student_model"
@@ -38,7 +38,7 @@ def few_digits(name, *, mixed=False):
             sets.append(f"{path}.optimizer.kwargs.lr=0.01")
         if not mixed and "collate_fn" in stage.get("train_data_loader", {}):
             sets.append(f"{path}.train_data_loader.collate_fn.init.kwargs.alpha=0.0")
-    return read_recipe(base, sets)
+    return read_recipe(base, [*sets, *more])
 
 
 @pytest.mark.exhaustive
@@ -79,6 +79,19 @@ def test_a_method_trains_in_every_stage_under_the_host(name, mixed):
     assert differing(before["student"], after["student"]) == list(after["student"])
     if "teacher" in models:
         assert not differing(before["teacher"], after["teacher"])
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", override_names())
+def test_a_method_trains_in_bfloat16_as_in_float32(name):
+    """What a wrapper trains beside the student, such as FT's translator, too."""
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        training = Training(few_digits(name, f"compute.precision={precision}"), CPU, seed=0)
+        training.run()
+        losses[precision] = [line["loss"] for line in read_json_lines(training.metrics_file)]
+    for stage in range(0, len(losses["fp32"]), EPOCHS):
+        assert losses["bf16"][stage] == pytest.approx(losses["fp32"][stage], rel=0.1)
 
 
 def test_tensors_are_rotated_as_the_host_rotates_pictures():

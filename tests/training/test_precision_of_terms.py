@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from mixacm_plugin import CleanAndAdversarial, Training
 from mixacm_plugin.common.images import unpack
 from mixacm_plugin.training.epoch import EpochSums
-from mixacm_plugin.training.metrics import record_terms, terms_in_float32
+from mixacm_plugin.training.metrics import activations_in_float32, record_terms
 from recipes import CPU, mixacm, recipe
 
 L2 = (
@@ -32,7 +33,7 @@ def test_a_hosts_loss_sees_float32_activations_under_bf16():
     for role, model in training.models.items():
         model.relu.register_forward_hook(lambda *args, role=role: seen.update({role: args[2]}))
     batch = unpack(next(iter(box.train_data_loader)), CPU)
-    with terms_in_float32(box.criterion), record_terms(box.criterion) as terms:
+    with activations_in_float32(box), record_terms(box.criterion) as terms:
         box.forward_process(*batch).backward()
     student, teacher = seen["student"], seen["teacher"]
     assert student.dtype == torch.bfloat16
@@ -40,6 +41,19 @@ def test_a_hosts_loss_sees_float32_activations_under_bf16():
     exact = F.mse_loss(student.double(), teacher.double())
     assert float(terms["l2"]) == pytest.approx(float(exact), rel=1e-5)
     assert abs(float(F.mse_loss(student, teacher)) / float(exact) - 1) > 1e-5  # as it would be
+
+
+@pytest.mark.parametrize("name", ["srd", "kr", "ickd"])
+def test_layers_beside_the_student_see_float32_activations_under_bf16(name):
+    sets = (f"compare/{name}", "compute.precision=bf16", "train.num_epochs=1")
+    training = Training(recipe(None, *sets), CPU, seed=0)
+    seen = []
+    own = set(training.box.student_model.modules()) - set(training.models["student"].modules())
+    for layer in own:
+        if next(layer.parameters(recurse=False), None) is not None:
+            layer.register_forward_hook(lambda _, args, output: seen.append(output.dtype))
+    training.run()
+    assert set(seen) == {torch.float32}
 
 
 def test_an_epochs_mean_does_not_stick_where_a_low_precision_sum_would():
@@ -80,7 +94,7 @@ def test_outputs_in_parts_keep_their_kind():
     criterion.term_dict = {"term": (Term(), 1.0)}
     half = torch.ones(2, dtype=torch.bfloat16)
     labels = torch.tensor([1, 2])
-    with terms_in_float32(criterion):
+    with activations_in_float32(SimpleNamespace(criterion=criterion, model=criterion)):
         criterion.term_dict["term"][0](
             {".": {"output": CleanAndAdversarial(half, half)}}, {}, labels
         )
