@@ -1,6 +1,9 @@
 """Modules of a model by their paths, as the host finds them."""
 
+from collections.abc import Set
+
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torchdistill.common import module_util
 
 
@@ -23,3 +26,25 @@ def find_module(model: nn.Module, path: str) -> nn.Module | nn.Parameter | None:
     finally:
         module_util.logger.disabled = False
     return found if isinstance(found, nn.Module | nn.Parameter) else None
+
+
+def covering(model: nn.Module, parameters: Set[str]) -> list[str]:
+    """Return paths of modules that hold these parameters and no others, as few as there can be.
+
+    Args:
+        model: whose ``named_parameters`` they are. What is wrapped for several processes is passed
+            over in paths, as the host does.
+        parameters: names; of those that have no module to themselves the name is returned.
+    """
+    found: list[str] = []
+    rest = set(parameters)
+    for path, module in model.named_modules():
+        own = {f"{path}.{name}".lstrip(".") for name, _ in module.named_parameters()}
+        if own and own <= rest:
+            rest -= own
+            found.append(path)
+    paths = found + sorted(rest)
+    for path, module in model.named_modules():
+        if isinstance(module, DistributedDataParallel):
+            paths = [p.replace(f"{path}.module.", f"{path}.", 1) for p in paths]
+    return paths

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
+import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -78,6 +79,23 @@ def stand_ins(box: Box) -> Iterator[None]:
             setattr(box, name, original)
 
 
+class _NoDevices(list[int]):
+    """No devices, and yet a first one, which the host's wrappers name where they load a file."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return 0
+
+
+def device_ids(device: torch.device) -> list[int]:
+    """Return what the host takes for the devices of this process's models.
+
+    Without one a single process's model would be spread over all GPUs.
+    """
+    if device.type != "cuda":
+        return _NoDevices()
+    return [torch.cuda.current_device() if device.index is None else device.index]
+
+
 def skip_stage(box: Box) -> None:
     """Go on to a box's next stage without having trained this one: nothing is written."""
     kept = box.save_stage_ckpt
@@ -112,9 +130,10 @@ def save_stage(model: nn.Module, part: Config) -> None:
 def distribute(box: Box, config: Config, seed: int | None) -> None:
     """Do for a box in one of several processes, at the beginning of a stage, what the host doesn't.
 
-    On CPUs the student is wrapped for distributed training. Each validation image is looked at
-    once, where the host's sampler repeats some so that all processes have as many. The order of
-    training images depends on the seed.
+    On CPUs the student is wrapped for distributed training. All processes begin with the first
+    one's weights, also of what a wrapper reads from a file of its own. Each validation image is
+    looked at once, where the host's sampler repeats some so that all processes have as many. The
+    order of training images depends on the seed.
 
     Args:
         box: as the host set it up.
@@ -126,6 +145,9 @@ def distribute(box: Box, config: Config, seed: int | None) -> None:
     if any(trained) and not isinstance(student, DistributedDataParallel | AuxiliaryModelWrapper):
         wrapped = DistributedDataParallel(student, find_unused_parameters=not all(trained))
         setattr(box, _model_names(box)["student"], wrapped)
+    for model in models_of(box).values():
+        for value in (*model.parameters(), *model.buffers()):
+            dist.broadcast(value.detach(), 0)
     seed_sampler(box, seed)
     _, stage = current_stage(config, box)
     loader = stage.get("val_data_loader")

@@ -15,7 +15,7 @@ from ..common.state import preserved_rng
 from ..loading.models import errors_at, load_into
 from ..reading import sections
 from ..reading.recipe import Recipe
-from .boxes import Box, distribute, save_stage, skip_stage
+from .boxes import Box, device_ids, distribute, save_stage, skip_stage
 from .compute import use_compute
 from .hooked import check_hooked
 from .optimiser import check_optimiser
@@ -80,11 +80,10 @@ def build_box(
     """
     _part_optimisers(config["train"])
     use_compute(config, models)
-    # Without ids a single process's model would be spread over all GPUs.
-    device_ids = [device] if device.type == "cuda" else None
     for model in models.values():
         model.to(device)
-    common = (config["datasets"], config["train"], device, device_ids, distributed, lr_factor)
+    ids = device_ids(device)
+    common = (config["datasets"], config["train"], device, ids, distributed, lr_factor)
     try:
         if "teacher" in models:
             box = get_distillation_box(models["teacher"], models["student"], *common)

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchdistill.common.constant import SELF_MODULE_PATH
+from torchdistill.common.main_util import is_dist_avail_and_initialized
+from torchdistill.models.wrapper import AuxiliaryModelWrapper
 
 from ..common.errors import RecipeError
 from ..common.images import check_images, count, unpack
+from ..common.modules import covering
 from ..common.outputs import logits_of
 from ..common.state import eval_mode, preserved_modules, preserved_rng
 from ..evaluation.accuracy import UnsuitedModelError, check_logits
@@ -137,6 +140,24 @@ def _step(
             loss = box.forward_process(images, targets, extra)
             if loss.requires_grad:
                 loss.backward()
+        if is_dist_avail_and_initialized():
+            section = "student" if "teacher" in models else "model"
+            _check_gradients(recipe, student_of(box), f"{path}.{section}.frozen_modules")
+
+
+def _check_gradients(recipe: Recipe, student: nn.Module, where: str) -> None:
+    """Refuse what is trained without a gradient: DDP would wait for it in the next step."""
+    trained = [(n, p) for n, p in student.named_parameters() if p.requires_grad]
+    without = {name for name, parameter in trained if parameter.grad is None}
+    if without:
+        hint = f"[{', '.join(covering(student, without))}]"
+        if isinstance(student, AuxiliaryModelWrapper):
+            hint += ", and set find_unused_parameters: True in its auxiliary_model_wrapper's kwargs"
+        raise recipe.error(
+            where,
+            f"{len(without)} parameters of the student get no gradient, of which several processes "
+            f"have to know; freeze them: {hint}",
+        )
 
 
 @contextmanager

@@ -1,15 +1,18 @@
 """Every method in recipes/compare trains in every stage and leaves a plain student behind."""
 
+import os
 import re
 from itertools import count
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torchvision.transforms.functional import to_pil_image, to_tensor
 
 from boxes import host_box, train_epoch
-from mixacm_plugin import RandomImages, Training, dm_wide_resnet, read_recipe
+from mixacm_plugin import RandomImages, RecipeError, Training, dm_wide_resnet, read_recipe
+from mixacm_plugin.common.distributed import init_process_group
 from mixacm_plugin.common.files import read_json_lines, recipe_file
 from mixacm_plugin.loading.models import load_model
 from mixacm_plugin.parts.data import FourRotations
@@ -17,12 +20,14 @@ from mixacm_plugin.preflight.inspection import inspect_recipe
 from mixacm_plugin.reading import sections
 from mixacm_plugin.reading.library import override_names
 from mixacm_plugin.training import loop
+from mixacm_plugin.training.boxes import models_of
+from processes import PROCESSES, run_processes
 from recipes import CPU, differing, state
 
 BATCH, EPOCHS = 64, 4
 
 
-def few_digits(name, *more, mixed=False):
+def few_digits(name, *more, mixed=False, images=BATCH):
     """A method on its base, with few images, mixed if it is so shipped, at a low rate."""
     text = Path(recipe_file(name)).read_text()
     base, student = "quickstart/mixacm", "models.student_model"
@@ -30,7 +35,7 @@ def few_digits(name, *more, mixed=False):
         base, student = "quickstart/scratch", "models.model"
     sets = [name, f"{student}.dst_ckpt=out/student.pt"]
     for split in ("train", "val"):
-        call = f"!import_call {{key: recipes.FirstDigits, init: {{args: [{split}, {BATCH}]}}}}"
+        call = f"!import_call {{key: recipes.FirstDigits, init: {{args: [{split}, {images}]}}}}"
         sets.append(f"datasets.digits/{split}={call}")
     for path, stage in sections.stages({"train": read_recipe(base, sets).build("train")}):
         sets.append(f"{path}.num_epochs={EPOCHS}")
@@ -92,6 +97,49 @@ def test_a_method_trains_in_bfloat16_as_in_float32(name):
         losses[precision] = [line["loss"] for line in read_json_lines(training.metrics_file)]
     for stage in range(0, len(losses["fp32"]), EPOCHS):
         assert losses["bf16"][stage] == pytest.approx(losses["fp32"][stage], rel=0.1)
+
+
+# What several processes ask for, since the first stage of these trains a part of the student.
+FROZEN = {
+    "fsp": "train.stage1.student.frozen_modules: [logits]",
+    "dab": "train.stage1.student.frozen_modules: [student_model.logits]",
+    "fitnet": "train.stage1.student.frozen_modules: [student_model.layer.1.block.0.conv_0, "
+    "student_model.layer.1.block.0.batchnorm_1, student_model.layer.1.block.0.conv_1, "
+    "student_model.layer.1.block.0.shortcut, student_model.layer.2, student_model.batchnorm, "
+    "student_model.logits]",
+}
+UNUSED = "train.stage1.student.auxiliary_model_wrapper.kwargs.find_unused_parameters: True"
+
+
+def train_in_a_process(rank, folder):
+    mine = Path(folder, str(rank))
+    mine.mkdir()
+    os.chdir(mine)
+    init_process_group(CPU, f"file://{folder}/group")
+    name, short = Path(folder, "name").read_text(), Path(Path(folder, "name").read_text()).name
+    if short in FROZEN:
+        with pytest.raises(RecipeError, match="get no gradient") as error:
+            Training(few_digits(name, images=PROCESSES * BATCH), CPU, seed=0)
+        assert FROZEN[short].split(": ")[1] in str(error.value)
+        Path("more.yaml").write_text(f"{FROZEN[short]}\n{UNUSED if short != 'fsp' else ''}\n")
+    more = map(str, Path().glob("more.yaml"))
+    training = Training(few_digits(name, *more, images=PROCESSES * BATCH), CPU, seed=0)
+    training.run()
+    torch.save({role: state(model) for role, model in models_of(training.box).items()}, "end.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", override_names())
+def test_a_method_trains_in_two_processes_that_stay_alike(name, tmp_path):
+    """What a wrapper reads from a file between stages, such as FT's paraphraser, is alike too."""
+    Path(tmp_path, "name").write_text(name)
+    run_processes(train_in_a_process, tmp_path)
+    first, second = (torch.load(tmp_path / str(rank) / "end.pt") for rank in range(PROCESSES))
+    for role, weights in first.items():
+        trained = [n for n in weights if "running_" not in n and "num_batches" not in n]
+        assert not {*differing(weights, second[role])} & {*trained}
 
 
 def test_tensors_are_rotated_as_the_host_rotates_pictures():
