@@ -24,7 +24,7 @@ next:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add where to write and the seeds."""
     parser.description = (
-        "Train four students of a robust teacher on scikit-learn's digits, without a single "
+        "Train five students of a robust teacher on scikit-learn's digits, without a single "
         f"adversarial example, and compare their robustness: the shipped study {STUDY}, in one "
         "folder. Takes a few minutes on two CPU cores; what is finished is never repeated."
     )

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import fields
 
 import pytest
+from torch.distributed.run import get_args_parser as torchrun_parser
 
 from documents import CODE, DOCUMENTS, GUIDE, TOP, commands, prose, section, table, title_of
 from mixacm_plugin import read_recipe
@@ -33,7 +34,9 @@ LINES = ours()
 def parsed(command):
     """The arguments of a command line, as its parser reads them."""
     name, *argv = shlex.split(command)
-    if "mixacm_plugin" in argv:  # under torchrun
+    if name == "torchrun":  # which would take --n for one of its own
+        torchrun_parser().parse_args(argv)
+    if "mixacm_plugin" in argv:
         name, argv = "mixacm", argv[argv.index("mixacm_plugin") + 1 :]
     parser = torchdistill_parser() if name == "torchdistill" else mixacm_parser(argv)
     try:
