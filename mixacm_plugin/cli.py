@@ -12,6 +12,7 @@ from types import ModuleType
 from . import __version__
 from .common.errors import UserError
 from .common.files import FULL
+from .common.memory import keep_freed_memory
 from .common.signals import Stopped, interrupt_again
 from .reading.read import load_plugins
 
@@ -39,6 +40,7 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     args = parser.parse_args(argv)
+    keep_freed_memory()
     try:
         load_plugins()
         interrupt_again()

@@ -25,6 +25,7 @@ from ..common.distributed import choose_device, decided_by_first, init_process_g
 from ..common.errors import UserError
 from ..common.files import read_json_lines, write_json
 from ..common.images import drawn
+from ..common.memory import keep_freed_memory
 from ..common.signals import Stopped, end_with_parent, noticed
 from ..common.state import eval_mode, preserved_rng
 from ..evaluation.accuracy import evaluate
@@ -239,6 +240,7 @@ def main(task: str) -> int:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
+    keep_freed_memory()
     try:
         execute(task)
     except UserError as error:

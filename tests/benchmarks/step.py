@@ -27,6 +27,7 @@ import torch
 import torch.nn.functional as F
 
 from mixacm_plugin import Recipe, Training, read_recipe
+from mixacm_plugin.common.memory import keep_freed_memory
 from mixacm_plugin.preflight.stand_ins import use_batch_size, use_random_images, use_random_weights
 from mixacm_plugin.reading.nodes import walk
 from mixacm_plugin.studies.changes import sets
@@ -198,6 +199,7 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true", help="peak memory in place of times")
     given = parser.parse_args()
     logging.disable(logging.WARNING)
+    keep_freed_memory()  # as the package's commands do
     if given.memory:
         print_memory(given)
         return
