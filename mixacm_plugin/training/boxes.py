@@ -17,9 +17,10 @@ from torchdistill.datasets.util import build_data_loader
 from torchdistill.models.wrapper import AuxiliaryModelWrapper
 
 from ..common.checkpoints import save_checkpoint
-from ..reading.sections import Config, current_stage
+from ..reading.sections import Config, current_stage, get
 
 Box: TypeAlias = DistillationBox | TrainingBox
+FIND_UNUSED = "wrapper.kwargs.find_unused_parameters"  # of a recipe's student
 
 
 def _model_names(box: Box) -> dict[str, str]:
@@ -140,16 +141,16 @@ def distribute(box: Box, config: Config, seed: int | None) -> None:
         config: the built recipe.
         seed: of the training; None leaves the host's.
     """
-    student = student_of(box)
+    student, name = student_of(box), _model_names(box)["student"]
+    _, stage = current_stage(config, box)
     trained = [p.requires_grad for p in student.parameters()]
     if any(trained) and not isinstance(student, DistributedDataParallel | AuxiliaryModelWrapper):
-        wrapped = DistributedDataParallel(student, find_unused_parameters=not all(trained))
-        setattr(box, _model_names(box)["student"], wrapped)
+        unused = get(stage, f"{name.removesuffix('_model')}.{FIND_UNUSED}") or not all(trained)
+        setattr(box, name, DistributedDataParallel(student, find_unused_parameters=unused))
     for model in models_of(box).values():
         for value in (*model.parameters(), *model.buffers()):
             dist.broadcast(value.detach(), 0)
     seed_sampler(box, seed)
-    _, stage = current_stage(config, box)
     loader = stage.get("val_data_loader")
     if loader is not None:
         dataset = box.dataset_dict[loader["dataset_id"]]

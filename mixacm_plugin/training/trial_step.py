@@ -22,7 +22,15 @@ from ..parts.acm.pairs import PairError
 from ..reading import sections
 from ..reading.nodes import plain
 from ..reading.recipe import Recipe
-from .boxes import Box, models_of, processes_of, stand_ins, student_of, without_ddp
+from .boxes import (
+    FIND_UNUSED,
+    Box,
+    models_of,
+    processes_of,
+    stand_ins,
+    student_of,
+    without_ddp,
+)
 from .metrics import activations_in_float32
 
 NO_BATCH = "not a single batch: fewer images than batch_size, and drop_last"
@@ -141,12 +149,14 @@ def _step(
             if loss.requires_grad:
                 loss.backward()
         if is_dist_avail_and_initialized():
-            section = "student" if "teacher" in models else "model"
-            _check_gradients(recipe, student_of(box), f"{path}.{section}.frozen_modules")
+            section = f"{path}.{'student' if 'teacher' in models else 'model'}"
+            _check_gradients(recipe, student_of(box), section)
 
 
-def _check_gradients(recipe: Recipe, student: nn.Module, where: str) -> None:
+def _check_gradients(recipe: Recipe, student: nn.Module, section: str) -> None:
     """Refuse what is trained without a gradient: DDP would wait for it in the next step."""
+    if sections.told(plain(recipe.root), f"{section}.{FIND_UNUSED}"):
+        return
     trained = [(n, p) for n, p in student.named_parameters() if p.requires_grad]
     without = {name for name, parameter in trained if parameter.grad is None}
     if without:
@@ -154,7 +164,7 @@ def _check_gradients(recipe: Recipe, student: nn.Module, where: str) -> None:
         if isinstance(student, AuxiliaryModelWrapper):
             hint += ", and set find_unused_parameters: True in its auxiliary_model_wrapper's kwargs"
         raise recipe.error(
-            where,
+            f"{section}.frozen_modules",
             f"{len(without)} parameters of the student get no gradient, of which several processes "
             f"have to know; freeze them: {hint}",
         )

@@ -2,15 +2,18 @@
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+from torch import nn
 from torch.utils.data import DataLoader
+from torchdistill.models.registry import register_model
 
-from mixacm_plugin import Training
+from mixacm_plugin import RecipeError, Training, dm_wide_resnet
 from mixacm_plugin.common.distributed import init_process_group
 from mixacm_plugin.training import writing
 from mixacm_plugin.training.box_state import learnable_transforms
@@ -23,12 +26,39 @@ from recipes import (
     mixacm,
     recipe,
     run,
+    scratch,
     state,
     two_stages,
     write,
 )
 
 pytestmark = pytest.mark.slow
+
+
+@register_model
+class Spare(nn.Module):
+    """A student with a layer that isn't used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.spare = dm_wide_resnet(10, 1, 10), nn.Linear(2, 2)
+
+    def forward(self, images):
+        return self.used(images)
+
+
+def train_a_spare_layer(rank, folder):
+    join(folder, "spare")
+    text = re.sub("key: dm_wide_resnet\n.*", "key: Spare\n    kwargs: {}", scratch())
+    with pytest.raises(RecipeError, match=r"model\.frozen_modules: 2 .*: \[spare\]"):
+        Training(recipe(text), CPU)
+    found = "wrapper: {key: DistributedDataParallel, kwargs: {find_unused_parameters: True}}"
+    for key in ("frozen_modules: [spare]", found):
+        process = "    forward_proc: forward_batch_only\n"
+        Training(recipe(text.replace(process, f"{process}    {key}\n")), CPU).run()
+    dist.destroy_process_group()
+
+
 AFFINE, STAGES = mixacm(2, 1, "affine").replace("n: 40", "n: 39"), two_stages(mixacm())
 
 
@@ -105,6 +135,10 @@ def folder(tmp_path_factory):
     write()
     run_processes(process, folder)
     return folder
+
+
+def test_a_layer_that_is_not_used_has_to_be_frozen_or_looked_for(tmp_path):
+    run_processes(train_a_spare_layer, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["affine", "stages"])
