@@ -62,6 +62,7 @@ def execute(
     if parent is not None:
         end_with_parent(parent)
     load_plugins()  # a job of a cluster doesn't begin with a command
+    keep_freed_memory()
     folder, settings = Path(task).parent, json.loads(Path(task).read_text())
     device = choose_device(settings["device"])
     if shared:
@@ -240,7 +241,6 @@ def main(task: str) -> int:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
-    keep_freed_memory()
     try:
         execute(task)
     except UserError as error:
