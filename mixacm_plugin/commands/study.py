@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 import signal
 import sys
 from collections.abc import Sequence
@@ -32,6 +33,8 @@ from .common import (
 )
 
 logger = logging.getLogger("mixacm")
+
+TASKS = ("nodes", "slurm_nodes", "tasks_per_node", "slurm_ntasks_per_node")  # of submitit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     set_up_log(None)
     study = open_study(args.study, args.scale, args.seeds)
     rows = rows_like(study, args.rows)
-    runs = resolve(study, Path(args.cache), args.overrides)
+    runs = resolve(study, Path(args.cache), args.overrides, tasks_of(args))
     wanted = [each for each in runs if each.row in rows]
     check_numbers_of_images(study, wanted)
     if args.list:
@@ -176,6 +179,12 @@ def launcher_of(args: argparse.Namespace, out: Path, runs: int) -> Launcher:
     cluster = args.launcher.removeprefix("submitit-")
     jobs = args.jobs or (runs if cluster == "slurm" else 1)
     return Cluster(out / "submitit", cluster, dict(map(_parameter, args.cluster)), jobs)
+
+
+def tasks_of(args: argparse.Namespace) -> int:
+    """Return how many tasks share a run, by the parameters of ``--cluster``."""
+    given = dict(map(_parameter, args.cluster)) if args.launcher != "processes" else {}
+    return math.prod(v for name, v in given.items() if name in TASKS and isinstance(v, int))
 
 
 def _parameter(text: str) -> tuple[str, str | int]:

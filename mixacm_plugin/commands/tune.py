@@ -38,7 +38,7 @@ from .common import (
     set_up_log,
     table,
 )
-from .study import add_running, launcher_of, run_study
+from .study import add_running, launcher_of, run_study, tasks_of
 
 logger = logging.getLogger("mixacm")
 
@@ -123,7 +123,8 @@ def run(args: argparse.Namespace) -> int:
         )
     name = Path(args.recipe).stem
     study = Study(args.recipe, name, name, None, args.seeds, [], [c.row for c in candidates])
-    runs, out = resolve(study, Path(args.cache)), Path(args.out or f"runs/tune/{name}")
+    runs = resolve(study, Path(args.cache), tasks=tasks_of(args))
+    out = Path(args.out or f"runs/tune/{name}")
     launcher = launcher_of(args, out, len(runs))
     check_candidates(candidates, runs, choose_device(args.device))
     accuracy = functools.partial(accuracy_at, key=judge, best=args.by == "best")

@@ -1,10 +1,10 @@
 """Modules of a model by their paths, as the host finds them."""
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from torchdistill.common import module_util
+from torchdistill.common.module_util import check_if_wrapped
 
 
 def find_module(model: nn.Module, path: str) -> nn.Module | nn.Parameter | None:
@@ -43,8 +43,20 @@ def covering(model: nn.Module, parameters: Set[str]) -> list[str]:
         if own and own <= rest:
             rest -= own
             found.append(path)
-    paths = found + sorted(rest)
-    for path, module in model.named_modules():
-        if isinstance(module, DistributedDataParallel):
-            paths = [p.replace(f"{path}.module.", f"{path}.", 1) for p in paths]
-    return paths
+    return unwrapped_names(model, [*found, *sorted(rest)])
+
+
+def unwrapped_names(model: nn.Module, names: Iterable[str]) -> list[str]:
+    """Return names of a model's modules or tensors without those of what wraps its modules.
+
+    Args:
+        model: modules of which may be wrapped for several processes or devices.
+        names: with the wrappers' ``module.``, as torch has them.
+    """
+    wrapped = [path for path, module in model.named_modules() if check_if_wrapped(module)]
+    names = list(names)
+    for path in reversed(wrapped):  # inner ones first, whose paths hold the outer ones'
+        start = f"{path}." if path else ""
+        inner = f"{start}module."
+        names = [start + n[len(inner) :] if n.startswith(inner) else n for n in names]
+    return names

@@ -38,6 +38,10 @@ class Computed(nn.Module):
         self.precision, self.channels_last = precision, channels_last
         self.run = model if run is None else run
 
+    def around(self, model: nn.Module) -> "Computed":
+        """Return the same around another model."""
+        return Computed(model, self.precision, self.channels_last)
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the model's output."""
         if self.channels_last:

@@ -9,7 +9,7 @@ from torch.utils.data import SequentialSampler
 from ..common.checkpoints import is_plain, load_checkpoint
 from ..loading.models import brings_weights, stage_checkpoint
 from ..reading import sections
-from ..training.optimiser import schedule_steps
+from ..training.schedule import schedule_steps, stages_of_schedule
 
 KD_LOSSES = ("KDLoss", "LogitStdKDLoss")
 # Arguments that are the length of a whole schedule.
@@ -34,14 +34,18 @@ def recipe_warnings(
     if not random_weights:
         yield from _random_teacher(config)
         yield from _foreign_checkpoints(config, models)
+    schedules = {}  # by the stage that each begins in
     for (path, stage), steps in zip(sections.stages(config), steps_per_epoch, strict=True):
+        for owner, _ in stages_of_schedule(config, path)[:1]:
+            schedules[owner] = (stages_of_schedule(config, path), steps)
         for where, term in sections.terms(stage, path):
             yield from _kd_weights(where, term)
             yield from _negative_weight(where, term)
         yield from _defaults(path, stage)
         yield from _tested_images(path, stage, config)
-        yield from _schedule(path, stage, steps)
         yield from _mixup_order(path, stage)
+    for stages, steps in schedules.values():
+        yield from _schedule(stages, steps)
 
 
 def _random_teacher(config: Mapping[str, Any]) -> Iterator[str]:
@@ -107,23 +111,25 @@ def _defaults(path: str, stage: Mapping[str, Any]) -> Iterator[str]:
             yield f"{path}.{name}.kwargs: no batch_size, so a batch is one image"
 
 
-def _schedule(path: str, stage: Mapping[str, Any], steps_per_epoch: int | None) -> Iterator[str]:
-    scheduler = stage.get("scheduler")
-    if not scheduler:
-        return
+def _schedule(
+    stages: Sequence[tuple[str, Mapping[str, Any]]], steps_per_epoch: int | None
+) -> Iterator[str]:
+    path, scheduler = stages[0][0], stages[0][1]["scheduler"]
     kwargs = scheduler.get("kwargs") or {}
-    epochs, unit = stage["num_epochs"], "epochs"
-    if scheduler.get("scheduling_step", 0):
+    epochs, unit = sum(stage["num_epochs"] for _, stage in stages), "epochs"
+    every = scheduler.get("scheduling_step", 0)
+    if every:
         if steps_per_epoch is None:
             return
         unit = f"steps ({epochs} epochs)"
-    steps = schedule_steps(stage, steps_per_epoch or 0)
+    steps = sum(schedule_steps(stage, steps_per_epoch or 0, every) for _, stage in stages)
+    what = "the stage" if len(stages) == 1 else f"the stages until {stages[-1][0]}"
     where = f"{path}.scheduler.kwargs"
     per_epoch = kwargs.get("steps_per_epoch", 1)
     for name in SCHEDULE_LENGTHS:
         length = kwargs.get(name)
         if length is not None and length * (per_epoch if name == "epochs" else 1) != steps:
-            yield f"{where}.{name}: the schedule is {length} long, the stage {steps} {unit}"
+            yield f"{where}.{name}: the schedule is {length} long, {what} {steps} {unit}"
     late = [m for m in kwargs.get("milestones", ()) if m >= steps]
     if late:
         yield f"{where}.milestones: {late} are never reached in {steps} {unit}"

@@ -80,11 +80,14 @@ def epochs_of(recipe: Recipe) -> int:
     return sum(stage["num_epochs"] for _, stage in sections.stages(plain(recipe.root)))
 
 
-def resolve(study: Study, cache: Path, overrides: list[str] | None = None) -> list[Run]:
+def resolve(
+    study: Study, cache: Path, overrides: list[str] | None = None, tasks: int = 1
+) -> list[Run]:
     """Resolve every row and seed into a run.
 
-    A run's key is a hash of the resolved recipe, its seed, the files it names and the package's
-    version: equal runs share their folder, within a study and between studies.
+    A run's key is a hash of the resolved recipe, its seed, the files it names, the package's
+    version, and of how many batches a step is: equal runs share their folder, within a study and
+    between studies.
 
     Args:
         study: from ``read_study``.
@@ -92,6 +95,7 @@ def resolve(study: Study, cache: Path, overrides: list[str] | None = None) -> li
         overrides: as ``--set`` takes them, after the study's own, for all rows that have the key
             path, as one of the teacher in a study that also has rows without one; the others are
             logged.
+        tasks: that share a run. Each takes the recipe's batch, unless it has a block ``batch``.
 
     Raises:
         RecipeError: if a row's recipe can't be read, or an override doesn't fit it, or any row.
@@ -116,7 +120,9 @@ def resolve(study: Study, cache: Path, overrides: list[str] | None = None) -> li
         files = [digest(teacher), *map(digest, [*_inputs(neutral, own), *_own_modules(neutral)])]
         seeds = study.seeds if row.measure == "student" else [None]
         for seed in seeds:
-            measured = [row.measure] if seed is None else [str(seed)]
+            measured = [row.measure if seed is None else str(seed)]
+            if tasks > 1 and seed is not None and "batch" not in plain(neutral.root):
+                measured.append(f"{tasks} tasks")
             key = _digest(neutral.text(), *measured, *files, version("mixacm-plugin"))
             folder = cache / key
             moved = [

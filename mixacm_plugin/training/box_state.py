@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..common.checkpoints import weights_of
+from ..common.modules import unwrapped_names
 from ..parts.acm.frozen_teacher import FrozenTeacher
 from .boxes import Box, models_of
 
@@ -66,21 +67,28 @@ def _optimised(box: Box) -> list[nn.Parameter]:
 def _auxiliary_state(box: Box, models: Mapping[str, nn.Module]) -> State:
     # What the host trains beside the student, which belongs to neither plain model: modules of its
     # wrappers by role, memories of its losses as loss.NAME. A FrozenTeacher's are the transforms.
+    # Names are without what wraps modules for several processes.
     plain = {id(t) for m in models.values() for t in (*m.parameters(), *m.buffers())}
     state: State = {}
     for name, module in _parts(box).items():
-        tensors = module.state_dict(keep_vars=True).items()
-        state[name] = {key: t.detach() for key, t in tensors if id(t) not in plain}
+        tensors = module.state_dict(keep_vars=True)
+        names = unwrapped_names(module, tensors)
+        kept = zip(names, tensors.values(), strict=True)
+        state[name] = {key: t.detach() for key, t in kept if id(t) not in plain}
     return {name: tensors for name, tensors in state.items() if tensors}
 
 
 def _load_auxiliary_state(box: Box, models: Mapping[str, nn.Module], state: State) -> None:
-    parts = _parts(box)
     expected = _auxiliary_state(box, models)
-    if {n: set(t) for n, t in state.items()} != {n: set(t) for n, t in expected.items()}:
+    if _shapes(state) != _shapes(expected):
         raise KeyError(f"auxiliary modules of {', '.join(expected) or 'no part'}")
     for name, tensors in state.items():
-        parts[name].load_state_dict(tensors, strict=False)
+        for key, tensor in tensors.items():
+            expected[name][key].copy_(tensor)  # they share their memory with the modules'
+
+
+def _shapes(state: State) -> dict[str, dict[str, tuple[int, ...]]]:
+    return {name: {k: tuple(t.shape) for k, t in part.items()} for name, part in state.items()}
 
 
 def _parts(box: Box) -> dict[str, nn.Module]:

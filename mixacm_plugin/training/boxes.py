@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DistributedSampler, Subset
 from torchdistill.common.main_util import is_main_process
+from torchdistill.common.module_util import check_if_wrapped
 from torchdistill.core.distillation import DistillationBox
 from torchdistill.core.training import TrainingBox
 from torchdistill.datasets.util import build_data_loader
@@ -109,7 +110,7 @@ def skip_stage(box: Box) -> None:
 
 def seed_sampler(box: Box, seed: int | None) -> None:
     """Let the order of training images in several processes depend on a seed, if there is one."""
-    sampler = box.train_data_loader.batch_sampler.sampler
+    sampler = getattr(box.train_data_loader.batch_sampler, "sampler", None)
     if seed is not None and isinstance(sampler, DistributedSampler):
         sampler.seed = seed
 
@@ -125,7 +126,8 @@ def save_stage(model: nn.Module, part: Config) -> None:
         UserError: if it can't be written.
     """
     if part.get("dst_ckpt") is not None and is_main_process():
-        save_checkpoint(part["dst_ckpt"], without_ddp(model).state_dict())
+        plain: Any = model.module if check_if_wrapped(model) else model
+        save_checkpoint(part["dst_ckpt"], plain.state_dict())
 
 
 def distribute(box: Box, config: Config, seed: int | None) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import DistributedSampler, RandomSampler
+from torchdistill.common.main_util import is_dist_avail_and_initialized
 from torchdistill.core.distillation import get_distillation_box
 from torchdistill.core.training import get_training_box
 
@@ -19,6 +21,7 @@ from .boxes import Box, device_ids, distribute, save_stage, skip_stage
 from .compute import use_compute
 from .hooked import check_hooked
 from .optimiser import check_optimiser
+from .schedule import check_schedule
 from .trial_step import try_loaders, try_step
 
 BUILDERS = {  # functions of the host, and what they build of a stage
@@ -171,11 +174,23 @@ def check_stage(
 
     Raises:
         RecipeError: if the optimiser trains what it shouldn't, its schedule fails, a pair has
-            another layout than its modules, or the step fails.
+            another layout than its modules, the step fails, or several processes can't do it.
     """
     path, stage = sections.current_stage(config, box)
-    warnings = check_optimiser(recipe, path, stage, box, models)
+    _check_sampler(recipe, path, stage)
+    warnings = check_optimiser(recipe, path, box, models)
+    check_schedule(recipe, config, path, box)
     images = try_loaders(recipe, box, models, path, attacked=bool(config.get("validate")))
     warnings += check_hooked(recipe, config, path, models, images)
     try_step(recipe, box, models, path)
     return warnings
+
+
+def _check_sampler(recipe: Recipe, path: str, stage: Mapping[str, Any]) -> None:
+    """Refuse a sampler in whose place the host puts its own in several processes."""
+    key = "train_data_loader.sampler.class_or_func"
+    sampler = sections.get(stage, key)
+    if is_dist_avail_and_initialized() and sampler not in (None, RandomSampler, DistributedSampler):
+        name = getattr(sampler, "__name__", sampler)
+        message = f"{name} isn't used in several processes, which get shuffled shares of the data"
+        raise recipe.error(f"{path}.{key}", f"{message}; use RandomSampler, or one process")

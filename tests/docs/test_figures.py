@@ -127,4 +127,4 @@ def test_figures_on_cifar_10_are_in_the_results():
     ):
         assert f"{shown(found[name].values['PGD-20'])} % {words}" in text
     assert f"{shown(found['direct ℓ2 + mixup'].values['PGD-20'])} % by direct ℓ2 + mixup" in text
-    assert f"{len(rows('compare'))} rows of other methods" in prose(GUIDE)
+    assert f"{len(rows('compare'))} rows on digits" in prose(GUIDE)

@@ -42,6 +42,7 @@ def test_a_run_is_known_by_its_content():
     assert keys(rows=[{"name": "a", "set": {LR: 0.1}}]) != same_twice[:1]
     assert keys(rows=[{"name": "a"}], seeds=[1]) != same_twice[:1]
     study = write_study(rows=[{"name": "a"}])
+    assert [run.key for run in resolve(study, Path("cache"), tasks=2)] != same_twice[:1]
     torch.save({}, "teacher.pt")
     assert [run.key for run in resolve(study, Path("cache"))] != same_twice[:1]
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from torchdistill.models.registry import register_model
 
 from mixacm_plugin import RecipeError, Training, dm_wide_resnet
+from mixacm_plugin.common.checkpoints import load_checkpoint
 from mixacm_plugin.common.distributed import init_process_group
 from mixacm_plugin.training import writing
 from mixacm_plugin.training.box_state import learnable_transforms
@@ -33,6 +34,7 @@ from recipes import (
 )
 
 pytestmark = pytest.mark.slow
+BATCH = "train.train_data_loader.kwargs.batch_size"
 
 
 @register_model
@@ -135,6 +137,37 @@ def folder(tmp_path_factory):
     write()
     run_processes(process, folder)
     return folder
+
+
+def train_with_a_sampler_of_its_own(rank, folder):
+    join(folder, "sampler")
+    key = "train.train_data_loader.sampler.class_or_func"
+    own = f"{key}=!import_get {{key: torch.utils.data.SequentialSampler}}"
+    with pytest.raises(RecipeError, match="SequentialSampler isn't used in several processes"):
+        Training(recipe(None, own), CPU)
+    dist.destroy_process_group()
+
+
+def test_a_sampler_that_the_host_would_replace_is_refused(tmp_path):
+    run_processes(train_with_a_sampler_of_its_own, tmp_path)
+
+
+def train_a_wrapper(rank, folder):
+    join(folder, "wrapper")
+    Training(recipe(None, "compare/srd", f"{BATCH}=8", "train.num_epochs=1"), CPU, seed=0).run()
+    dist.destroy_process_group()
+
+
+def test_one_process_goes_on_with_what_two_trained_beside_the_student(tmp_path, monkeypatch):
+    run_processes(train_a_wrapper, tmp_path)
+    checkpoint = tmp_path / "wrapper/0/out/student.pt"
+    auxiliary = load_checkpoint(checkpoint)["auxiliary"]["student"]
+    assert not [name for name in auxiliary if "module." in name]
+    monkeypatch.chdir(tmp_path)
+    training = Training(recipe(None, "compare/srd"), CPU, seed=0)
+    training.resume(str(checkpoint))
+    own = training.box.student_model.linear.state_dict()
+    assert own and all(torch.equal(v, auxiliary[f"linear.{n}"]) for n, v in own.items())
 
 
 def test_a_layer_that_is_not_used_has_to_be_frozen_or_looked_for(tmp_path):

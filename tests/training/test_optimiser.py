@@ -53,6 +53,12 @@ def test_an_optimiser_of_matrices_alone_may_be_given_matrices_alone():
     assert trained(only, text=scratch()) == {"logits.weight"}
 
 
+def test_what_a_wrapper_has_beside_the_student_is_trained_too():
+    groups = f"train.optimizer={{{SGD}, module_wise_configs: [{{module: model.logits}}]}}"
+    with pytest.raises(RecipeError, match=r"train\.optimizer: 'linear\.weight', which .* random"):
+        Training(recipe(None, "compare/srd", groups), CPU)
+
+
 @pytest.mark.parametrize("teacher", ["", ", requires_grad: True"])
 def test_groups_of_the_student_alone_leave_the_teacher_untrained(teacher):
     assert trained(f"{TEACHER}{teacher}}}", IN_GROUPS)

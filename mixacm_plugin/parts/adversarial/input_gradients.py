@@ -10,6 +10,7 @@ from torchdistill.core.interfaces.registry import register_forward_proc_func
 from torchdistill.losses.registry import register_mid_level_loss
 
 from ..acm.frozen_teacher import FrozenTeacher
+from ..computed import Computed
 from ..processes import model_forward
 from .arguments import key_of
 from .output_parts import IODict, output_of
@@ -41,8 +42,10 @@ class InputGradientForward:
         **_: Any,
     ) -> LogitsAndInputGradient:
         """Return logits and the summed cross-entropy's gradient with respect to the images."""
-        if isinstance(model, FrozenTeacher):
-            model = model.teacher_model  # the wrapper runs it without gradients
+        plain = model.model if isinstance(model, Computed) else model
+        if isinstance(plain, FrozenTeacher):  # it runs its teacher without gradients
+            teacher = plain.teacher_model
+            model = model.around(teacher) if isinstance(model, Computed) else teacher
         trained = torch.is_grad_enabled() and any(p.requires_grad for p in model.parameters())
         with torch.enable_grad():  # the host turns them off for a frozen teacher
             images = sample_batch.detach().requires_grad_()

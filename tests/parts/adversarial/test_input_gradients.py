@@ -19,6 +19,7 @@ from mixacm_plugin import (
     input_gradient_loss,
     read_recipe,
 )
+from mixacm_plugin.parts.computed import Computed
 from recipes import CPU
 
 LABELS = torch.tensor([2, 0, 1, 3])
@@ -131,8 +132,12 @@ def test_the_loss_is_the_batch_mean_of_squared_norms_and_its_own_gradient():
 
 @pytest.mark.parametrize("no_grad", [True, False], ids=["no_grad", "grad"])
 @pytest.mark.parametrize("wrapped", [True, False], ids=["FrozenTeacher", "plain"])
-def test_a_frozen_teacher_gives_constants_and_stays_untouched(wrapped, no_grad, teacher, images):
+@pytest.mark.parametrize("computed", [True, False], ids=["Computed", ""])
+def test_a_frozen_teacher_gives_constants_and_stays_untouched(
+    computed, wrapped, no_grad, teacher, images
+):
     model = FrozenTeacher(teacher) if wrapped else teacher
+    model = Computed(model, "fp32") if computed else model
     before = copy.deepcopy(teacher.state_dict())
     calls = []
     teacher.register_forward_hook(lambda *args: calls.append(1))
