@@ -12,7 +12,7 @@ from ..common.images import check_images, unpack
 from ..reading import sections
 from ..reading.recipe import Recipe
 from ..training.boxes import models_of
-from ..training.metrics import activations_in_float32, record_terms
+from ..training.metrics import record_terms
 from ..training.prepare import Prepared
 from .measured_step import (
     PairEnd,
@@ -106,7 +106,6 @@ def inspect_stage(
         with (
             watched_hooks(models_of(box), stage, path, warnings),
             recorded_pairs(box.criterion, result.pairs),
-            activations_in_float32(box),
             record_terms(box.criterion) as terms,
         ):
             loss = box.forward_process(images, targets, extra)

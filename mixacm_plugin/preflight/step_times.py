@@ -15,7 +15,6 @@ from torch.utils.flop_counter import flop_registry
 
 from ..common.images import unpack
 from ..training.boxes import Box, models_of
-from ..training.metrics import activations_in_float32
 
 MOST_TIMED_STEPS = 20
 MUCH = 0.2  # share of a step from which the loader is worth a word
@@ -65,7 +64,7 @@ def timed_steps(box: Box, device: torch.device, seconds: float) -> StepTimes:
     modules |= {name: term for name, (term, _) in box.criterion.term_dict.items()}
     parts = dict.fromkeys(("loader", *modules), 0.0)
     batches, images, steps, started = _repeated(box.train_data_loader), 0, 0, now()
-    with _timed(modules, parts, now), activations_in_float32(box):
+    with _timed(modules, parts, now):
         while True:
             begun = now()
             sample, targets, extra = unpack(next(batches), device)
@@ -83,7 +82,7 @@ def operations(box: Box, batch: tuple[Any, ...]) -> float:
         box: that has made a step; gradients are left behind.
         batch: images, targets and the host's supplementary dict.
     """
-    with _Operations() as counted, activations_in_float32(box):
+    with _Operations() as counted:
         box.forward_process(*batch).backward()
     return counted.total / len(batch[0])
 

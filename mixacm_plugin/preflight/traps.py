@@ -36,8 +36,8 @@ def recipe_warnings(
         yield from _foreign_checkpoints(config, models)
     schedules = {}  # by the stage that each begins in
     for (path, stage), steps in zip(sections.stages(config), steps_per_epoch, strict=True):
-        for owner, _ in stages_of_schedule(config, path)[:1]:
-            schedules[owner] = (stages_of_schedule(config, path), steps)
+        if under := stages_of_schedule(config, path):
+            schedules[under[0][0]] = (under, steps)
         for where, term in sections.terms(stage, path):
             yield from _kd_weights(where, term)
             yield from _negative_weight(where, term)

@@ -16,7 +16,6 @@ from ..common.images import unpack
 from ..reading import sections
 from ..training.boxes import skip_stage
 from ..training.loop import Training
-from ..training.metrics import activations_in_float32
 from .runs import Run
 from .study import Study
 
@@ -98,8 +97,7 @@ def _stepper(run: Run, device: torch.device, stages_before: int) -> Callable[[],
     batch = unpack(next(iter(box.train_data_loader)), device)
 
     def step() -> None:
-        with activations_in_float32(box):
-            box.post_forward_process(loss=box.forward_process(*batch))
+        box.post_forward_process(loss=box.forward_process(*batch))
 
     return step
 

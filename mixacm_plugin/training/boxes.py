@@ -18,7 +18,7 @@ from torchdistill.datasets.util import build_data_loader
 from torchdistill.models.wrapper import AuxiliaryModelWrapper
 
 from ..common.checkpoints import save_checkpoint
-from ..reading.sections import Config, current_stage, get
+from ..reading.sections import Config, current_stage, get, stage_sections
 
 Box: TypeAlias = DistillationBox | TrainingBox
 FIND_UNUSED = "wrapper.kwargs.find_unused_parameters"  # of a recipe's student
@@ -143,12 +143,14 @@ def distribute(box: Box, config: Config, seed: int | None) -> None:
         config: the built recipe.
         seed: of the training; None leaves the host's.
     """
-    student, name = student_of(box), _model_names(box)["student"]
+    student = student_of(box)
     _, stage = current_stage(config, box)
     trained = [p.requires_grad for p in student.parameters()]
     if any(trained) and not isinstance(student, DistributedDataParallel | AuxiliaryModelWrapper):
-        unused = get(stage, f"{name.removesuffix('_model')}.{FIND_UNUSED}") or not all(trained)
-        setattr(box, name, DistributedDataParallel(student, find_unused_parameters=unused))
+        key = f"{stage_sections(config)['student']}.{FIND_UNUSED}"
+        unused = get(stage, key) or not all(trained)
+        wrapped = DistributedDataParallel(student, find_unused_parameters=unused)
+        setattr(box, _model_names(box)["student"], wrapped)
     for model in models_of(box).values():
         for value in (*model.parameters(), *model.buffers()):
             dist.broadcast(value.detach(), 0)

@@ -2,7 +2,8 @@
 
 import copy
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from ..reading.recipe import Recipe
 from .boxes import Box, device_ids, distribute, save_stage, skip_stage
 from .compute import use_compute
 from .hooked import check_hooked
+from .metrics import activations_in_float32
 from .optimiser import check_optimiser
 from .schedule import check_schedule
 from .trial_step import try_loaders, try_step
@@ -99,9 +101,15 @@ def build_box(
         ) from error
     if hasattr(box, "save_stage_ckpt"):
         box.save_stage_ckpt = save_stage
+    box.forward_process = partial(_forward, box, box.forward_process)
     if distributed:
         distribute(box, config, seed)
     return box
+
+
+def _forward(box: Box, process: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    with activations_in_float32(box):  # whoever makes a step
+        return process(*args, **kwargs)
 
 
 def _part_optimisers(train: dict[str, Any]) -> None:

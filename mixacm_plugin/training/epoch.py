@@ -16,7 +16,7 @@ from ..common.distributed import sum_over_processes
 from ..common.images import unpack
 from ..common.state import set_rng_state
 from .boxes import Box
-from .metrics import activations_in_float32, record_terms
+from .metrics import record_terms
 
 
 class NotFiniteError(Exception):
@@ -191,7 +191,7 @@ def train_steps(
         leave=False,
         bar_format="{desc} |{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}",
     )
-    with activations_in_float32(box), record_terms(box.criterion) as terms:
+    with record_terms(box.criterion) as terms:
         for step, batch in enumerate(bar, first):
             images, targets, extra = unpack(batch, device)
             loss = box.forward_process(images, targets, extra)

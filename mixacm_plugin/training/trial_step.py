@@ -31,7 +31,6 @@ from .boxes import (
     student_of,
     without_ddp,
 )
-from .metrics import activations_in_float32
 
 NO_BATCH = "not a single batch: fewer images than batch_size, and drop_last"
 
@@ -142,15 +141,14 @@ def _step(
         where = f"{path}.train_data_loader.collate_fn"
         with (
             _said_at(recipe, f"{path}.criterion", running),
-            activations_in_float32(box),
             _checked_targets(recipe, without_ddp(student_of(box)), targets, where),
         ):
             loss = box.forward_process(images, targets, extra)
             if loss.requires_grad:
                 loss.backward()
         if is_dist_avail_and_initialized():
-            section = f"{path}.{'student' if 'teacher' in models else 'model'}"
-            _check_gradients(recipe, student_of(box), section)
+            name = sections.stage_sections(plain(recipe.root))["student"]
+            _check_gradients(recipe, student_of(box), f"{path}.{name}")
 
 
 def _check_gradients(recipe: Recipe, student: nn.Module, section: str) -> None:

@@ -32,7 +32,7 @@ from mixacm_plugin.preflight.stand_ins import use_batch_size, use_random_images,
 from mixacm_plugin.reading.nodes import walk
 from mixacm_plugin.studies.changes import sets
 from mixacm_plugin.studies.study import read_study
-from mixacm_plugin.training.metrics import activations_in_float32, record_terms
+from mixacm_plugin.training.metrics import record_terms
 
 Step = Callable[[], None]
 KD = "KD + mixup"  # the host's own box and loss
@@ -143,7 +143,7 @@ def boxed(recipe: Recipe, device: torch.device) -> Step:
     images, targets = images.to(device), targets.to(device)
 
     def step() -> None:
-        with activations_in_float32(box), record_terms(box.criterion):
+        with record_terms(box.criterion):
             box.post_forward_process(loss=box.forward_process(images, targets, extra))
 
     return step

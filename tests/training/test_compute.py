@@ -10,7 +10,7 @@ from mixacm_plugin import RecipeError, Training, dm_wide_resnet
 from mixacm_plugin.common.images import unpack
 from mixacm_plugin.studies.runs import resolve
 from mixacm_plugin.studies.study import read_study
-from mixacm_plugin.training.metrics import activations_in_float32, record_terms
+from mixacm_plugin.training.metrics import record_terms
 from recipes import CPU, differing, mixacm, recipe, run, scratch, two_stages, write
 from runs import saved, trained
 
@@ -43,7 +43,7 @@ def first_losses(text, *overrides):
     for role, model in training.models.items():
         model.relu.register_forward_hook(lambda *args, role=role: seen.update({role: args[2]}))
     batch = unpack(next(iter(box.train_data_loader)), CPU)
-    with activations_in_float32(box), record_terms(box.criterion) as terms:
+    with record_terms(box.criterion) as terms:
         loss = box.forward_process(*batch)
         loss.backward()
     return {**terms, "loss": loss}, seen

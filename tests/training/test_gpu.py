@@ -14,7 +14,7 @@ from mixacm_plugin.common.images import unpack
 from mixacm_plugin.parts.acm.channel_maps import MAPPINGS
 from mixacm_plugin.preflight.inspection import inspect_recipe
 from mixacm_plugin.training.epoch import train_steps
-from mixacm_plugin.training.metrics import activations_in_float32, record_terms
+from mixacm_plugin.training.metrics import record_terms
 from recipes import CPU, Few, differing, mixacm, recipe
 from runs import metrics, saved
 
@@ -46,7 +46,7 @@ def first_step(device, text, *overrides):
     training = Training(recipe(text, *overrides), device, seed=0)
     box = training.box
     batch = unpack(next(iter(box.train_data_loader)), device)
-    with activations_in_float32(box), record_terms(box.criterion) as terms:
+    with record_terms(box.criterion) as terms:
         box.forward_process(*batch).backward()
     parameters = training.models["student"].parameters()
     gradient = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
