@@ -1,18 +1,19 @@
 """A training step under observation: its pairs, its loss terms, its hooked tensors."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..common.modules import find_module
 from ..parts.acm.loss import ACMLoss
 from ..parts.acm.pairs import IO, SIDES
 from ..reading import sections
-from ..training.boxes import Box, student_of
+from ..training.boxes import Box, optimised, student_of, terms_of
 
 LOWEST = -0.4  # usual activation functions give nothing lower: hardswish gives -0.375
 DROWNS = 10_000.0  # the paper's own α_acm gives up to thousands at the start
@@ -77,7 +78,6 @@ def watched_hooks(
         warnings: gets a line for each such tensor.
     """
     seen: dict[str, tuple[Tensor, int]] = {}
-    handles = []
 
     def note(where: str, value: Any) -> None:
         value = value[0] if isinstance(value, tuple) and value else value
@@ -85,27 +85,23 @@ def watched_hooks(
             seen[where] = (value, value._version)
 
     roles = SIDES if "teacher" in models else ("student",)
-    for role in roles:
-        section = role if "teacher" in models else "model"
-        hooks = sections.get(stage, f"{section}.forward_hook") or {}
-        for io in IO:
-            for module_path in hooks.get(io) or []:
+    with ExitStack() as stack:
+        for role in roles:
+            section = role if "teacher" in models else "model"
+            hooks = sections.get(stage, f"{section}.forward_hook") or {}
+            for io, module_path in [(end, name) for end in IO for name in hooks.get(end) or []]:
                 module = find_module(models[role], module_path)
                 if not isinstance(module, nn.Module):  # of a model that the host has redesigned
                     continue
                 where = f"{path}.{section}.forward_hook.{io}: {module_path}"
                 # An input is noted before the module runs, which may itself change it.
-                register = (
+                register: Callable[..., RemovableHandle] = (
                     module.register_forward_pre_hook
                     if io == "input"
                     else module.register_forward_hook
                 )
-                handles.append(register(lambda *a, w=where: note(w, a[-1])))
-    try:
+                stack.callback(register(lambda *a, w=where: note(w, a[-1])).remove)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
     for where, (value, version) in seen.items():
         if value._version != version:
             warnings.append(
@@ -117,19 +113,15 @@ def watched_hooks(
 @contextmanager
 def recorded_pairs(criterion: nn.Module, pairs: list[PairEnd]) -> Iterator[None]:
     """Append both sides of each pair of an ``ACMLoss``, while the block runs."""
-    handles = []
-    for name, (term, _) in getattr(criterion, "term_dict", {}).items():
-        if isinstance(term, ACMLoss):
+    with ExitStack() as stack:
+        for name, (term, _) in terms_of(criterion).items():
+            if isinstance(term, ACMLoss):
 
-            def hook(module: ACMLoss, args: Any, output: Tensor, name: str = name) -> None:
-                pairs.extend(_pairs(name, module, args))
+                def hook(module: ACMLoss, args: Any, output: Tensor, name: str = name) -> None:
+                    pairs.extend(_pairs(name, module, args))
 
-            handles.append(term.register_forward_hook(hook))
-    try:
+                stack.callback(term.register_forward_hook(hook).remove)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _pairs(term: str, loss: ACMLoss, args: Sequence[Any]) -> Iterator[PairEnd]:
@@ -156,9 +148,8 @@ def _pairs(term: str, loss: ACMLoss, args: Sequence[Any]) -> Iterator[PairEnd]:
 
 def measured_terms(box: Box, terms: Mapping[str, Tensor]) -> list[Term]:
     """Return value and gradient norms of each term; no gradient is left behind."""
-    optimised = [p for group in box.optimizer.param_groups for p in group["params"]]
     own = {id(p) for p in student_of(box).parameters()}
-    parameters = [p for p in optimised if p.requires_grad]
+    parameters = [p for p in optimised(box) if p.requires_grad]
     measured = []
     for name, value in terms.items():
         squares = {True: 0.0, False: 0.0}

@@ -11,7 +11,7 @@ from torch import nn
 from ..common.images import check_images, unpack
 from ..reading import sections
 from ..reading.recipe import Recipe
-from ..training.boxes import models_of
+from ..training.boxes import models_of, terms_of
 from ..training.metrics import record_terms
 from ..training.prepare import Prepared
 from .measured_step import (
@@ -111,7 +111,7 @@ def inspect_stage(
             loss = box.forward_process(images, targets, extra)
         result.terms = measured_terms(box, {**terms, "total": loss})
         warnings += activation_warnings(path, result.pairs)
-        weights = {name: weight for name, (_, weight) in box.criterion.term_dict.items()}
+        weights = {name: weight for name, (_, weight) in terms_of(box.criterion).items()}
         warnings += gradient_warnings(path, result.terms, weights, real=prepared.real)
         if not math.isfinite(loss.item()):
             raise recipe.error(f"{path}.criterion", f"the loss is {loss.item()} at the start")

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import yaml
 
 from ..reading.nodes import MERGE_TAG, walk
+from ..reading.overrides import OPTIONAL
 from ..reading.recipe import Recipe
 
 INT_TAG, BOOL_TAG, NULL_TAG, SEQUENCE_TAG, MAP_TAG = (
     f"tag:yaml.org,2002:{kind}" for kind in ("int", "bool", "null", "seq", "map")
 )
-SECTIONS = ("dependencies", "datasets", "models", "train", "test", "compute")
+SECTIONS = ("dependencies", "datasets", "models", "train", "test", *OPTIONAL)
 LOADER_KWARGS = re.compile(
     r".*_data_loader(\.<<(\.\d+)?)?(\.batch_sampler)?\.kwargs(\.<<(\.\d+)?)?"
 )
@@ -31,7 +32,7 @@ IMAGES = 10_000
 def use_random_images(recipe: Recipe, shape: Sequence[int]) -> None:
     """Put random images in place of every dataset, so that none is constructed or downloaded.
 
-    They go through the dataset's own transform. Sections that the host doesn't know are dropped,
+    They go through the dataset's own transform. Sections that nobody here knows are dropped,
     since they may construct data as well; what other sections take from them by an alias stays.
     Loaders get no worker processes.
 

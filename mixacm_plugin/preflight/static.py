@@ -16,10 +16,10 @@ from ..common.checkpoints import is_url
 from ..parts.models.teachers import TEACHERS
 from ..reading.keys import Keys
 from ..reading.nodes import MERGE_TAG, Unbuilt, children_of, join, plain
-from ..reading.read import folder_of
+from ..reading.read import dependencies_of, folder_of
 from ..reading.recipe import Recipe
 from ..reading.schema import recipe_keys
-from ..training.run_files import best_of
+from ..training.run_files import files_of
 from .judging import Judged, judge
 
 MADE: Mapping[str, Callable[..., str]] = {  # the host's tags whose value the YAML tells
@@ -94,14 +94,7 @@ class _Reader:
         return judged
 
     def dependencies(self, given: Any) -> None:
-        for where, one in _each("dependencies", given):
-            name, package = one, None
-            if isinstance(one, Mapping):
-                name, package = one.get("name"), one.get("package")
-            elif isinstance(one, list):
-                name, package = (*one, None)[:2] if one else (None, None)
-            if isinstance(name, str) and name.startswith("."):
-                name = f"{package}{name}"
+        for where, name in dependencies_of(given):
             self.listing.imports.setdefault(self.judge(where, name).name, where)
 
     def tag(self, where: str, node: yaml.Node) -> None:
@@ -203,8 +196,11 @@ class _Reader:
         path = Path(_shown(file)).expanduser()
         self.listing.writes.setdefault(str(path), where)
         if where.startswith("models."):
-            for beside in (best_of(path), path.with_name("metrics.jsonl")):
-                self.listing.writes.setdefault(str(beside), where)
+            files = files_of(where, path)
+            averaged = "ema" in children_of(self.recipe.root)
+            for beside in files.written[1:]:
+                if beside != files.ema or averaged:
+                    self.listing.writes.setdefault(str(beside), where)
         if not isinstance(file, str) or "\0" in file:
             self.listing.warn(where, "writes a file whose name only a run would tell")
         elif not path.resolve().is_relative_to(Path.cwd().resolve()):
@@ -229,13 +225,6 @@ def _all_nodes(root: yaml.Node) -> Iterator[tuple[str, yaml.Node]]:
         elif isinstance(node, yaml.SequenceNode):
             below = [(join(where, index), item) for index, item in enumerate(node.value)]
         waiting += reversed(below)
-
-
-def _each(where: str, given: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(given, list):
-        yield from ((join(where, index), one) for index, one in enumerate(given))
-    elif given is not None:
-        yield where, given
 
 
 def told(value: Any) -> Any:

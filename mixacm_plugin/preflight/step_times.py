@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import flop_registry
 
 from ..common.images import unpack
-from ..training.boxes import Box, models_of
+from ..training.boxes import Box, models_of, terms_of
 
 MOST_TIMED_STEPS = 20
 MUCH = 0.2  # share of a step from which the loader is worth a word
@@ -61,7 +61,9 @@ def timed_steps(box: Box, device: torch.device, seconds: float) -> StepTimes:
         return time.perf_counter()
 
     modules = dict(sorted(models_of(box).items(), reverse=True))  # the teacher runs first
-    modules |= {name: term for name, (term, _) in box.criterion.term_dict.items()}
+    others = ("loader", *modules)
+    for name, (term, _) in terms_of(box.criterion).items():
+        modules[f"term {name}" if name in others else name] = term
     parts = dict.fromkeys(("loader", *modules), 0.0)
     batches, images, steps, started = _repeated(box.train_data_loader), 0, 0, now()
     with _timed(modules, parts, now):
@@ -106,7 +108,7 @@ class _Operations(TorchDispatchMode):
 def _timed(
     modules: Mapping[str, nn.Module], parts: dict[str, float], now: Callable[[], float]
 ) -> Iterator[None]:
-    handles, begun = [], {}
+    begun = {}
 
     def begin(name: str) -> None:
         begun[name] = now()
@@ -114,14 +116,15 @@ def _timed(
     def end(name: str) -> None:
         parts[name] += now() - begun[name]
 
-    for name, module in modules.items():
-        handles.append(module.register_forward_pre_hook(lambda *_, name=name: begin(name)))
-        handles.append(module.register_forward_hook(lambda *_, name=name: end(name)))
-    try:
+    with ExitStack() as stack:
+        for name, module in modules.items():
+            hooks = (
+                module.register_forward_pre_hook(lambda *_, name=name: begin(name)),
+                module.register_forward_hook(lambda *_, name=name: end(name)),
+            )
+            for hook in hooks:
+                stack.callback(hook.remove)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _repeated(loader: DataLoader[Any]) -> Iterator[Any]:

@@ -3,7 +3,7 @@
 import importlib.metadata
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,11 @@ from .recipe import Recipe
 def read_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Recipe:
     """Read a recipe, apply overrides to it and import its dependencies; build nothing yet.
 
+    A dependency may be a file in the working folder, or beside the recipe.
+
     Args:
         path: YAML file, or the name of a shipped recipe, such as ``quickstart/mixacm``.
         overrides: what ``--set`` takes, see ``apply_override``.
-
-    A dependency may be a file in the working folder, or beside the recipe.
 
     Raises:
         RecipeError: see ``parse_recipe``, or if a dependency can't be imported.
@@ -74,6 +74,24 @@ def _import(recipe: Recipe, dependencies: Any) -> None:
         except (Exception, SystemExit) as error:  # a script may end the process
             reason = str(error) if isinstance(error, ImportError) else repr(error)
             raise recipe.error(where, f"can't import {dependency}: {reason}") from error
+
+
+def dependencies_of(given: Any) -> Iterator[tuple[str, Any]]:
+    """Yield key path and module of each dependency, in all the ways in which the host takes them.
+
+    Args:
+        given: a name, or a list of names, ``{name, package}`` or ``[name, package]``; or None.
+    """
+    several = isinstance(given, list | tuple)
+    for index, one in enumerate(given if several else [] if given is None else [given]):
+        name, package = one, None
+        if isinstance(one, Mapping):
+            name, package = one.get("name"), one.get("package")
+        elif isinstance(one, list | tuple):
+            name, package = (*one, None, None)[:2]
+        if isinstance(name, str) and name.startswith("."):
+            name = f"{package}{name}"
+        yield (f"dependencies.{index}" if several else "dependencies"), name
 
 
 def folder_of(path: str) -> Path:

@@ -19,7 +19,7 @@ from ..common.files import read_json_lines
 from ..reading import sections
 from ..reading.checks import check_part
 from ..reading.nodes import children_of, plain, walk
-from ..reading.read import folder_of, read_recipe
+from ..reading.read import dependencies_of, folder_of, read_recipe
 from ..reading.recipe import Recipe
 from .changes import Change, change_of, sets
 from .study import Row, Study
@@ -189,8 +189,8 @@ def _inputs(recipe: Recipe, own: Collection[str]) -> list[str]:
 
 def _own_modules(recipe: Recipe) -> list[str]:
     """Files of dependencies that lie in the working folder or beside the recipe."""
-    named = plain(children_of(recipe.root).get("dependencies", yaml.SequenceNode("", [])))
-    names = [part["name"] if isinstance(part, Mapping) else part for part in named]
+    node = children_of(recipe.root).get("dependencies")
+    names = [name for _, name in dependencies_of(plain(node) if node else None)]
     specs = [importlib.util.find_spec(name) for name in names if name != OURS]
     files = [Path(spec.origin) for spec in specs if spec is not None and spec.origin]
     own = {Path.cwd(), folder_of(recipe.path)}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..common.checkpoints import weights_of
 from ..common.modules import unwrapped_names
 from ..parts.acm.frozen_teacher import FrozenTeacher
-from .boxes import Box, models_of
+from .boxes import Box, models_of, optimised, terms_of
 
 State = dict[str, dict[str, Tensor]]
 
@@ -27,7 +27,7 @@ def box_state(box: Box, models: Mapping[str, nn.Module]) -> dict[str, Any]:
         "lr_scheduler": None if scheduler is None else scheduler.state_dict(),
         "stage_grad_count": box.stage_grad_count,
         # None between steps; tensors where the epoch ended while gradients accumulate.
-        "gradients": [p.grad for p in _optimised(box)],
+        "gradients": [p.grad for p in optimised(box)],
         "auxiliary": _auxiliary_state(box, models),
     }
     return state if transforms is None else {**state, "transforms": transforms.state_dict()}
@@ -44,7 +44,7 @@ def load_box_state(box: Box, models: Mapping[str, nn.Module], state: Mapping[str
     if box.lr_scheduler is not None:
         box.lr_scheduler.load_state_dict(state["lr_scheduler"])
     box.stage_grad_count = state["stage_grad_count"]
-    for parameter, gradient in zip(_optimised(box), state["gradients"], strict=True):
+    for parameter, gradient in zip(optimised(box), state["gradients"], strict=True):
         parameter.grad = None if gradient is None else gradient.to(parameter.device)
     transforms = learnable_transforms(box)
     if transforms is not None:
@@ -58,10 +58,6 @@ def learnable_transforms(box: Box) -> nn.ModuleList | None:
     if not isinstance(teacher, FrozenTeacher) or not len(teacher.learnable_transforms):
         return None
     return teacher.learnable_transforms
-
-
-def _optimised(box: Box) -> list[nn.Parameter]:
-    return [p for group in box.optimizer.param_groups for p in group["params"]]
 
 
 def _auxiliary_state(box: Box, models: Mapping[str, nn.Module]) -> State:
@@ -93,5 +89,5 @@ def _shapes(state: State) -> dict[str, dict[str, tuple[int, ...]]]:
 
 def _parts(box: Box) -> dict[str, nn.Module]:
     wrapped = {r: m for r, m in models_of(box).items() if not isinstance(m, FrozenTeacher)}
-    terms = getattr(box.criterion, "term_dict", {})
-    return {**wrapped, **{f"loss.{name}": term for name, (term, _) in terms.items()}}
+    terms = {f"loss.{name}": term for name, (term, _) in terms_of(box.criterion).items()}
+    return {**wrapped, **terms}

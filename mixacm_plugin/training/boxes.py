@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DistributedSampler, Subset
 from torchdistill.common.main_util import is_main_process
-from torchdistill.common.module_util import check_if_wrapped
+from torchdistill.common.module_util import get_full_state_dict
 from torchdistill.core.distillation import DistillationBox
 from torchdistill.core.training import TrainingBox
 from torchdistill.datasets.util import build_data_loader
@@ -39,6 +39,17 @@ def student_of(box: Box) -> nn.Module:
 def models_of(box: Box) -> dict[str, nn.Module]:
     """Return a box's models by role, in the wrappers that the recipe puts around them."""
     return {role: getattr(box, name) for role, name in _model_names(box).items()}
+
+
+def terms_of(criterion: nn.Module) -> dict[str, tuple[nn.Module, float]]:
+    """Return the terms of the host's loss, each with its weight, by name; none if it is no sum."""
+    terms: dict[str, tuple[nn.Module, float]] = getattr(criterion, "term_dict", {})
+    return terms
+
+
+def optimised(box: Box) -> list[nn.Parameter]:
+    """Return what a box's optimiser trains."""
+    return [p for group in box.optimizer.param_groups for p in group["params"]]
 
 
 def forward_process_names(box: Box) -> list[str]:
@@ -126,8 +137,7 @@ def save_stage(model: nn.Module, part: Config) -> None:
         UserError: if it can't be written.
     """
     if part.get("dst_ckpt") is not None and is_main_process():
-        plain: Any = model.module if check_if_wrapped(model) else model
-        save_checkpoint(part["dst_ckpt"], plain.state_dict())
+        save_checkpoint(part["dst_ckpt"], get_full_state_dict(model))
 
 
 def distribute(box: Box, config: Config, seed: int | None) -> None:

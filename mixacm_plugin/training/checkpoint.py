@@ -53,7 +53,7 @@ def read_run(path: str) -> dict[str, Any]:
         CheckpointError: if it isn't one.
     """
     checkpoint = load_checkpoint(path)
-    missing = NEEDED - set(checkpoint)
+    missing = NEEDED - set(checkpoint if isinstance(checkpoint, Mapping) else ())
     if missing:
         raise CheckpointError(
             f"{path} holds no {', '.join(sorted(missing))}: it isn't a checkpoint to "

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -132,6 +132,8 @@ def _check_same(recipe: Recipe, file: Path, seed: int | None) -> None:
         checkpoint = load_checkpoint(file)
     except CheckpointError as error:
         raise recipe.error("--resume", str(error)) from error
+    if not isinstance(checkpoint, Mapping):  # which can't be resumed from, as is told then
+        return
     there, here = checkpoint.get("recipe", "").splitlines(), recipe.text().splitlines()
     old = (checkpoint.get("args") or {}).get("seed") if there else seed
     if there and there != here:

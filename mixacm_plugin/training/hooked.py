@@ -1,40 +1,23 @@
 """What a stage hooks, looked at in a pass of the plain models: calls, and where channels are."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..common.modules import find_module
-from ..common.state import eval_mode, preserved_rng
 from ..parts.acm.channel_maps import LAYOUTS
 from ..parts.acm.pairs import IO, LAST, SIDES, PairEnd, end_of
+from ..parts.models.hooks.ends import Hooked, hooked_ends
 from ..parts.models.hooks.trace import layouts_seen
 from ..parts.models.layouts import told_layout
 from ..reading import sections
 from ..reading.recipe import Recipe
 
 SHAPES = {**{name: layout.shape for name, layout in LAYOUTS.items()}, "ncl": "(N, C, L)"}
-
-
-@dataclass
-class Hooked:
-    """A hooked end of a module, in one pass.
-
-    Args:
-        module: that is hooked.
-        calls: how often it was called.
-        shape: of what is hooked, of the last call.
-    """
-
-    module: nn.Module
-    calls: int = 0
-    shape: tuple[int, ...] = ()
 
 
 @dataclass
@@ -148,37 +131,8 @@ def _look(model: nn.Module, hooks: Mapping[str, Sequence[str]], image: Tensor) -
     seen = Pass(model, image)
     if not ends or image.ndim != 4:
         return seen
-    twice = F.interpolate(image, scale_factor=2.0)
-    seen.plain = _passed(model, ends, image) or {}
-    seen.doubled = _passed(model, ends, twice) or {}
+    # Where it takes another size, or more inputs, the trial step says what is wrong.
+    with suppress(ValueError):
+        seen.plain = hooked_ends(model, ends, image)
+        seen.doubled = hooked_ends(model, ends, F.interpolate(image, scale_factor=2.0))
     return seen
-
-
-@torch.no_grad()
-def _passed(
-    model: nn.Module, ends: Sequence[tuple[str, str]], images: Tensor
-) -> dict[tuple[str, str], Hooked] | None:
-    """Return what is hooked in a pass over images, if the model takes them."""
-    found: dict[tuple[str, str], Hooked] = {}
-    with ExitStack() as stack:
-        stack.enter_context(preserved_rng())
-        stack.enter_context(eval_mode(model))
-        for module_path, io in ends:
-            module = find_module(model, module_path)
-            if not isinstance(module, nn.Module):
-                continue
-            hooked = found[module_path, io] = Hooked(module)
-
-            def note(_: Any, args: Any, output: Any, hooked: Hooked = hooked, io: str = io) -> None:
-                value = args if io == "input" else output
-                value = value[0] if isinstance(value, tuple) and value else value
-                hooked.calls += 1
-                hooked.shape = tuple(value.shape) if isinstance(value, Tensor) else ()
-
-            handle = module.register_forward_hook(note)
-            stack.callback(handle.remove)
-        try:
-            model(images)
-        except Exception:  # another size than it takes, or more inputs: the trial step says what
-            return None
-    return found

@@ -12,7 +12,7 @@ from torchdistill.models.wrapper import AuxiliaryModelWrapper
 from ..common.files import read_json_lines
 from ..common.outputs import in_float32
 from ..parts.acm.loss import ACMLoss
-from .boxes import Box, models_of
+from .boxes import Box, models_of, terms_of
 
 
 @dataclass
@@ -86,9 +86,8 @@ def activations_in_float32(box: Box) -> Iterator[None]:
     squares is good to two digits, and a wrapper's own layers, such as SRD's, take none. ``ACMLoss``
     sees to it by itself, also under the host's own script, and without a copy of whole activations.
     """
-    terms = [term for term, _ in getattr(box.criterion, "term_dict", {}).values()]
     with ExitStack() as stack:
-        for term in terms:
+        for term, _ in terms_of(box.criterion).values():
             if not isinstance(term, ACMLoss):
                 hook = term.register_forward_pre_hook(lambda _, args: in_float32(args))
                 stack.callback(hook.remove)
@@ -107,17 +106,11 @@ def _given_float32(function: Callable[[Any], None]) -> Callable[[Any], None]:
 def record_terms(criterion: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Record each weighted term of the host's loss, by name and with its graph, in the block."""
     terms: dict[str, Tensor] = {}
-    handles = []
-    for name, (term, weight) in getattr(criterion, "term_dict", {}).items():
+    with ExitStack() as stack:
+        for name, (term, weight) in terms_of(criterion).items():
 
-        def hook(
-            module: nn.Module, args: Any, output: Tensor, name: str = name, weight: float = weight
-        ) -> None:
-            terms[name] = weight * output
+            def hook(_: Any, args: Any, out: Tensor, name: str = name, w: float = weight) -> None:
+                terms[name] = w * out
 
-        handles.append(term.register_forward_hook(hook))
-    try:
+            stack.callback(term.register_forward_hook(hook).remove)
         yield terms
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -43,11 +43,15 @@ def ema_of(last: Path) -> Path:
     return last.parent / f"ema_{last.name}"
 
 
+def files_of(key: str, last: Path) -> RunFiles:
+    """Return the files of a run whose last checkpoint, and the key path of it, are given."""
+    return RunFiles(key, last, best_of(last), ema_of(last), last.with_name("metrics.jsonl"))
+
+
 def run_files(config: Config) -> RunFiles:
     """Return the files of a run, of which only the built ``models`` are needed."""
     key = f"{sections.model_sections(config)['student']}.dst_ckpt"
-    last = Path(sections.get(config, key)).expanduser()
-    return RunFiles(key, last, best_of(last), ema_of(last), last.parent / "metrics.jsonl")
+    return files_of(key, Path(sections.get(config, key)).expanduser())
 
 
 def check_files(

@@ -29,6 +29,7 @@ from .boxes import (
     processes_of,
     stand_ins,
     student_of,
+    terms_of,
     without_ddp,
 )
 
@@ -136,7 +137,7 @@ def _step(
         if "teacher" in models:
             models["teacher"].eval()
         running: list[tuple[str, Any]] = []  # the terms so far, and what they were given
-        for name, (term, _) in getattr(box.criterion, "term_dict", {}).items():
+        for name, (term, _) in terms_of(box.criterion).items():
             term.register_forward_pre_hook(lambda _, args, name=name: running.append((name, args)))
         where = f"{path}.train_data_loader.collate_fn"
         with (

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from mixacm_plugin import RandomImages, read_recipe
+from mixacm_plugin import RandomImages, RecipeError, read_recipe
 from mixacm_plugin.preflight.inspection import inspect_recipe
 from mixacm_plugin.preflight.stand_ins import use_batch_size, use_random_images, use_random_weights
 from recipes import CPU, mixacm, recipe
@@ -63,3 +63,11 @@ def test_a_dataset_wrapper_gets_pictures_and_their_transform():
     read = read_recipe("quickstart/mixacm", ["compare/sskd", digits, hosts])
     small = {"input_shape": SHAPE, "batch_size": 4, "random_weights": True}
     assert len(inspect_recipe(read, CPU, **small, seconds=0).stages) == 2
+
+
+@pytest.mark.parametrize("block", ["ema: {decay: 2.0}", "validate: {attack: pdg}"])
+def test_blocks_of_this_package_are_checked_on_random_images_too(block):
+    changed = recipe(f"{mixacm()}\n{block}\n")
+    use_random_images(changed, SHAPE)
+    with pytest.raises(RecipeError, match=block.split(":")[0]):
+        inspect_recipe(changed, CPU)

@@ -196,6 +196,7 @@ def test_what_is_known_to_be_harmless_is_only_listed(addition):
     "old, new, what, expected",
     [
         (STUDENT, "out/mine.pt", "writes", "out/best_mine.pt"),
+        (STUDENT, "out/mine.pt\nema: {decay: 0.9}", "writes", "out/ema_mine.pt"),
         (STUDENT, "!pathjoin [out, mine.pt]", "writes", "out/mine.pt"),
         ("key: dm_wide_resnet", "key: robust_teacher", "parts", "robust_teacher"),
     ],

@@ -10,7 +10,7 @@ from mixacm_plugin.loading.models import build_models
 from mixacm_plugin.preflight import step_times
 from mixacm_plugin.preflight.inspection import inspect_recipe
 from mixacm_plugin.preflight.step_times import StepTimes, faster
-from recipes import CPU, Few, recipe
+from recipes import CPU, Few, mixacm, recipe
 
 
 def times_of():
@@ -85,3 +85,9 @@ def test_operations_are_those_of_convolutions_and_linear_layers():
     student, first = products(models["student"].eval(), image)
     # A backward pass has two products for each of the forward pass's, but no gradient of images.
     assert found == pytest.approx(teacher + 3 * student - first)
+
+
+def test_a_term_that_has_a_models_name_has_a_time_of_its_own():
+    changed = recipe(mixacm().replace("        kd:\n", "        student:\n"))
+    shares = inspect_recipe(changed, CPU).stages[0].times.shares()
+    assert list(shares)[1:5] == ["teacher", "student", "term student", "acm"]

@@ -54,3 +54,22 @@ def test_a_studys_processes_find_it_and_its_change_is_another_run():
     module.write_text(module.read_text() + "\n")
     (after,) = resolve(read_study("study.yaml"), Path("cache"))
     assert before.key != after.key
+
+
+@pytest.mark.parametrize(
+    ("name", "dependencies"),
+    [("a_name", "a_name"), ("in_a_list", "[in_a_list]"), ("of_two", "[[of_two, null]]")],
+)
+def test_its_change_is_another_run_in_all_ways_of_naming_it(name, dependencies):
+    project(name)
+    recipe = Path("project/recipe.yaml")
+    listed = f"- name: mixacm_plugin\n  - name: {name}\n"
+    text = recipe.read_text()
+    assert listed in text
+    recipe.write_text(text.replace(f"\n  {listed}", f" {dependencies}\n"))
+    Path("study.yaml").write_text(STUDY)
+    (before,) = resolve(read_study("study.yaml"), Path("cache"))
+    module = Path(f"project/{name}.py")
+    module.write_text(module.read_text() + "\n")
+    (after,) = resolve(read_study("study.yaml"), Path("cache"))
+    assert before.key != after.key

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from mixacm_plugin import Training
 from processes import wait_until
@@ -180,6 +181,14 @@ def test_a_checkpoint_from_elsewhere_does_not_take_the_place_of_a_run(capsys):
     assert contents() == before
     assert run(*TRAIN, "--resume", "other.pt", "--overwrite") == 0
     assert run(*TRAIN, "--resume", "out/best_student.pt") == 0  # of this run
+
+
+def test_a_file_that_holds_no_mapping_is_no_checkpoint_to_resume_from(capsys):
+    write()
+    Path("out").mkdir()
+    torch.save([torch.zeros(1)], "out/student.pt")
+    assert run(*TRAIN, "--resume") == 2
+    assert "it isn't a checkpoint to resume from" in capsys.readouterr().err
 
 
 def test_a_finished_run_resumed_elsewhere_is_one_true_line(capsys):

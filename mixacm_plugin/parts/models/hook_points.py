@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ...common.modules import find_module
-from ...common.state import eval_mode, preserved_rng
+from ...common.state import preserved_rng
+from .hooks.ends import hooked_ends
 from .hooks.families import FAMILIES
 from .hooks.finder import BLOCK, PER, STAGE, find_hook_points
 from .hooks.points import HookPoint, HookPoints
-from .hooks.trace import run
 
 
 def hook_points(
@@ -20,8 +19,9 @@ def hook_points(
 ) -> HookPoints:
     """Name the modules that are a model's blocks, raw and activated.
 
-    The stages of the families in ``FAMILIES`` are known; those of any other image classifier, and
-    all residual blocks, are found by running it once on a random image.
+    The stages of the families in ``FAMILIES`` are known; those of any other image classifier, of
+    one that leaves out a part of its family's, and all residual blocks, are found by running it
+    once on a random image.
 
     Args:
         model: image classifier, left as it was; ``normalized`` and ``normalize_inside`` change no
@@ -50,7 +50,8 @@ def hook_points(
             if per == BLOCK:
                 return replace(find_hook_points(model, input_shape, per=per), family=points.family)
             seen = _seen(model, points.raw + points.activated, input_shape)
-            return HookPoints(points.family, seen[: len(points.raw)], seen[len(points.raw) :])
+            if seen:
+                return HookPoints(points.family, seen[: len(points.raw)], seen[len(points.raw) :])
     return find_hook_points(model, input_shape, per=per)
 
 
@@ -97,27 +98,14 @@ def _spread(points: Sequence[HookPoint], count: int) -> list[HookPoint]:
     return [points[math.ceil(part * len(points) / count) - 1] for part in range(1, count + 1)]
 
 
-@torch.no_grad()
 def _seen(
     model: nn.Module, points: Sequence[HookPoint], input_shape: Sequence[int]
 ) -> tuple[HookPoint, ...]:
-    """Hook points with the shapes that a pass of a random image shows."""
+    """Hook points with the shapes that a pass of a random image shows; none if one isn't passed."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    shapes: dict[HookPoint, tuple[int, ...]] = {}
-    handles = []
-    for point in points:
-        module = find_module(model, point.path)
-        if not isinstance(module, nn.Module):
-            raise ValueError(f"{type(model).__name__} has no module {point.path!r} to hook")
-
-        def note(_: nn.Module, args: tuple[Tensor], out: Tensor, at: HookPoint = point) -> None:
-            shapes[at] = tuple((args[0] if at.io == "input" else out).shape[1:])
-
-        handles.append(module.register_forward_hook(note))
-    try:
-        with preserved_rng(), eval_mode(model):
-            run(model, torch.rand(1, *input_shape, device=device))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return tuple(point._replace(shape=shapes[point]) for point in points)
+    with preserved_rng():
+        image = torch.rand(1, *input_shape, device=device)
+    found = hooked_ends(model, [point[:2] for point in points], image)
+    if any(point[:2] not in found or not found[point[:2]].calls for point in points):
+        return ()
+    return tuple(point._replace(shape=found[point[:2]].shape[1:]) for point in points)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 import torchvision
 import yaml
 from torchdistill.models.registry import get_model
+from torchvision.models.resnet import BasicBlock, ResNet
 
 from mixacm_plugin import (
     dm_wide_resnet,
@@ -211,3 +212,19 @@ def test_the_layout_of_every_family_is_recognised(name):
 def test_the_suggested_weight_fits_the_students_channels(width, weight):
     snippet = yaml.safe_load(hook_snippet(dm_wide_resnet(10, 1), dm_wide_resnet(10, width)))
     assert snippet["criterion"]["kwargs"]["sub_terms"]["acm"]["weight"] == weight
+
+
+class Shallower(ResNet):
+    """A model of a known family that leaves out the family's last stage."""
+
+    def forward(self, images):
+        seen = self.relu(self.bn1(self.conv1(images)))
+        seen = self.layer3(self.layer2(self.layer1(seen)))
+        return self.fc(self.avgpool(seen).flatten(1))
+
+
+def test_points_are_found_where_a_model_leaves_out_a_part_of_its_familys():
+    model = Shallower(BasicBlock, [1, 1, 1, 1])
+    model.fc = torch.nn.Linear(256, 10)
+    points = hook_points(model).raw
+    assert [point.path for point in points[1:]] == ["layer1", "layer2", "layer3"]

@@ -1,7 +1,7 @@
 """A pass of a model, taken down: which tensor is made of which, and where modules see it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -238,17 +238,15 @@ def _noted_ends(model: nn.Module, trace: Trace) -> Iterator[None]:
     # Those that the host finds too, in its own way.
     named = model.named_modules()
     modules = {path: m for path, m in named if path and find_module(model, path) == m}
-    handles = []
-    for path, module in modules.items():
-        handles += [
-            module.register_forward_pre_hook(lambda _, args, p=path: before(p, args)),
-            module.register_forward_hook(lambda _, args, out, p=path: note(p, "output", out)),
-        ]
-    try:
+    with ExitStack() as stack:
+        for path, module in modules.items():
+            hooks = (
+                module.register_forward_pre_hook(lambda _, args, p=path: before(p, args)),
+                module.register_forward_hook(lambda _, args, out, p=path: note(p, "output", out)),
+            )
+            for hook in hooks:
+                stack.callback(hook.remove)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
     for node, path, io in noted:
         told = told_layout(modules[path], node.shape)
         if calls[path] == 1 and told in (None, node.layout):
