@@ -188,12 +188,11 @@ class _AboveBars(logging.StreamHandler):
             super().emit(record)
 
 
-def set_up_log(run_log: str | None, *, append: bool = False) -> None:
+def set_up_log(run_log: str | None) -> None:
     """Our lines on the terminal; in the log file the host's as well.
 
     Args:
-        run_log: the file, if there is to be one.
-        append: to what is in it.
+        run_log: the file, if there is to be one; what is in it stays.
 
     Raises:
         UserError: if it can't be written.
@@ -210,7 +209,7 @@ def set_up_log(run_log: str | None, *, append: bool = False) -> None:
         path = Path(run_log).expanduser()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = _LogFile(path, mode="a" if append else "w")
+            file = _LogFile(path)
         except OSError as error:
             raise UserError(f"--run_log: {error}") from error
         file.setFormatter(logging.Formatter(LOGGING_FORMAT))

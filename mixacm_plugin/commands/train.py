@@ -55,7 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
     add_blocks(parser)
     parser.add_argument(
-        "--run_log", metavar="FILE", help="also log to this file, with torchdistill's lines"
+        "--run_log",
+        metavar="FILE",
+        help="also log to the end of this file, with torchdistill's lines",
     )
     parser.add_argument(
         "--start_epoch",
@@ -134,7 +136,7 @@ def _train(recipe: Recipe, device: torch.device, args: argparse.Namespace) -> bo
         checkpoint = checkpoint_to_resume(
             recipe, files, args.resume, seed=args.seed, overwrite=args.overwrite
         )
-        set_up_log(args.run_log, append=checkpoint is not None)
+        set_up_log(args.run_log)
         _log_recipe(recipe, args)
         training = Training(recipe, device, args.seed, args.start_epoch, args.adjust_lr)
         if checkpoint is not None:

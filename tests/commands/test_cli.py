@@ -172,6 +172,13 @@ def test_every_shipped_recipe_is_shown_with_overrides_as_a_recipe(name, capsys):
     assert capsys.readouterr().out == shown
 
 
+def test_show_imports_nothing_that_a_recipe_names(capsys):
+    write(mixacm().replace("- name: mixacm_plugin\n", "- name: mixacm_plugin\n  - name: theirs\n"))
+    Path("theirs.py").write_text("raise SystemExit('imported')")
+    assert run("main", "show", "--config", "recipe.yaml") == 0
+    assert "theirs" in capsys.readouterr().out
+
+
 def test_evaluate_prints_a_table_and_writes_json(student, capsys):
     threat = ("--attack", "pgd", "--eps", "8/255", "--step-size", "2/255", "--steps", "4")
     assert run(*EVALUATE, *threat, "--n", "20", "--seed", "4", "--json", "out/pgd.json") == 0

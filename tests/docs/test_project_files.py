@@ -60,7 +60,7 @@ def test_the_citation_is_of_this_version_and_names_the_paper():
     citation = yaml.safe_load((TOP / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == PROJECT["project"]["version"]
     assert citation["license"] == PROJECT["project"]["license"]
-    (paper,) = citation["references"]
+    paper = citation["preferred-citation"]
     readme = (TOP / "README.md").read_text(encoding="utf-8")
     names = [f"{a['family-names']}, {a['given-names']}" for a in paper["authors"]]
     assert " and ".join(names) in readme

@@ -208,8 +208,13 @@ def test_a_log_goes_on_with_its_run():
     write()
     assert run(*TRAIN, "--run_log", "train.log") == 0
     first = Path("train.log").read_text()
-    assert run(*TRAIN, "--run_log", "train.log", "--resume") == 0
-    assert Path("train.log").read_text().startswith(first)
+    for more, code in (
+        ("--resume", 0),
+        ("--seed=1", 2),
+        ("-test_only", 0),
+    ):
+        assert run(*TRAIN, "--run_log", "train.log", more) == code
+        assert Path("train.log").read_text().startswith(first)
 
 
 def test_what_killed_runs_left_unfinished_is_cleared_away():
