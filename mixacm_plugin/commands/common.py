@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ..common.errors import UserError
 from ..common.files import not_written
+from ..common.values import parse_count
 from ..parts.computed import PRECISIONS
 from ..training.tracking import TRACKERS
 
@@ -46,11 +47,7 @@ def check_seeds(seeds: Sequence[int]) -> None:
             raise UserError(f"--seeds: {seed} is given twice")
 
 
-def positive(text: str) -> int:
-    """Argument type of counts."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1; found {text!r}")
-    return int(text)
+positive = argument_type(parse_count)
 
 
 def shape(text: str) -> tuple[int, int, int]:

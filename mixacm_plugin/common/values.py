@@ -36,6 +36,23 @@ NATURAL = Kind("a whole number", lambda value: _is_whole(value) and value >= 0)
 COUNT = Kind("a whole number of at least 1", lambda value: _is_whole(value) and value >= 1)
 
 
+def check_kind(what: str, value: Any, kind: Kind) -> None:
+    """Raise ``ValueError``, which names ``what`` it is, unless a value is of a kind."""
+    if not kind.holds(value):
+        raise ValueError(f"{what} must be {kind.words}; found {value!r}")
+
+
+def parse_count(text: str) -> int:
+    """Read a whole number of at least 1.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"expected {COUNT.words}; found {text!r}")
+    return int(text)
+
+
 def parse_number(text: str | float) -> float:
     """Read a non-negative number, also one written as a fraction of pixels.
 

@@ -5,7 +5,7 @@ import os
 import torch.distributed as dist
 from torchdistill.common.main_util import is_dist_avail_and_initialized
 
-from ..common.values import COUNT
+from ..common.values import COUNT, check_kind
 
 
 def local_batch_size(global_batch: int, at_most: int) -> int:
@@ -53,11 +53,8 @@ def accumulation_steps(global_batch: int, at_most: int) -> int:
 
 
 def _shared(caller: str, global_batch: int, at_most: int) -> tuple[int, int]:
-    for name, value in (("global_batch", global_batch), ("at_most", at_most)):
-        if not COUNT.holds(value):
-            raise ValueError(
-                f"{caller}: {name} must be a whole number of at least 1; found {value!r}"
-            )
+    check_kind(f"{caller}: global_batch", global_batch, COUNT)
+    check_kind(f"{caller}: at_most", at_most, COUNT)
     processes = _processes()
     if global_batch % processes:
         raise ValueError(

@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 
 from ..common.images import count
 from ..common.state import preserved_rng
-from ..common.values import POSITIVE
+from ..common.values import POSITIVE, check_kind
 
 logger = logging.getLogger("mixacm")
 
@@ -45,8 +45,7 @@ class ImagesInMemory(BaseDatasetWrapper):
     """
 
     def __init__(self, org_dataset: Dataset[Any], at_most_gib: float = 2.0) -> None:
-        if not POSITIVE.holds(at_most_gib):
-            raise _refused(f"at_most_gib must be a number above 0; found {at_most_gib!r}")
+        check_kind("ImagesInMemory: at_most_gib", at_most_gib, POSITIVE)
         super().__init__(org_dataset)
         bare, transform = _without_transform(org_dataset)
         self.crop, self.flip, self.scaled = _parts_of(transform)

@@ -10,7 +10,9 @@ from torch.utils.data import default_collate
 from torchdistill.datasets.registry import register_collate_func
 from torchvision.transforms.v2 import MixUp
 
-from ..common.values import WEIGHT
+from ..common.values import COUNT, WEIGHT, Kind, check_kind
+
+CLASSES = Kind("a whole number of at least 2", lambda value: COUNT.holds(value) and value > 1)
 
 
 class MixupCollate:
@@ -30,13 +32,9 @@ class MixupCollate:
     def __init__(
         self, alpha: float, num_classes: int, noise: float | Sequence[float] = 0.0
     ) -> None:
-        if not WEIGHT.holds(alpha):
-            raise ValueError(f"mixup_collate: alpha must be a number >= 0; found {alpha!r}")
+        check_kind("mixup_collate: alpha", alpha, WEIGHT)
         self.sigmas = _range(noise)
-        if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
-            raise ValueError(
-                f"mixup_collate: num_classes must be an integer > 1; found {num_classes!r}"
-            )
+        check_kind("mixup_collate: num_classes", num_classes, CLASSES)
         self.num_classes = num_classes
         self.mixup = MixUp(alpha=float(alpha), num_classes=num_classes) if alpha > 0 else None
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, Discriminator, Tag
 
 from ..common.validation import TAG, Spec, of_kind
-from ..common.values import COUNT, NAME, NATURAL, Kind
+from ..common.values import COUNT, NAME, NATURAL, Kind, check_kind
 from ..evaluation.attacks import Attack, attack_of
 
 LIST, BY_NAME = f"{TAG}list", f"{TAG}by name"
@@ -32,8 +32,8 @@ def _measurement(spec: dict[str, Any]) -> dict[str, Any]:
     if "attack" not in spec:
         raise ValueError(f"expected {{attack: ..., norm: ..., eps: ..., n: ...}}; found {spec!r}")
     attack_in(spec)
-    if spec.get("n") is not None and not COUNT.holds(spec["n"]):
-        raise ValueError(f"n must be {COUNT.words}; found {spec['n']!r}")
+    if spec.get("n") is not None:
+        check_kind("n", spec["n"], COUNT)
     return spec
 
 

@@ -150,7 +150,7 @@ TABLE = [
         "classes",
     ),
     (pgd(eps="wide"), FORWARD, "eps: expected a number such as 8/255"),
-    (pgd(steps=0), FORWARD, "steps must be an integer > 0; found 0"),
+    (pgd(steps=0), FORWARD, "steps must be a whole number of at least 1; found 0"),
     (pgd(norm="L1"), FORWARD, "norm must be one of Linf, L2; found 'L1'"),
     (edit("lr: 0.05", "lr: 5e-2"), "train.optimizer.kwargs.lr", "write 5.0e-2"),
     ("train.optimizer.kwargs.lr=5e-4", "train.optimizer.kwargs.lr", "YAML reads 5e-4 as text"),

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from ...common.values import COUNT, POSITIVE, parse_number
+from ...common.values import POSITIVE, parse_number
 from ...parts.adversarial.threat_model import check_norm, parse_eps
 
 
@@ -34,13 +34,6 @@ def positive(text: str) -> str:
     if parse_number(text) == 0:
         raise ValueError(f"expected {POSITIVE.words}; found {text!r}")
     return text
-
-
-def count(text: str) -> int:
-    """Read a flag's whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"expected {COUNT.words}; found {text!r}")
-    return int(text)
 
 
 @dataclass(frozen=True)
@@ -182,9 +175,3 @@ class BallAttack(Attack):
 def still_right(logits: Tensor, labels: Tensor) -> Tensor:
     """Whether each image ``(N,)`` is classified correctly, by finite logits ``(N, K)``."""
     return (logits.argmax(1) == labels) & logits.isfinite().all(1)
-
-
-def check_count(name: str, value: Any) -> None:
-    """Raise ``ValueError`` unless a setting is a whole number of at least 1."""
-    if not COUNT.holds(value):
-        raise ValueError(f"{name} must be {COUNT.words}; found {value!r}")

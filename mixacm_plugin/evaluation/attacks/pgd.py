@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...common.values import POSITIVE, parse_number
+from ...common.values import COUNT, POSITIVE, check_kind, parse_count, parse_number
 from ...parts.adversarial.pgd import pgd
 from ...parts.adversarial.threat_model import reaches_edge
-from .base import Attacked, BallAttack, check_count, count, positive, setting, still_right
+from .base import Attacked, BallAttack, positive, setting, still_right
 
 # Of images that withstood; PGD stands still where the gradient is exactly zero.
 AT_START = "zero gradient at the start of PGD, which can't move there; try AutoAttack"
@@ -35,11 +35,11 @@ class PGD(BallAttack):
     """
 
     name = "pgd"
-    steps: int = setting(20, "number of steps", count)
+    steps: int = setting(20, "number of steps", parse_count)
     step_size: str | float | None = setting(
         None, "length of a step, by default a quarter of ε", positive
     )
-    restarts: int = setting(1, "number of random starts", count)
+    restarts: int = setting(1, "number of random starts", parse_count)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,8 +47,8 @@ class PGD(BallAttack):
             object.__setattr__(self, "step_size", quarter(self.eps))
         if self.step == 0 < self.ball[1]:
             raise ValueError(f"step_size must be {POSITIVE.words}; found {self.step_size!r}")
-        check_count("steps", self.steps)
-        check_count("restarts", self.restarts)
+        check_kind("steps", self.steps, COUNT)
+        check_kind("restarts", self.restarts, COUNT)
 
     @property
     def title(self) -> str:

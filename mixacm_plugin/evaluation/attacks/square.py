@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .base import Attacked, BallAttack, check_count, count, setting
+from ...common.values import COUNT, check_kind, parse_count
+from .base import Attacked, BallAttack, setting
 from .pyautoattack_suite import Suite
 
 
@@ -24,11 +25,11 @@ class Square(BallAttack):
     """
 
     name = "square"
-    queries: int = setting(5000, "number of forward passes", count)
+    queries: int = setting(5000, "number of forward passes", parse_count)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count("queries", self.queries)
+        check_kind("queries", self.queries, COUNT)
 
     @property
     def title(self) -> str:

@@ -1,13 +1,12 @@
 """Pairs of ``ACMLoss`` as a recipe gives them: what each side is, and what is refused."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from torch import nn
 
 from ...common.errors import nearest
-from ...common.values import COUNT, NATURAL, NUMBER
+from ...common.values import COUNT, NATURAL, WEIGHT
 from .channel_maps import FULL, LAYOUTS
 from .transforms import POOLINGS
 
@@ -65,8 +64,8 @@ def check_pair(pair: Any, where: str) -> None:
     if unknown is not None:
         raise PairError(where, f"unknown key {unknown!r}.{nearest(unknown, known)}")
     weight = pair.get("weight", 1.0)
-    if not NUMBER.holds(weight) or not 0 <= weight < math.inf:
-        raise PairError(f"{where}.weight", f"expected a number of at least 0; found {weight!r}")
+    if not WEIGHT.holds(weight):
+        raise PairError(f"{where}.weight", f"expected {WEIGHT.words}; found {weight!r}")
     if pair.get("call", LAST) != LAST:
         raise PairError(f"{where}.call", f"expected {LAST}; found {pair['call']!r}")
     check_transform(pair.get("transform"), f"{where}.transform")

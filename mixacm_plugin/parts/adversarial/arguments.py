@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from ...common.values import COUNT, POSITIVE, parse_number
+from ...common.values import COUNT, POSITIVE, check_kind, parse_number
 from .threat_model import parse_eps, reaches_edge
 
 logger = logging.getLogger("mixacm")
@@ -38,8 +38,7 @@ def checked_attack(
     Raises:
         ValueError: on a wrong one; the message begins with ``caller``.
     """
-    if not COUNT.holds(steps):
-        raise ValueError(f"{caller}: steps must be an integer > 0; found {steps!r}")
+    check_kind(f"{caller}: steps", steps, COUNT)
     return {"steps": steps, **checked_ball(caller, eps=eps, step_size=step_size, norm=norm)}
 
 

@@ -16,7 +16,7 @@ from torchdistill.core.interfaces.registry import (
 from torchdistill.core.training import TrainingBox
 
 from ...common.errors import UserError
-from ...common.values import COUNT
+from ...common.values import COUNT, check_kind
 from ..processes import model_forward
 from .arguments import checked_ball, key_of
 from .threat_model import project, steepest_direction
@@ -159,8 +159,7 @@ def free_adversarial_forward(
     clips the kept perturbation so that the image it was made for stays in [0, 1].
     """
     caller = "free_adversarial_forward"
-    if not COUNT.holds(replays):
-        raise ValueError(f"{caller}: replays must be an integer > 0; found {replays!r}")
+    check_kind(f"{caller}: replays", replays, COUNT)
     step_size = eps if step_size is None else step_size
     ball = checked_ball(caller, eps=eps, step_size=step_size, norm=norm)
     run_model = model_forward(caller, forward)

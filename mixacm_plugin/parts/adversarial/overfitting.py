@@ -17,7 +17,7 @@ from torchdistill.core.training import TrainingBox
 
 from ...common.images import unpack
 from ...common.state import eval_mode, preserved_rng
-from ...common.values import COUNT
+from ...common.values import COUNT, check_kind
 from .arguments import checked_attack, key_of, warn_of_short_reach
 from .pgd import pgd
 
@@ -138,8 +138,7 @@ def watch_overfitting(
     """
     caller = "watch_overfitting"
     attack = checked_attack(caller, eps=eps, step_size=step_size, steps=steps, norm=norm)
-    if not COUNT.holds(n):
-        raise ValueError(f"{caller}: n must be an integer > 0; found {n!r}")
+    check_kind(f"{caller}: n", n, COUNT)
     warn_of_short_reach(caller, **attack)
     key = key_of(caller, **attack, n=n)
     watch = OverfittingWatch(attack=attack, n=n, setting=f"{norm}, ε {eps}, step {step_size}")

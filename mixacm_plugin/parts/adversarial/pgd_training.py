@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torchdistill.core.interfaces.registry import register_forward_proc_func
 
 from ...common.state import eval_mode
+from ...common.values import SWITCH, check_kind
 from ..processes import model_forward
 from .arguments import checked_attack, key_of, warn_of_short_reach
 from .pgd import pgd
@@ -69,8 +70,7 @@ def adversarial_forward(
     """
     caller = "adversarial_forward"
     attack = checked_attack(caller, eps=eps, step_size=step_size, steps=steps, norm=norm)
-    if not isinstance(random_start, bool):
-        raise ValueError(f"{caller}: random_start must be True or False; found {random_start!r}")
+    check_kind(f"{caller}: random_start", random_start, SWITCH)
     if not random_start:
         warn_of_short_reach(caller, **attack)
     attack["random_start"] = random_start

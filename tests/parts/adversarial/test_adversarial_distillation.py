@@ -167,7 +167,7 @@ def test_acm_beside_adversarial_terms_compares_clean_images():
             f"{TERMS}.ce: .*'logits'; the student's output is a Tensor.*input_gradient_forward",
         ),
         ("ard", f"{TERMS}.ard.criterion.kwargs.alpha=2", "ARDLoss: alpha must be at most 1"),
-        ("trades", "train.model.forward_proc.init.kwargs.steps=0", "steps must be an integer"),
+        ("trades", "train.model.forward_proc.init.kwargs.steps=0", "steps must be a whole number"),
     ],
 )
 def test_a_recipe_with_half_of_a_method_is_refused_in_one_line(method, override, words):

@@ -243,10 +243,10 @@ def test_each_configuration_has_a_key_of_its_own_for_both_processes():
 @pytest.mark.parametrize(
     "wrong, said",
     [
-        ({"replays": 0}, "replays must be an integer > 0; found 0"),
-        ({"replays": 4.0}, "replays must be an integer > 0; found 4.0"),
-        ({"replays": "4"}, "replays must be an integer > 0; found '4'"),
-        ({"replays": True}, "replays must be an integer > 0; found True"),
+        ({"replays": 0}, "replays must be a whole number of at least 1; found 0"),
+        ({"replays": 4.0}, "replays must be a whole number of at least 1; found 4.0"),
+        ({"replays": "4"}, "replays must be a whole number of at least 1; found '4'"),
+        ({"replays": True}, "replays must be a whole number of at least 1; found True"),
         ({"eps": "eight"}, "eps: expected a number"),
         ({"eps": -0.1}, "eps: expected a finite number"),
         ({"eps": 8}, "eps is in pixels"),

@@ -175,11 +175,11 @@ def test_each_configuration_has_a_key_of_its_own():
 @pytest.mark.parametrize(
     "wrong, said",
     [
-        ({"n": 0}, "n must be an integer > 0; found 0"),
-        ({"n": 500.0}, "n must be an integer > 0; found 500.0"),
-        ({"n": None}, "n must be an integer > 0; found None"),
-        ({"n": True}, "n must be an integer > 0; found True"),
-        ({"steps": 0}, "steps must be an integer > 0; found 0"),
+        ({"n": 0}, "n must be a whole number of at least 1; found 0"),
+        ({"n": 500.0}, "n must be a whole number of at least 1; found 500.0"),
+        ({"n": None}, "n must be a whole number of at least 1; found None"),
+        ({"n": True}, "n must be a whole number of at least 1; found True"),
+        ({"steps": 0}, "steps must be a whole number of at least 1; found 0"),
         ({"eps": "eight"}, "eps: expected a number"),
         ({"eps": 8}, "eps is in pixels"),
         ({"step_size": -1}, "step_size: expected a finite number"),
