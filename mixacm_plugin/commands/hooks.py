@@ -8,11 +8,11 @@ import yaml
 from torch import nn
 
 from ..common.errors import UserError
+from ..loading.models import model_of_flag
 from ..parts.models.hook_points import hook_points
 from ..parts.models.hook_snippet import hook_snippet
 from ..parts.models.hooks.finder import PER, STAGE
 from ..parts.models.hooks.points import HookPoint, HookPoints
-from ..parts.models.normalization import model_by_key
 from ..reading.schema import model_names, not_registered
 from .common import argument_type, shape, table
 
@@ -102,14 +102,7 @@ def _built(flag: str, key: str, kwargs: Mapping[str, Any] | None) -> nn.Module:
     names = model_names()
     if key not in names:
         raise UserError(f"{flag}: {not_registered('model', key, names)}")
-    try:
-        return model_by_key(key, **(kwargs or {}))
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(
-            f"{flag}: {key} can't be built of {dict(kwargs or {})}: {type(error).__name__}: {error}"
-        ) from error
+    return model_of_flag(flag, key, kwargs)
 
 
 def _lines(role: str, key: str, points: HookPoints) -> list[str]:

@@ -13,6 +13,7 @@ from torchdistill.models.registry import get_model
 from ..common.checkpoints import CheckpointError, load_weights
 from ..common.errors import UserError
 from ..common.values import FILE
+from ..parts.models.normalization import model_by_key
 from ..reading import sections
 from ..reading.checks import check_part
 from ..reading.nodes import children_of
@@ -81,6 +82,30 @@ def load_into(recipe: Recipe, model: nn.Module, where: str, checkpoint: str | No
     recipe.expect(where, checkpoint, FILE)
     with errors_at(recipe, where):
         load_weights(model, checkpoint)
+
+
+def model_of_flag(
+    flag: str, key: str, kwargs: Mapping[str, Any] | None, hint: str = ""
+) -> nn.Module:
+    """Build the plain model whose registered key a flag gives.
+
+    Args:
+        flag: for messages.
+        key: registered, of torchvision or ``timm:NAME``.
+        kwargs: its arguments.
+        hint: ends the message about arguments that are wrong.
+
+    Raises:
+        UserError: if it can't be built.
+    """
+    given = dict(kwargs or {})
+    try:
+        return model_by_key(key, **given)
+    except UserError as error:
+        raise UserError(f"{flag}: {error}") from error
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{flag}: {key} can't be built of {given}: {reason}{hint}") from error
 
 
 @contextmanager

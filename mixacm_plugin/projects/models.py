@@ -18,7 +18,7 @@ from ..common.checkpoints import CheckpointError, load_weights
 from ..common.errors import UserError
 from ..common.outputs import logits_of
 from ..common.state import eval_mode, preserved_rng
-from ..parts.models.normalization import model_by_key
+from ..loading.models import model_of_flag
 from ..parts.models.timm_models import PREFIX
 from ..reading.read import make_importable
 from ..reading.schema import model_names, not_registered
@@ -84,7 +84,7 @@ def find_model(
     given = dict(kwargs or {})
     if _takes_classes(key):
         given.setdefault("num_classes", len(data.classes))
-    model = _built(flag, key, given)
+    model = model_of_flag(flag, key, given, f"; give its arguments by {flag}-kwargs")
     _try(flag, key, model, data)
     if checkpoint:
         checkpoint = str(Path(checkpoint).expanduser().resolve())
@@ -146,18 +146,6 @@ def _takes_classes(key: str) -> bool:
         builder = torchvision.models.get_model_builder(key)
     takes = inspect.signature(builder).parameters
     return "num_classes" in takes or any(p.kind is p.VAR_KEYWORD for p in takes.values())
-
-
-def _built(flag: str, key: str, kwargs: Mapping[str, Any]) -> nn.Module:
-    try:
-        return model_by_key(key, **kwargs)
-    except UserError as error:
-        raise UserError(f"{flag}: {error}") from error
-    except Exception as error:
-        raise UserError(
-            f"{flag}: {key} can't be built of {dict(kwargs)}: {type(error).__name__}: {error}; "
-            f"give its arguments by {flag}-kwargs"
-        ) from error
 
 
 @torch.no_grad()
