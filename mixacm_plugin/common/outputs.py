@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -64,11 +65,15 @@ class _InFloat32(Mapping[str, Any]):
         return len(self._values)
 
 
+def precise(tensor: Tensor) -> Tensor:
+    """Return a tensor in float32 or better."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 def in_float32(value: Any) -> Any:
     """Return a value whose tensors are float32 at least, in tuples and mappings too."""
     if isinstance(value, Tensor):
-        low = value.is_floating_point() and value.element_size() < 4
-        return value.float() if low else value
+        return precise(value) if value.is_floating_point() else value
     if isinstance(value, Mapping):
         return _InFloat32(value)
     if isinstance(value, tuple):

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .channel_maps import precise
+from ...common.outputs import precise
 
 # Numbers that are made precise and multiplied at once on a CPU: what its caches hold.
 AT_ONCE = 2**18

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...common.outputs import precise
+
 Size = tuple[int, int]
 POSITIONS = (2, 3)
 
@@ -22,7 +24,8 @@ class _Mean(torch.autograd.Function):
 
     @staticmethod
     def forward(activation: Tensor) -> Tensor:
-        return activation.mean(POSITIONS, dtype=_precise(activation.dtype))
+        dtype = torch.promote_types(activation.dtype, torch.float32)
+        return activation.mean(POSITIONS, dtype=dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -57,15 +60,6 @@ class _MeanSquare(torch.autograd.Function):
 def _share(gradient: Tensor, shape: torch.Size) -> Tensor:
     """Return each position's part of the gradient of a mean."""
     return gradient[:, :, None, None] / (shape[2] * shape[3])
-
-
-def _precise(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
-
-
-def precise(tensor: Tensor) -> Tensor:
-    """Return a tensor in float32 or better."""
-    return tensor.to(_precise(tensor.dtype))
 
 
 def _mean(activation: Tensor) -> Tensor:
