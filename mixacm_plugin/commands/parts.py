@@ -2,7 +2,7 @@
 
 import argparse
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from torchdistill.models import registry
@@ -10,16 +10,13 @@ from torchdistill.models import registry
 import mixacm_plugin
 
 from ..common.errors import UserError, nearest
-from ..reading.keys import Key, Keys
+from ..reading.keys import registries
 from ..reading.schema import recipe_keys
 
 ONE_STAGE = ()
 OURS = "mixacm_plugin"
 CALLED = "called by !import_call, or in Python"
-NOT_PARTS = (
-    "typing",
-    "collections",
-)  # which the host registers with what a module of torch imports
+NOT_PARTS = ("typing", "collections")  # the host registers what a module of torch imports, too
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,9 +49,8 @@ def run(args: argparse.Namespace) -> None:
 def registered_parts() -> dict[str, dict[str, Callable[..., Any]]]:
     """Return what a recipe can name, by what it is and by name."""
     found = {"model": dict(registry.MODEL_DICT)}
-    for key in _named(recipe_keys(ONE_STAGE)):
-        if key.registry is not None:
-            found.setdefault(key.registry.what, {}).update(key.registry.parts())
+    for _, registered in registries(recipe_keys(ONE_STAGE)):
+        found.setdefault(registered.what, {}).update(registered.parts())
     found[CALLED] = {
         f"{OURS}.{name}": getattr(mixacm_plugin, name) for name in mixacm_plugin.__all__
     }
@@ -63,13 +59,6 @@ def registered_parts() -> dict[str, dict[str, Callable[..., Any]]]:
         for kind, parts in found.items()
         if parts
     }
-
-
-def _named(keys: Keys) -> Iterator[Key]:
-    for key in keys.values():
-        yield key
-        if isinstance(key.keys, Mapping):
-            yield from _named(key.keys)
 
 
 def _described(name: str, kind: str, part: Callable[..., Any]) -> str:

@@ -14,7 +14,7 @@ import yaml
 
 from ..common.checkpoints import is_url
 from ..parts.models.teachers import TEACHERS
-from ..reading.keys import Keys
+from ..reading.keys import registries
 from ..reading.nodes import MERGE_TAG, Unbuilt, children_of, join, plain
 from ..reading.read import dependencies_of, folder_of
 from ..reading.recipe import Recipe
@@ -270,12 +270,5 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def _part_keys(keys: Keys) -> Iterator[str]:
-    """Yield the names of keys whose values are looked up in a registry."""
-    for name, key in keys.items():
-        if key.registry is not None:
-            yield name
-        yield from _part_keys(key.keys or {})
-
-
-PART_KEYS = frozenset(_part_keys(recipe_keys(()))) | {"key"}
+# of keys whose values are looked up in a registry
+PART_KEYS = frozenset(name for name, _ in registries(recipe_keys(()))) | {"key"}

@@ -1,6 +1,6 @@
 """What a schema is made of: keys, what may stand under them, and where names are looked up."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -44,6 +44,14 @@ def section(required: bool = False, kind: Kind = MAPPING, /, **keys: Key) -> Key
 def name_of(what: str, parts: Callable[[], Mapping[str, Any]], *, required: bool = False) -> Key:
     """Return a key for the name of a registered part."""
     return Key(NAME, Registry(what, parts), required=required)
+
+
+def registries(keys: Keys) -> Iterator[tuple[str, Registry]]:
+    """Yield each key, at any depth, whose value is looked up: its name and where."""
+    for name, key in keys.items():
+        if key.registry is not None:
+            yield name, key.registry
+        yield from registries(key.keys or {})
 
 
 def any_of(names: str) -> dict[str, Key]:

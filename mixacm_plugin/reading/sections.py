@@ -42,6 +42,11 @@ def stages(config: Config) -> Iterator[tuple[str, Config]]:
         yield f"train.{name}", train[name]
 
 
+def num_epochs(config: Config) -> int:
+    """Epochs of training, in all stages."""
+    return sum(stage["num_epochs"] for _, stage in stages(config))
+
+
 def current_stage(config: Config, box: Any) -> tuple[str, Config]:
     """Key path and part of the stage that the host's box is in."""
     return list(stages(config))[getattr(box, "stage_number", 1) - 1]

@@ -77,7 +77,7 @@ class Run:
 
 def epochs_of(recipe: Recipe) -> int:
     """Return how many epochs a recipe trains, in all of its stages."""
-    return sum(stage["num_epochs"] for _, stage in sections.stages(plain(recipe.root)))
+    return sections.num_epochs(plain(recipe.root))
 
 
 def resolve(

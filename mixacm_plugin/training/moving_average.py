@@ -119,7 +119,7 @@ def moving_average(
     block = config.get("ema")
     if block is None:
         return None
-    epochs = sum(stage["num_epochs"] for _, stage in sections.stages(config))
+    epochs = sections.num_epochs(config)
     start = block.get("start_epoch") or 0
     if start >= epochs:
         raise recipe.error("ema.start_epoch", f"{start}, counted from 0, of {epochs} epochs: never")
