@@ -11,6 +11,7 @@ from torchdistill.datasets.registry import register_collate_func
 from torchvision.transforms.v2 import MixUp
 
 from ..common.values import COUNT, WEIGHT, Kind, check_kind
+from .processes import key_of
 
 CLASSES = Kind("a whole number of at least 2", lambda value: COUNT.holds(value) and value > 1)
 
@@ -94,6 +95,6 @@ def mixup_collate(alpha: float, num_classes: int, noise: float | Sequence[float]
     Source: MixACM, supplement A.1; ``torchvision.transforms.v2``'s ``MixUp``. Matching outputs
     under noise matches gradients in expectation: Srinivas & Fleuret 2018.
     """
-    key = f"mixup_collate(alpha={alpha}, num_classes={num_classes}, noise={noise})"
+    key = key_of("mixup_collate", alpha=alpha, num_classes=num_classes, noise=noise)
     register_collate_func(key=key)(MixupCollate(alpha, num_classes, noise))
     return key

@@ -71,3 +71,20 @@ def model_forward(caller: str, forward: str) -> Callable[..., Any]:
         raise ValueError(f"{caller}: forward: no forward process {forward!r} is registered.{hint}")
     process: Callable[..., Any] = FORWARD_PROC_FUNC_DICT[forward]
     return process
+
+
+def key_of(caller: str, **arguments: Any) -> str:
+    """Return the registry key of what a recipe configures: its function and its arguments.
+
+    Example:
+        >>> key_of("shared_forward", forward="forward_bf16")
+        'shared_forward(forward=forward_bf16)'
+    """
+    return f"{caller}({', '.join(f'{name}={value}' for name, value in arguments.items())})"
+
+
+def forward_key(process: Callable[..., Any], caller: str, **arguments: Any) -> str:
+    """Register a forward process and return its key, see ``key_of``."""
+    key = key_of(caller, **arguments)
+    register_forward_proc_func(key=key)(process)
+    return key

@@ -1,4 +1,4 @@
-"""Arguments of attacks as a recipe gives them: checked, parsed, and written as a registry key."""
+"""Arguments of attacks as a recipe gives them: checked and parsed."""
 
 import logging
 from typing import Any
@@ -49,13 +49,3 @@ def warn_of_short_reach(caller: str, *, eps: float, step_size: float, steps: int
             f"{caller}: {steps} steps of {step_size:.3g} from near the image can't reach the edge "
             f"of the ball, ε = {eps:.3g}"
         )
-
-
-def key_of(caller: str, **arguments: Any) -> str:
-    """Return the registry key of a process: its function and its arguments.
-
-    Example:
-        >>> key_of("shared_forward", forward="forward_bf16")
-        'shared_forward(forward=forward_bf16)'
-    """
-    return f"{caller}({', '.join(f'{name}={value}' for name, value in arguments.items())})"

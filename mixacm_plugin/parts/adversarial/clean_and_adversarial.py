@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchdistill.core.interfaces.registry import register_forward_proc_func
 
 from ...common.state import eval_mode
-from ..processes import model_forward
-from .arguments import checked_attack, key_of, warn_of_short_reach
+from ..processes import forward_key, model_forward
+from .arguments import checked_attack, warn_of_short_reach
 from .pgd import ascend
 from .threat_model import random_perturbation
 
@@ -64,9 +63,8 @@ def shared_forward(forward: str = "forward_batch_only") -> str:
         ValueError: if none has that key.
     """
     caller = "shared_forward"
-    key = key_of(caller, forward=forward)
-    register_forward_proc_func(key=key)(SharedForward(model_forward(caller, forward)))
-    return key
+    process = SharedForward(model_forward(caller, forward))
+    return forward_key(process, caller, forward=forward)
 
 
 class CleanAndAdversarialForward:
@@ -182,6 +180,4 @@ def clean_and_adversarial_forward(
         warn_of_short_reach(caller, **attack)
     arguments = {"away_from": away_from, "start": start, **attack}
     process = CleanAndAdversarialForward(forward=model_forward(caller, forward), **arguments)
-    key = key_of(caller, **arguments, forward=forward)
-    register_forward_proc_func(key=key)(process)
-    return key
+    return forward_key(process, caller, **arguments, forward=forward)

@@ -9,16 +9,13 @@ import torch
 from torch import Tensor, nn
 from torchdistill.core.distillation import DistillationBox
 from torchdistill.core.interfaces.post_forward_proc import default_post_forward_process
-from torchdistill.core.interfaces.registry import (
-    register_forward_proc_func,
-    register_post_forward_proc_func,
-)
+from torchdistill.core.interfaces.registry import register_post_forward_proc_func
 from torchdistill.core.training import TrainingBox
 
 from ...common.errors import UserError
 from ...common.values import COUNT, check_kind
-from ..processes import model_forward
-from .arguments import checked_ball, key_of
+from ..processes import forward_key, model_forward
+from .arguments import checked_ball
 from .threat_model import project, steepest_direction
 
 
@@ -164,7 +161,6 @@ def free_adversarial_forward(
     ball = checked_ball(caller, eps=eps, step_size=step_size, norm=norm)
     run_model = model_forward(caller, forward)
     free = FreeAdversarialTraining(replays=replays, run_model=run_model, **ball)
-    key = key_of(caller, replays=replays, **ball, forward=forward)
-    register_forward_proc_func(key=key)(free.forward)
+    key = forward_key(free.forward, caller, replays=replays, **ball, forward=forward)
     register_post_forward_proc_func(key=key)(free)
     return key

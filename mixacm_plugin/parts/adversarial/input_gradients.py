@@ -6,13 +6,11 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchdistill.core.interfaces.registry import register_forward_proc_func
 from torchdistill.losses.registry import register_mid_level_loss
 
 from ..acm.frozen_teacher import FrozenTeacher
 from ..computed import Computed
-from ..processes import model_forward
-from .arguments import key_of
+from ..processes import forward_key, model_forward
 from .output_parts import IODict, output_of
 
 
@@ -74,9 +72,8 @@ def input_gradient_forward(forward: str = "forward_batch_only") -> str:
     Source: Chan et al. 2020 (IGAM), Shao et al. 2021 (KDIGA).
     """
     caller = "input_gradient_forward"
-    key = key_of(caller, forward=forward)
-    register_forward_proc_func(key=key)(InputGradientForward(model_forward(caller, forward)))
-    return key
+    process = InputGradientForward(model_forward(caller, forward))
+    return forward_key(process, caller, forward=forward)
 
 
 def input_gradient_loss(student: Tensor, teacher: Tensor, *, squared: bool = True) -> Tensor:

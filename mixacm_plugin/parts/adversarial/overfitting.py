@@ -18,7 +18,8 @@ from torchdistill.core.training import TrainingBox
 from ...common.images import unpack
 from ...common.state import eval_mode, preserved_rng
 from ...common.values import COUNT, check_kind
-from .arguments import checked_attack, key_of, warn_of_short_reach
+from ..processes import key_of
+from .arguments import checked_attack, warn_of_short_reach
 from .pgd import pgd
 
 logger = logging.getLogger("mixacm")

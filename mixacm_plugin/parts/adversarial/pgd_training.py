@@ -4,12 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
-from torchdistill.core.interfaces.registry import register_forward_proc_func
 
 from ...common.state import eval_mode
 from ...common.values import SWITCH, check_kind
-from ..processes import model_forward
-from .arguments import checked_attack, key_of, warn_of_short_reach
+from ..processes import forward_key, model_forward
+from .arguments import checked_attack, warn_of_short_reach
 from .pgd import pgd
 
 
@@ -75,6 +74,4 @@ def adversarial_forward(
         warn_of_short_reach(caller, **attack)
     attack["random_start"] = random_start
     process = AdversarialForward(model_forward(caller, forward), **attack)
-    key = key_of(caller, **attack, forward=forward)
-    register_forward_proc_func(key=key)(process)
-    return key
+    return forward_key(process, caller, **attack, forward=forward)
