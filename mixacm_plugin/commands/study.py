@@ -6,6 +6,7 @@ import math
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..common.distributed import choose_device
@@ -18,7 +19,7 @@ from ..studies.progress import shown
 from ..studies.results import write_results
 from ..studies.runner import collect, run_all
 from ..studies.runs import Run, resolve
-from ..studies.study import Study, read_study, rows_like, with_seeds
+from ..studies.study import Study, read_study, rows_like
 from ..studies.tasks import check_numbers_of_images, is_done
 from ..training.tracking import check_tracker
 from .common import (
@@ -131,7 +132,7 @@ def open_study(path: str, scale: str | None, seeds: Sequence[int] | None) -> Stu
     if not seeds:
         return study
     check_seeds(seeds)
-    return with_seeds(study, list(seeds))
+    return replace(study, seeds=list(seeds))
 
 
 def run_study(

@@ -15,9 +15,8 @@ from ..reading.library import recipe_names
 from ..reading.read import read_recipe
 from ..reading.recipe import Recipe
 from ..reading.sections import model_sections
-from .channel_map_distances import Block, Distance, blocks_of, distances, mean_channel_maps
+from .channel_map_distances import TEACHER, Block, Distance, blocks_of, distances, mean_channel_maps
 
-TEACHER = "teacher"
 RECIPE = re.compile(r"(?P<recipe>.+?\.ya?ml)(:(?P<role>teacher|student))?(:(?P<ckpt>.+))?")
 
 

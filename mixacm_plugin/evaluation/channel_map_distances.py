@@ -21,6 +21,7 @@ from ..parts.acm.transforms import resize_channels
 from ..reading import sections
 from ..reading.recipe import Recipe
 
+TEACHER = "teacher"
 GIVEN = re.compile(r"(?P<path>.+?):(?P<io>input|output)(:(?P<layout>\w+))?")
 
 
@@ -193,22 +194,19 @@ def _mapped(
         yield maps
 
 
-def distances(
-    maps: Mapping[str, Mapping[str, Tensor]], blocks: Sequence[Block], *, teacher: str = "teacher"
-) -> list[Distance]:
+def distances(maps: Mapping[str, Mapping[str, Tensor]], blocks: Sequence[Block]) -> list[Distance]:
     """Distances of each model's mean channel maps to the teacher's.
 
     Args:
-        maps: a model's name to its maps from ``mean_channel_maps``.
+        maps: a model's name to its maps from ``mean_channel_maps``; one is ``teacher``.
         blocks: where the maps were taken.
-        teacher: name of the model to compare with.
     """
     found = []
     for model in maps:
         for block in blocks:
-            if model == teacher:
+            if model == TEACHER:
                 continue
-            own, other = maps[model][block.name], maps[teacher][block.name]
+            own, other = maps[model][block.name], maps[TEACHER][block.name]
             length = min(len(own), len(other))
             curves = resized(own.sort()[0], length) - resized(other.sort()[0], length)
             cosine = l2 = None

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..common.errors import UserError, nearest
 from ..parts.models.hooks.points import HookPoint
 from ..reading.library import override_names
 
-TEMPLATES = Path(__file__).parent / "templates" / "methods"
 SCRATCH = "scratch.yaml"
 
 Pair = tuple[str, HookPoint, HookPoint]  # name, teacher's and student's

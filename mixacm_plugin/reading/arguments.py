@@ -40,7 +40,7 @@ VALUES: Mapping[str, Kind] = {
     "batch_size": COUNT,
     "num_workers": NATURAL,
 }
-REDESIGN = ("sequential", "frozen_modules", "adaptations", "auxiliary_model_wrapper")
+REDESIGN = any_of("sequential frozen_modules adaptations auxiliary_model_wrapper")
 
 
 class Arguments(dict[str, Key]):
@@ -96,7 +96,7 @@ WRITTEN_DOWN: Mapping[str, Keys] = {
     "CCKDLoss": {
         "kernel_config": _mapping({"type": Key(NAME, required=True), **any_of("gamma max_p")})
     },
-    "Teacher4FactorTransfer": {"minimal": Key(keys=any_of(" ".join(REDESIGN)))},
+    "Teacher4FactorTransfer": {"minimal": Key(keys=REDESIGN)},
     "Connector4DAB": {"connectors": _each(CONVOLVED)},
     "VariationalDistributor4VID": {"regressors": _each(BUILT)},
     "Student4KnowledgeReview": {"abfs": _each(BUILT)},

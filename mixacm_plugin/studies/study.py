@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -242,8 +242,3 @@ def rows_like(study: Study, patterns: Iterable[str]) -> list[Row]:
             raise study.error("--rows", message)
         found.update(matching)
     return [row for row in study.rows if row.name in found]
-
-
-def with_seeds(study: Study, seeds: list[int]) -> Study:
-    """Return the study with other seeds."""
-    return replace(study, seeds=seeds)

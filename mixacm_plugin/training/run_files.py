@@ -120,7 +120,7 @@ def _inputs(recipe: Recipe, config: Config) -> Iterator[tuple[str, Path]]:
         if source and where.startswith(later) if source else id(node) in written:
             continue
         file = os.path.expanduser(node.value)
-        if "\0" not in file and os.path.isfile(file):
+        if os.path.isfile(file):
             yield where, Path(file)
 
 

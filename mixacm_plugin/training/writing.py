@@ -21,11 +21,14 @@ class Writer:
     Args:
         recipe: of the run.
         files: of the run, whose folder is held.
-        last_saved: epoch of the checkpoint that the run goes on from, if it does.
+
+    Attributes:
+        last_saved: epoch of the last checkpoint, also of one that the run goes on from.
     """
 
-    def __init__(self, recipe: Recipe, files: RunFiles, last_saved: int | None = None) -> None:
-        self.recipe, self.files, self.last_saved = recipe, files, last_saved
+    def __init__(self, recipe: Recipe, files: RunFiles) -> None:
+        self.recipe, self.files = recipe, files
+        self.last_saved: int | None = None
         self.replaces = False  # an earlier run, with the first checkpoint
 
     def begin(self, start_epoch: int) -> None:

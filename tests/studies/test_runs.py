@@ -1,6 +1,7 @@
 """A study's rows are resolved into runs, each known by its content."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from mixacm_plugin import RecipeError
 from mixacm_plugin.studies.changes import override_files, overrides, sets
 from mixacm_plugin.studies.runner import collect
 from mixacm_plugin.studies.runs import resolve
-from mixacm_plugin.studies.study import read_study, with_seeds
+from mixacm_plugin.studies.study import read_study
 from studies import LR, WEIGHT, studies, write_study
 
 
@@ -124,5 +125,5 @@ def test_a_row_takes_override_files_in_their_place_among_overrides():
 @pytest.mark.exhaustive(each=("name",))
 @pytest.mark.parametrize(("name", "scale"), studies())
 def test_every_shipped_study_resolves_at_every_scale(name, scale):
-    study = with_seeds(read_study(name, scale), [0])
+    study = replace(read_study(name, scale), seeds=[0])
     assert len(resolve(study, Path("cache"))) == len(study.rows)

@@ -50,7 +50,7 @@ class Layout:
             return None
         blocks = [key for key in state if self.block and re.fullmatch(self.block, key)]
         size = f"-{6 * len(blocks) + 4}-{len(state[blocks[0]]) // 16}" if blocks else ""
-        return f"{self.name.replace('*', size, 1)}"
+        return self.name.replace("*", size, 1)
 
 
 LAYOUTS = (

@@ -16,17 +16,16 @@ from .style import WIDTH, legend_below, line_of, new_figure
 WIDE = 50  # a loss whose largest value is so many times the smallest is drawn on a log axis
 
 
-def draw_training(courses: Sequence[Course], title: str = "") -> Figure:
+def draw_training(courses: Sequence[Course]) -> Figure:
     """Draw a panel each for the loss, its terms, the learning rate and validation accuracies.
 
     Args:
         courses: a line each in every panel; those of one name are drawn alike.
-        title: of the figure.
     """
     panels = _panels(courses)
     numbers = {name: index for index, name in enumerate(dict.fromkeys(c.name for c in courses))}
     down = math.ceil(len(panels) / 2)
-    figure = new_figure(WIDTH, 0.5 + 2.1 * down + 0.1 * len(numbers), title)
+    figure = new_figure(WIDTH, 0.5 + 2.1 * down + 0.1 * len(numbers))
     axes = list(figure.subplots(down, 2, squeeze=False).flat)
     for unused in axes[len(panels) :]:
         unused.set_visible(False)
