@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import glob
+import hashlib
 import json
 import os
 import socket
@@ -89,6 +90,20 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write plain values."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def read_json(file: Path) -> Any:
+    """Read plain values; ``None`` where there is no file."""
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def sha256_of(file: Path) -> str:
+    """Digest of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def write_json_lines(file: Path, lines: Iterable[Any]) -> None:

@@ -1,17 +1,15 @@
 """What a training step of a row costs, relative to the first row's."""
 
-import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import median
 from types import MethodType
 
 import torch
 from filelock import FileLock
 
-from ..common.files import write_json
+from ..common.files import read_json, write_json
 from ..common.images import unpack
 from ..reading import sections
 from ..training.boxes import skip_stage
@@ -48,20 +46,18 @@ def relative_costs(study: Study, runs: Sequence[Run], device: torch.device) -> d
     for name, run in by_row.items():
         if run.result and first.result and name not in costs:
             key, file = f"{first.key} on {device.type}", run.folder / "costs.json"
-            if key not in _read(file):
+            known = read_json(file) or {}
+            if key not in known:
                 try:
                     ratio = _ratio(run, first, device)
                 except Exception as error:  # the row's accuracies are there all the same
                     logger.warning(f"the cost of {name!r} can't be measured: {error}")
                     continue
                 with FileLock(run.folder / "costs.lock"):  # another study may add its own
-                    write_json(file, {**_read(file), key: ratio})
-            costs[name] = _read(file)[key]
+                    known = {**(read_json(file) or {}), key: ratio}
+                    write_json(file, known)
+            costs[name] = known[key]
     return costs
-
-
-def _read(file: Path) -> dict[str, float]:
-    return json.loads(file.read_text()) if file.exists() else {}
 
 
 def _ratio(run: Run, first: Run, device: torch.device) -> float:

@@ -23,7 +23,7 @@ from torchdistill.common.module_util import count_params
 from ..common.checkpoints import CheckpointError, load_checkpoint
 from ..common.distributed import choose_device, decided_by_first, init_process_group
 from ..common.errors import UserError
-from ..common.files import read_json_lines, write_json
+from ..common.files import read_json, read_json_lines, write_json
 from ..common.images import drawn
 from ..common.memory import keep_freed_memory
 from ..common.signals import Stopped, end_with_parent, noticed
@@ -88,7 +88,7 @@ def _execute(folder: Path, task: Mapping[str, Any], device: torch.device) -> Non
             drawn(dataset, spec["n"], 0)
         except ValueError as error:
             raise recipe.error("test", f"{attack.name}: {error}") from error
-    result = decided_by_first(lambda: _read(result_file))
+    result = decided_by_first(lambda: read_json(result_file))
     if result is None:
         if task["measure"] == "student":
             image = dataset[0][0].unsqueeze(0).to(device)
@@ -123,10 +123,6 @@ def _execute(folder: Path, task: Mapping[str, Any], device: torch.device) -> Non
             lines = sanity(model, dataset, attack, device=device)
             result["sanity"][spec["key"]] = [line.to_json() for line in lines]
             result = _write(result_file, result)
-
-
-def _read(file: Path) -> dict[str, Any] | None:
-    return json.loads(file.read_text()) if file.exists() else None
 
 
 def _write(file: Path, result: dict[str, Any]) -> dict[str, Any]:

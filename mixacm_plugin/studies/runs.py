@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from ..common.errors import RecipeError, UnknownKeyError
-from ..common.files import read_json_lines
+from ..common.files import read_json, read_json_lines, sha256_of
 from ..reading import sections
 from ..reading.checks import check_part
 from ..reading.nodes import children_of, plain, walk
@@ -63,8 +63,7 @@ class Run:
     @property
     def result(self) -> dict[str, Any]:
         """What has been measured so far; empty before the training is finished."""
-        file = self.folder / "result.json"
-        return json.loads(file.read_text()) if file.exists() else {}
+        return read_json(self.folder / "result.json") or {}
 
     @property
     def told(self) -> str:
@@ -205,4 +204,4 @@ def _file_digest(file: str | None) -> str:
     path = Path(file).expanduser() if isinstance(file, str) else None
     if path is None or not path.is_file():
         return str(file)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return sha256_of(path)

@@ -1,6 +1,5 @@
 """Published robust teachers: what they are, where their files are, and how to build them."""
 
-import hashlib
 import logging
 import os
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from torchdistill.models.registry import get_model, register_model
 from ...common.checkpoints import CheckpointError, cached_file, is_url
 from ...common.downloads import DownloadError, download, file_name
 from ...common.errors import nearest
+from ...common.files import sha256_of
 from .hook_points import hook_points
 from .hooks.points import HookPoints
 from .published import load_published
@@ -227,7 +227,7 @@ def _file(teacher: Teacher, checkpoint: str | bool | None, sha256: str | None) -
     except DownloadError as error:
         raise CheckpointError(f"{error}; {by_hand}") from error
     if sha256 is None:
-        logger.warning("%s has sha256 %s; give it as sha256 to pin it", path, _sha256(path))
+        logger.warning("%s has sha256 %s; give it as sha256 to pin it", path, sha256_of(path))
     return path
 
 
@@ -243,14 +243,6 @@ def _named(checkpoint: str) -> Path:
 
 def _check_sha256(path: Path, sha256: str | None) -> None:
     if sha256 is not None:
-        found = _sha256(path)
+        found = sha256_of(path)
         if not found.startswith(sha256):
             raise CheckpointError(f"{path} has sha256 {found}, not {sha256}; remove or replace it")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
