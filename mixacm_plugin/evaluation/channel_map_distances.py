@@ -79,20 +79,18 @@ def blocks_of(recipe: Recipe, given: Sequence[str] = ()) -> tuple[list[Block], s
         return [_given(recipe, text, given) for text in given], "mean"
     config = {"train": recipe.build("train")}
     for path, stage in sections.stages(config):
-        for where, term in sections.terms(stage, path):
-            if sections.get(term, "criterion.key") == "ACMLoss":
-                where = f"{where}.criterion.kwargs"
-                try:
-                    loss = ACMLoss(**sections.get(term, "criterion.kwargs") or {})
-                except PairError as error:
-                    raise recipe.error(f"{where}.{error.where}", error.message) from error
-                except TypeError as error:
-                    raise recipe.error(where, str(error)) from error
-                blocks = [
-                    Block(name, loss.ends[name], (pair["transform"] or {}).get("kind"))
-                    for name, pair in loss.pairs.items()
-                ]
-                return blocks, loss.mapping
+        for where, kwargs in sections.acm_losses(stage, path):
+            try:
+                loss = ACMLoss(**kwargs)
+            except PairError as error:
+                raise recipe.error(f"{where}.{error.where}", error.message) from error
+            except TypeError as error:
+                raise recipe.error(where, str(error)) from error
+            blocks = [
+                Block(name, loss.ends[name], (pair["transform"] or {}).get("kind"))
+                for name, pair in loss.pairs.items()
+            ]
+            return blocks, loss.mapping
     raise recipe.error("train", "no ACMLoss names hook points here; give them with --blocks")
 
 

@@ -48,12 +48,10 @@ def _named(
 ) -> Iterator[tuple[str, str, str, Any]]:
     """Yield key path, role, module path and the types that will do, of all that a stage names."""
     hooked = {role for role, section in names.items() if not sections.is_redesigned(stage[section])}
-    for where, term in sections.terms(stage, path):
-        if sections.get(term, "criterion.key") == "ACMLoss":
-            for name, pair in term["criterion"]["kwargs"]["pairs"].items():
-                for role in (side for side in SIDES if side in hooked):
-                    key = f"{where}.criterion.kwargs.pairs.{name}"
-                    yield key, role, pair[role]["path"], nn.Module
+    for where, kwargs in sections.acm_losses(stage, path):
+        for name, pair in kwargs["pairs"].items():
+            for role in (side for side in SIDES if side in hooked):
+                yield f"{where}.pairs.{name}", role, pair[role]["path"], nn.Module
     for role, section in names.items():
         part, where = stage[section], f"{path}.{section}"
         for io in IO if role in hooked else ():

@@ -86,6 +86,13 @@ def terms(stage: Config, path: str) -> Iterator[tuple[str, Config]]:
         yield f"{path}.criterion.kwargs.sub_terms.{name}", term
 
 
+def acm_losses(stage: Config, path: str) -> Iterator[tuple[str, Config]]:
+    """Yield the key path and the value of the arguments of each ``ACMLoss`` of a stage."""
+    for where, term in terms(stage, path):
+        if get(term, "criterion.key") == "ACMLoss":
+            yield f"{where}.criterion.kwargs", get(term, "criterion.kwargs") or {}
+
+
 def stage_checkpoint(config: Config) -> tuple[str, str] | None:
     """Key path and value of the checkpoint that a training stage loads into the plain teacher."""
     for path, stage in reversed(list(stages(config))):
