@@ -29,7 +29,7 @@ MEANS = ("mean", "mu")
 
 
 @dataclass(frozen=True)
-class Layout:
+class Architecture:
     """A published architecture that its parameters' names give away.
 
     Args:
@@ -45,7 +45,7 @@ class Layout:
     block: str | None = None
 
     def describe(self, state: Mapping[str, Tensor]) -> str | None:
-        """Describe a state dict in this layout; ``None`` if it is in another one."""
+        """Describe a state dict of this architecture; ``None`` if it is of another one."""
         if any(key not in state for key in self.marks) or any(key in state for key in self.absent):
             return None
         blocks = [key for key in state if self.block and re.fullmatch(self.block, key)]
@@ -53,45 +53,45 @@ class Layout:
         return self.name.replace("*", size, 1)
 
 
-LAYOUTS = (
-    Layout(
+ARCHITECTURES = (
+    Architecture(
         "Gowal et al.'s WideResNet* (dm_wide_resnet)",
         marks=("init_conv.weight", "logits.weight"),
         block=r"layer\.0\.block\.\d+\.conv_0\.weight",
     ),
-    Layout(
+    Architecture(
         "Hendrycks et al.'s WideResNet* (hendrycks_wide_resnet)",
         marks=("conv1.weight", "block1.layer.0.conv1.weight", "fc.weight"),
         block=r"block1\.layer\.\d+\.conv1\.weight",
     ),
-    Layout(
+    Architecture(
         "torchvision's ResNet",
         marks=("conv1.weight", "layer4.0.conv1.weight", "fc.weight"),
     ),
-    Layout(
+    Architecture(
         "torchdistill's WideResNet* for CIFAR (wide_resnet)",
         marks=("conv1.weight", "layer2.0.shortcut.0.weight", "fc.weight"),
         absent=("layer4.0.conv1.weight",),
         block=r"layer1\.\d+\.conv1\.weight",
     ),
-    Layout(
+    Architecture(
         "torchdistill's ResNet for CIFAR (resnet)",
         marks=("conv1.weight", "layer3.0.conv1.weight", "fc.weight"),
         absent=("layer4.0.conv1.weight", "layer2.0.shortcut.0.weight"),
     ),
-    Layout("torchdistill's DenseNet for CIFAR (densenet)", marks=("features.conv0.weight",)),
+    Architecture("torchdistill's DenseNet for CIFAR (densenet)", marks=("features.conv0.weight",)),
 )
 
 
-def layout_of(state: Mapping[str, Tensor]) -> str | None:
-    """Name the known layout of a state dict, with depth and width where they show.
+def architecture_of(state: Mapping[str, Tensor]) -> str | None:
+    """Name the known architecture of a state dict, with depth and width where they show.
 
     Example:
         >>> from mixacm_plugin import dm_wide_resnet
-        >>> layout_of(dm_wide_resnet(16, 2).state_dict())
+        >>> architecture_of(dm_wide_resnet(16, 2).state_dict())
         "Gowal et al.'s WideResNet-16-2 (dm_wide_resnet)"
     """
-    return next((found for layout in LAYOUTS if (found := layout.describe(state))), None)
+    return next((found for known in ARCHITECTURES if (found := known.describe(state))), None)
 
 
 def plain_weights(checkpoint: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -139,8 +139,8 @@ def load_published(model: nn.Module, path: str | os.PathLike[str]) -> None:
         _check_normaliser(model, normaliser)
         load_state(model, found)
     except LayoutError as error:
-        layout, own = layout_of(found), layout_of(expected)
-        hint = f"; the file is in the layout of {layout}" if layout and layout != own else ""
+        other, own = architecture_of(found), architecture_of(expected)
+        hint = f"; the file is in the layout of {other}" if other and other != own else ""
         fits = f"{path} doesn't fit {own or type(model).__name__}"
         raise CheckpointError(f"{fits}: {error}{hint}") from error
     except CheckpointError as error:

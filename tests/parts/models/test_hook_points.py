@@ -18,7 +18,7 @@ from mixacm_plugin import (
 from mixacm_plugin.parts.models.hook_points import pair_points
 from mixacm_plugin.parts.models.hooks.families import FAMILIES
 from mixacm_plugin.parts.models.hooks.finder import find_hook_points
-from mixacm_plugin.parts.models.published import layout_of
+from mixacm_plugin.parts.models.published import architecture_of
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -204,7 +204,7 @@ def test_the_snippet_is_yaml_whose_pairs_are_hooked(activated):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_layout_of_every_family_is_recognised(name):
-    layout = layout_of(MODELS[name][0]().state_dict())
+    layout = architecture_of(MODELS[name][0]().state_dict())
     assert name.split(",")[0].rstrip("0158") in layout.lower()
 
 

@@ -18,7 +18,7 @@ from torchdistill.models.registry import get_model
 from hostile import Code
 from mixacm_plugin import dm_wide_resnet, hendrycks_wide_resnet, load_published, normalized
 from mixacm_plugin.common.checkpoints import CheckpointError, without_prefixes
-from mixacm_plugin.parts.models.published import layout_of
+from mixacm_plugin.parts.models.published import architecture_of
 from mixacm_plugin.parts.models.teachers import IMAGENET_MEAN, IMAGENET_STD
 
 FEW = {"num_classes": 10}
@@ -243,8 +243,8 @@ def test_a_normalised_file_needs_a_model_that_normalises():
         load_published(model, file(madry(resnet_state())))
 
 
-def test_the_layout_of_a_stranger_has_no_name():
-    assert layout_of(torchvision.models.alexnet(**FEW).state_dict()) is None
+def test_the_architecture_of_a_stranger_has_no_name():
+    assert architecture_of(torchvision.models.alexnet(**FEW).state_dict()) is None
 
 
 def hendrycks_forward(state, images, depth):
