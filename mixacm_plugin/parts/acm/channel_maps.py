@@ -168,7 +168,7 @@ def channel_map(
     """
     for name, value, known in (("mapping", mapping, MAPPINGS), ("layout", layout, LAYOUTS)):
         if value not in list(known):  # a list, since it may not be hashable
-            raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+            raise ValueError(f"{name} must be one of {', '.join(known)}; found {value!r}")
     if activation.ndim == 2:
         return precise(activation)
     whole = at_positions(activation, layout=layout, prefix_tokens=prefix_tokens)
@@ -218,14 +218,14 @@ def at_positions(activation: Tensor, *, layout: str = "nchw", prefix_tokens: int
     shape, channels = LAYOUTS[layout]
     if activation.ndim != shape.count(",") + 1:
         raise ValueError(
-            f"channel_map needs {shape}, for the layout {layout}, or (N, C); got "
+            f"channel_map needs {shape}, for the layout {layout}, or (N, C); found "
             f"{tuple(activation.shape)}"
         )
     if prefix_tokens:
         if layout != "tokens" or not 0 < prefix_tokens < activation.shape[1]:
             raise ValueError(
-                f"prefix_tokens: expected fewer than the tokens of {LAYOUTS['tokens'].shape}; got "
-                f"{prefix_tokens} of {tuple(activation.shape)} in the layout {layout}"
+                f"prefix_tokens: expected fewer than the tokens of {LAYOUTS['tokens'].shape}; "
+                f"found {prefix_tokens} of {tuple(activation.shape)} in the layout {layout}"
             )
         activation = activation[:, prefix_tokens:]
     whole = activation.movedim(channels, 1)
@@ -254,7 +254,7 @@ def cells_of(grid: Grid, *activations: Tensor) -> tuple[int, int]:
     elif isinstance(grid, int) and not isinstance(grid, bool) and grid > 0:
         rows = columns = grid
     else:
-        raise ValueError(f"grid: expected a whole number of at least 1, or full; got {grid!r}")
+        raise ValueError(f"grid: expected a whole number of at least 1, or full; found {grid!r}")
     row = next((size[0] for size in sizes if size[1] == 1 < size[0]), None)
     fits = isinstance(grid, tuple) or (grid == FULL and len(set(sizes)) == 1)
     if row is not None and not fits:

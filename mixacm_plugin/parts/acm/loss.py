@@ -119,7 +119,7 @@ class ACMLoss(nn.Module):
         for side, activations in hooked.items():
             if not isinstance(activations, Mapping):
                 raise TypeError(
-                    f"ACMLoss takes torchdistill's dictionaries of what is hooked; got "
+                    f"ACMLoss takes torchdistill's dictionaries of what is hooked; found "
                     f"{type(activations).__name__} of the {side}. ACM takes models, acm_loss the "
                     "channel maps of two tensors"
                 )

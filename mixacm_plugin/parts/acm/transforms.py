@@ -41,7 +41,7 @@ def resize_channels(maps: Tensor, channels: int, *, kind: str) -> Tensor:
         [[2.0, 4.0]]
     """
     if kind not in POOLINGS:
-        raise ValueError(f"kind must be one of {', '.join(POOLINGS)}; got {kind!r}")
+        raise ValueError(f"kind must be one of {', '.join(POOLINGS)}; found {kind!r}")
     return POOLINGS[kind](maps, channels)
 
 

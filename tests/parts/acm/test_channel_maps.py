@@ -79,7 +79,7 @@ def test_an_activation_of_another_rank_is_refused_with_its_shape(shape):
 
 
 def test_an_unknown_mapping_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"mean, abs_mean, square_mean, max; got 'median'"):
+    with pytest.raises(ValueError, match=r"mean, abs_mean, square_mean, max; found 'median'"):
         channel_map(activation(), mapping="median")
 
 

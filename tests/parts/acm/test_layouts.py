@@ -45,12 +45,12 @@ def test_a_layout_gives_the_map_of_the_same_numbers(activation, layout, mapping)
 @pytest.mark.parametrize(
     ("activation", "arguments", "words"),
     [
-        (TOKENS, {}, r"needs \(N, C, H, W\), for the layout nchw.*got \(2, 12, 5\)"),
+        (TOKENS, {}, r"needs \(N, C, H, W\), for the layout nchw.*found \(2, 12, 5\)"),
         (NCHW, {"layout": "tokens"}, r"needs \(N, L, C\)"),
         (TOKENS, {"layout": "nhwc"}, r"needs \(N, H, W, C\)"),
-        (NCHW, {"layout": "chw"}, "layout must be one of nchw, nhwc, tokens; got 'chw'"),
-        (TOKENS, {"layout": "tokens", "prefix_tokens": 12}, "prefix_tokens: .* got 12"),
-        (TOKENS, {"layout": "tokens", "prefix_tokens": -1}, "prefix_tokens: .* got -1"),
+        (NCHW, {"layout": "chw"}, "layout must be one of nchw, nhwc, tokens; found 'chw'"),
+        (TOKENS, {"layout": "tokens", "prefix_tokens": 12}, "prefix_tokens: .* found 12"),
+        (TOKENS, {"layout": "tokens", "prefix_tokens": -1}, "prefix_tokens: .* found -1"),
         (NCHW, {"prefix_tokens": 1}, "prefix_tokens: "),
     ],
 )

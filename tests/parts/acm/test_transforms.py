@@ -33,7 +33,7 @@ def test_pooling_changes_nothing_where_the_counts_are_equal(kind):
 
 
 def test_an_unknown_kind_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="adaptive_max_pool, adaptive_avg_pool; got 'max'"):
+    with pytest.raises(ValueError, match="adaptive_max_pool, adaptive_avg_pool; found 'max'"):
         resize_channels(torch.ones(1, 4), 2, kind="max")
 
 
