@@ -3,6 +3,8 @@
 import argparse
 from collections.abc import Iterable, Sequence
 
+from torch.backends import cudnn
+
 from ..common.distributed import choose_device
 from ..common.errors import UserError
 from ..preflight.inspection import Inspection, inspect_recipe
@@ -60,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check and print."""
     set_up_log(None)
+    cudnn.benchmark = True  # as in the command that trains
     path = args.recipe or args.config
     if path is None or (args.recipe and args.config):
         raise UserError("mixacm check: expected one recipe, as RECIPE or --config RECIPE")

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -19,6 +20,9 @@ from torchdistill.common.main_util import (
 from .errors import UserError
 
 T = TypeVar("T")
+# An attack's shares, and another study's run, take as long as they take; where one of the processes
+# has died, who launched them ends the others.
+PATIENCE = timedelta(days=7)
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -74,16 +78,16 @@ def init_process_group(device: torch.device, dist_url: str) -> torch.device:
 
 
 def _join(backend: str, dist_url: str, rank: int, world_size: int) -> None:
+    own: dict[str, Any] = {"rank": rank, "world_size": world_size, "timeout": PATIENCE}
     restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     # On several machines torchrun doesn't count restarts alike.
     if restart == "0" or os.environ.get("GROUP_WORLD_SIZE") != "1":
-        dist.init_process_group(backend, init_method=dist_url, rank=rank, world_size=world_size)
+        dist.init_process_group(backend, init_method=dist_url, **own)
         return
     # torchrun keeps one store over its restarts, in which the ended processes' addresses are left:
     # the new ones would wait for them.
-    store, rank, world_size = next(rendezvous(dist_url, rank, world_size))
-    store = dist.PrefixStore(f"restart {restart}", store)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
+    store, *_ = next(rendezvous(dist_url, rank, world_size))
+    dist.init_process_group(backend, store=dist.PrefixStore(f"restart {restart}", store), **own)
 
 
 def seed_of_process(seed: int) -> int:

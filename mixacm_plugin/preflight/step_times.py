@@ -1,6 +1,5 @@
 """Where the time of a training step goes, and what it computes."""
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -13,8 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import flop_registry
 
+from ..common.distributed import available_cpus
 from ..common.images import unpack
-from ..training.boxes import Box, models_of, terms_of
+from ..training.boxes import Box, forward_process_names, models_of, terms_of
 
 MOST_TIMED_STEPS = 20
 MUCH = 0.2  # share of a step from which the loader is worth a word
@@ -60,13 +60,15 @@ def timed_steps(box: Box, device: torch.device, seconds: float) -> StepTimes:
             torch.cuda.synchronize(device)
         return time.perf_counter()
 
-    modules = dict(sorted(models_of(box).items(), reverse=True))  # the teacher runs first
-    others = ("loader", *modules)
-    for name, (term, _) in terms_of(box.criterion).items():
-        modules[f"term {name}" if name in others else name] = term
-    parts = dict.fromkeys(("loader", *modules), 0.0)
+    roles = sorted(models_of(box), reverse=True)  # the teacher runs first
+    parts = dict.fromkeys(("loader", *roles), 0.0)
+    terms = {
+        f"term {name}" if name in parts else name: term
+        for name, (term, _) in terms_of(box.criterion).items()
+    }
+    parts |= dict.fromkeys(terms, 0.0)
     batches, images, steps, started = _repeated(box.train_data_loader), 0, 0, now()
-    with _timed(modules, parts, now):
+    with _timed(box, terms, parts, now):
         while True:
             begun = now()
             sample, targets, extra = unpack(next(batches), device)
@@ -106,8 +108,12 @@ class _Operations(TorchDispatchMode):
 
 @contextmanager
 def _timed(
-    modules: Mapping[str, nn.Module], parts: dict[str, float], now: Callable[[], float]
+    box: Box, terms: Mapping[str, nn.Module], parts: dict[str, float], now: Callable[[], float]
 ) -> Iterator[None]:
+    """Add to parts what forward processes and terms take in the block.
+
+    Models aren't hooked: compiled ones would be compiled anew.
+    """
     begun = {}
 
     def begin(name: str) -> None:
@@ -116,11 +122,24 @@ def _timed(
     def end(name: str) -> None:
         parts[name] += now() - begun[name]
 
+    def timed(role: str, process: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            begin(role)
+            output = process(*args, **kwargs)
+            end(role)
+            return output
+
+        return run
+
     with ExitStack() as stack:
-        for name, module in modules.items():
+        for name in forward_process_names(box):
+            role, process = name.removesuffix("_forward_proc"), getattr(box, name)
+            stack.callback(setattr, box, name, process)
+            setattr(box, name, timed("student" if role == "model" else role, process))
+        for name, term in terms.items():
             hooks = (
-                module.register_forward_pre_hook(lambda *_, name=name: begin(name)),
-                module.register_forward_hook(lambda *_, name=name: end(name)),
+                term.register_forward_pre_hook(lambda *_, name=name: begin(name)),
+                term.register_forward_hook(lambda *_, name=name: end(name)),
             )
             for hook in hooks:
                 stack.callback(hook.remove)
@@ -143,7 +162,7 @@ def faster(
         device: of the training.
         precision: that the recipe's ``compute`` block has.
     """
-    waited, cores = times.shares()["loader"], os.cpu_count() or 1
+    waited, cores = times.shares()["loader"], available_cpus()
     if waited > MUCH:
         more = f"num_workers: {min(8, cores)} ({cores} cores here)" if not workers else ""
         memory = "dataset_wrapper: {key: ImagesInMemory} for small images"

@@ -1,11 +1,11 @@
 """A project: what is in its files, from data, two models and a threat model."""
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from ..common.distributed import available_cpus
 from ..common.errors import UserError
 from ..common.values import parse_number
 from ..parts.models.hook_points import pair_points
@@ -72,7 +72,7 @@ class Project:
     def workers(self) -> int:
         """Return the number of processes that load images."""
         few = self.data.sizes["train"] < 1000
-        return 0 if few else min(8, os.cpu_count() or 1)
+        return 0 if few else min(8, available_cpus())
 
     @property
     def lr(self) -> float:

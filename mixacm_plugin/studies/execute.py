@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 from torch import Tensor, nn
+from torch.backends import cudnn
 from torch.distributed import destroy_process_group
 from torchdistill.common.main_util import get_world_size, is_main_process
 from torchdistill.common.module_util import count_params
@@ -63,6 +64,7 @@ def execute(
         end_with_parent(parent)
     load_plugins()  # a job of a cluster doesn't begin with a command
     keep_freed_memory()
+    cudnn.benchmark = True  # as in the command that trains
     folder, settings = Path(task).parent, json.loads(Path(task).read_text())
     device = choose_device(settings["device"])
     if shared:

@@ -1,5 +1,6 @@
 """Where the runs of a study run: in processes on this machine, or as jobs of a cluster."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,6 +8,8 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from ..common.distributed import available_cpus
 from ..common.errors import UserError
@@ -22,13 +25,14 @@ class Processes:
     """Launcher that runs a process for each run on this machine.
 
     Args:
-        jobs: how many at a time; on a CPU they share its cores.
+        jobs: how many at a time; on a CPU they share its cores, of several GPUs each has one.
     """
 
     def __init__(self, jobs: int = 1) -> None:
         self.jobs = jobs
         self.together = nullcontext
         self.running: dict[Path, subprocess.Popen[bytes]] = {}
+        self.gpus: dict[Path, str] = {}  # one for each run, where there are several
         self.logged: dict[Path, int] = {}  # bytes, by earlier attempts
 
     def submit(self, run: Run, task: Path) -> None:
@@ -41,8 +45,18 @@ class Processes:
                 stdin=subprocess.PIPE,  # ends with this process, and the run with it
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={"OMP_NUM_THREADS": threads, **os.environ},
+                env={"OMP_NUM_THREADS": threads, **os.environ, **self._gpu(run.folder, task)},
             )
+
+    def _gpu(self, folder: Path, task: Path) -> dict[str, str]:
+        """Show a run the GPU with the fewest runs alone, unless the user has named one."""
+        count = torch.cuda.device_count()
+        if count < 2 or json.loads(task.read_text())["device"] not in (None, "cuda"):
+            return {}
+        shown = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
+        busy = [gpu for run, gpu in self.gpus.items() if self.running[run].poll() is None]
+        self.gpus[folder] = min(shown.split(","), key=busy.count)
+        return {"CUDA_VISIBLE_DEVICES": self.gpus[folder]}
 
     def finished(self, run: Run) -> bool:
         """Whether a submitted run has ended, well or not."""
@@ -78,12 +92,18 @@ class Job:
         shared = submitit.JobEnvironment().num_tasks > 1
         if shared:  # as torchrun tells its processes
             submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
+            if torch.cuda.device_count() == 1:  # each task is shown its own alone
+                os.environ["LOCAL_RANK"] = "0"
         try:
             execute(task, parent, shared=shared)
         except Stopped as stopped:
             if stopped.number == signal.SIGUSR2:  # pre-empted, or out of time
                 os.kill(os.getpid(), signal.SIGUSR2)  # for submitit, which queues the job again
                 signal.pause()  # of several tasks one does that, and all are ended
+            while submitit.JobEnvironment().cluster == "slurm":
+                # It may also pre-empt by SIGTERM, and queue the job again by itself: until it ends
+                # this process nothing is said, which would be taken for the run's end.
+                signal.pause()
             raise
 
     def checkpoint(self, task: str, parent: int | None) -> Any:

@@ -143,10 +143,10 @@ def save_stage(model: nn.Module, part: Config) -> None:
 def distribute(box: Box, config: Config, seed: int | None) -> None:
     """Do for a box in one of several processes, at the beginning of a stage, what the host doesn't.
 
-    On CPUs the student is wrapped for distributed training. All processes begin with the first
-    one's weights, also of what a wrapper reads from a file of its own. Each validation image is
-    looked at once, where the host's sampler repeats some so that all processes have as many. The
-    order of training images depends on the seed.
+    The student is wrapped for distributed training, whatever the device. All processes begin with
+    the first one's weights, also of what a wrapper reads from a file of its own. Each validation
+    image is looked at once, where the host's sampler repeats some so that all processes have as
+    many. The order of training images depends on the seed.
 
     Args:
         box: as the host set it up.
@@ -157,10 +157,9 @@ def distribute(box: Box, config: Config, seed: int | None) -> None:
     _, stage = current_stage(config, box)
     trained = [p.requires_grad for p in student.parameters()]
     if any(trained) and not isinstance(student, DistributedDataParallel | AuxiliaryModelWrapper):
-        key = f"{stage_sections(config)['student']}.{FIND_UNUSED}"
-        unused = get(stage, key) or not all(trained)
-        wrapped = DistributedDataParallel(student, find_unused_parameters=unused)
-        setattr(box, _model_names(box)["student"], wrapped)
+        given = get(stage, f"{stage_sections(config)['student']}.wrapper.kwargs") or {}
+        kwargs = {"find_unused_parameters": not all(trained), **given}
+        setattr(box, _model_names(box)["student"], DistributedDataParallel(student, **kwargs))
     for model in models_of(box).values():
         for value in (*model.parameters(), *model.buffers()):
             dist.broadcast(value.detach(), 0)

@@ -88,7 +88,7 @@ def build_box(
     for model in models.values():
         model.to(device)
     ids = device_ids(device)
-    common = (config["datasets"], config["train"], device, ids, distributed, lr_factor)
+    common = (config["datasets"], _unwrapped(config), device, ids, distributed, lr_factor)
     try:
         if "teacher" in models:
             box = get_distillation_box(models["teacher"], models["student"], *common)
@@ -110,6 +110,20 @@ def build_box(
 def _forward(box: Box, process: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     with activations_in_float32(box):  # whoever makes a step
         return process(*args, **kwargs)
+
+
+def _unwrapped(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the training for the host, which would wrap models on GPUs alone, also of one process.
+
+    ``distribute`` does, on every device, and leaves what has a wrapper of its own.
+    """
+    train = dict(config["train"])
+    names = sections.stage_names(train)
+    train.update({name: dict(train[name]) for name in names})
+    for stage in [train[name] for name in names] or [train]:
+        for section in sections.stage_sections(config).values():
+            stage[section] = {k: v for k, v in stage[section].items() if k != "wrapper"}
+    return train
 
 
 def _part_optimisers(train: dict[str, Any]) -> None:

@@ -75,11 +75,16 @@ def use_compute(config: Mapping[str, Any], models: Mapping[str, nn.Module]) -> N
     if compute == Compute():
         return
     if compute.channels_last:
-        for model in models.values():
-            model.to(memory_format=torch.channels_last)
+        for tensor in (t for m in models.values() for t in (*m.parameters(), *m.buffers())):
+            if tensor.ndim == 4:
+                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
     if compute.compile:
         # Which modules are hooked changes with the stage; by default that isn't looked at again.
         torch._dynamo.config.skip_nnmodule_hook_guards = False
+        # Teacher and student may be of one class, in both modes, in and out of attacks: past the
+        # limit torch runs them uncompiled without a word.
+        limit = torch._dynamo.config.recompile_limit
+        torch._dynamo.config.recompile_limit = max(64, limit)
     train = config["train"]
     for name in sections.stage_names(train):
         train[name] = dict(train[name])  # stages may be aliases of each other

@@ -176,6 +176,8 @@ def train_steps(
             after it where the loss isn't read at every step.
     """
     loader = box.train_data_loader
+    if device.type == "cuda":
+        loader.pin_memory = True  # or each copy would wait for the device
     if getattr(loader, "persistent_workers", False):
         loader._iterator = None  # new workers, whose generators don't depend on earlier epochs
     sums = EpochSums(lr=box.optimizer.param_groups[0]["lr"]) if begun is None else begun.sums
@@ -205,6 +207,7 @@ def train_steps(
                 bar.set_postfix_str(told, refresh=False)
             after_step(step + 1, sums)
     sums.read()
+    sums.seconds = time.perf_counter() - started  # an accelerator has been waited for
     return sums
 
 

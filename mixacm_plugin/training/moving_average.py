@@ -45,8 +45,8 @@ class MovingAverage:
         return bool(self._averaged.n_averaged > 0)
 
     def to(self, device: torch.device) -> None:
-        """Move it."""
-        self._averaged.to(device)
+        """Move it, but for the counter, whose every reading would wait for the device."""
+        self.model.to(device)
 
     def update(self, student: nn.Module) -> None:
         """Follow a step of the student's."""

@@ -167,10 +167,14 @@ def peak(name: str, given: argparse.Namespace) -> float:
     """Return the peak memory of a process that builds and trains a row for some steps, in MiB."""
     logging.disable(logging.WARNING)
     device = given.device
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     step = boxed(dict(recipes(given))[name], device)
     for _ in range(3):
         step()
     if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)  # what the trial step took isn't a step's
+        step()
         return torch.cuda.max_memory_allocated(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
@@ -198,6 +202,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--memory", action="store_true", help="peak memory in place of times")
     given = parser.parse_args()
+    if given.device.type == "cuda":
+        torch.cuda.set_device(given.device)  # whose stream events are of
+        torch.backends.cudnn.benchmark = True  # as the command sets it
     logging.disable(logging.WARNING)
     keep_freed_memory()  # as the package's commands do
     if given.memory:

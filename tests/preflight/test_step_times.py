@@ -6,10 +6,12 @@ import time
 import pytest
 import torch
 
+from mixacm_plugin import Training
+from mixacm_plugin.common.images import unpack
 from mixacm_plugin.loading.models import build_models
 from mixacm_plugin.preflight import step_times
 from mixacm_plugin.preflight.inspection import inspect_recipe
-from mixacm_plugin.preflight.step_times import StepTimes, faster
+from mixacm_plugin.preflight.step_times import StepTimes, faster, timed_steps
 from recipes import CPU, Few, mixacm, recipe
 
 
@@ -91,3 +93,21 @@ def test_a_term_that_has_a_models_name_has_a_time_of_its_own():
     changed = recipe(mixacm().replace("        kd:\n", "        student:\n"))
     shares = inspect_recipe(changed, CPU).stages[0].times.shares()
     assert list(shares)[1:5] == ["teacher", "student", "term student", "acm"]
+
+
+def test_models_are_not_hooked_for_it_since_compiled_ones_would_be_compiled_anew(monkeypatch):
+    box, seen = Training(recipe(), CPU, seed=0).box, []
+    models = (box.teacher_model, box.student_model)
+
+    def hooks():
+        return [len(model._forward_pre_hooks) for model in models]
+
+    def watched(*args):
+        seen.append(hooks())
+        return unpack(*args)
+
+    before = hooks()
+
+    monkeypatch.setattr(step_times, "unpack", watched)
+    timed_steps(box, CPU, 0.0)
+    assert seen == [before]

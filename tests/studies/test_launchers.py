@@ -1,11 +1,14 @@
 """Launchers: runs in processes of their own, or as jobs of a cluster."""
 
 import os
+import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import submitit
+import torch
 import yaml
 from torchdistill.models.registry import MODEL_DICT
 
@@ -91,6 +94,39 @@ def test_a_killed_run_is_reported_with_its_signal(paths):
     launcher.submit(run, prepare(run, study, "cpu"))
     launcher.running[run.folder].kill()
     assert ended(launcher, run) == "killed by SIGKILL"
+
+
+@pytest.mark.parametrize(
+    ("device", "visible", "given"),
+    [
+        (None, None, ["0", "1", "0"]),
+        ("cuda", "4,7", ["4", "7", "4"]),
+        ("cuda:1", None, [None] * 3),
+        ("cpu", None, [None] * 3),
+    ],
+)
+def test_runs_on_this_machine_share_its_gpus(device, visible, given, paths, monkeypatch):
+    study, run = one_run()
+    found = []
+
+    class Started:
+        def __init__(self, *args, env, **kwargs):
+            found.append(env.get("CUDA_VISIBLE_DEVICES"))
+
+        def poll(self):
+            return None
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(subprocess, "Popen", Started)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    launcher = Processes(3)
+    for name in ("one", "two", "three"):
+        own = replace(run, folder=Path("cache", name))
+        own.folder.mkdir(parents=True)
+        launcher.submit(own, prepare(own, study, device))
+    assert found == given
 
 
 @pytest.mark.slow

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+from torchdistill.models.registry import register_model
 
 from mixacm_plugin import RecipeError, Training, dm_wide_resnet
 from mixacm_plugin.common.images import unpack
@@ -198,3 +200,27 @@ def test_a_compiler_that_does_not_work_is_one_line(monkeypatch):
     monkeypatch.setattr(torch, "compile", fails)
     with pytest.raises(RecipeError, match=r"compute.compile: .*No working C\+\+ compiler found; "):
         Training(recipe(None, "compute.compile=True"), CPU)
+
+
+class WithVolumes(nn.Module):
+    """A student with a weight of five dimensions, which has no such memory format."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv3d(1, 2, 3)
+        self.head = nn.Linear(2, 10)
+
+    def forward(self, images):
+        seen = self.second(self.first(images).unsqueeze(1))
+        return self.head(seen.mean((2, 3, 4)))
+
+
+def test_channels_last_is_for_weights_of_four_dimensions():
+    register_model(WithVolumes)
+    text = scratch().replace("key: dm_wide_resnet", "key: WithVolumes")
+    text = text.replace("{depth: 10, width: 1, num_classes: 10}", "{}")
+    training = Training(recipe(text, "compute.channels_last=True"), CPU, seed=0)
+    training.run()
+    student = training.models["student"]
+    assert student.first.weight.is_contiguous(memory_format=torch.channels_last)
+    assert student.second.weight.is_contiguous()

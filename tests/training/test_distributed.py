@@ -4,6 +4,7 @@ import json
 import os
 import re
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -54,10 +55,13 @@ def train_a_spare_layer(rank, folder):
     text = re.sub("key: dm_wide_resnet\n.*", "key: Spare\n    kwargs: {}", scratch())
     with pytest.raises(RecipeError, match=r"model\.frozen_modules: 2 .*: \[spare\]"):
         Training(recipe(text), CPU)
-    found = "wrapper: {key: DistributedDataParallel, kwargs: {find_unused_parameters: True}}"
+    arguments = "{find_unused_parameters: True, gradient_as_bucket_view: True}"
+    found = f"wrapper: {{key: DistributedDataParallel, kwargs: {arguments}}}"
     for key in ("frozen_modules: [spare]", found):
         process = "    forward_proc: forward_batch_only\n"
-        Training(recipe(text.replace(process, f"{process}    {key}\n")), CPU).run()
+        training = Training(recipe(text.replace(process, f"{process}    {key}\n")), CPU)
+        training.run()
+    assert training.box.model.gradient_as_bucket_view
     dist.destroy_process_group()
 
 
@@ -70,6 +74,8 @@ def join(folder, name):
     mine.mkdir(parents=True)
     os.chdir(mine)
     init_process_group(CPU, f"file://{folder}/{name}.group")
+    patience = dist.group.WORLD._get_backend(CPU).options._timeout
+    assert patience > timedelta(days=1)  # shares of an attack differ by hours
 
 
 def train(folder, name, text, **arguments):

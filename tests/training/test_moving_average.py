@@ -67,6 +67,15 @@ def test_it_follows_every_step_of_the_optimiser(text, monkeypatch):
     assert differing(found, state(training.models["student"]))
 
 
+def test_no_update_reads_anything_from_a_device():
+    average = MovingAverage(nn.Linear(2, 2), 0.5)
+    average.to(torch.device("meta"))  # of which nothing can be read
+    student = nn.Linear(2, 2, device="meta")
+    average.update(student)
+    average.update(student)
+    assert average.state()["steps"] == 2
+
+
 def test_a_table_of_integers_is_copied():
     class Indexed(nn.Module):
         def __init__(self):

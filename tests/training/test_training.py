@@ -14,7 +14,9 @@ from torchdistill.losses.registry import register_mid_level_loss
 from mixacm_plugin import RecipeError, Training, dm_wide_resnet
 from mixacm_plugin.common.state import rng_state
 from mixacm_plugin.loading.models import build_models
+from mixacm_plugin.training import epoch
 from mixacm_plugin.training.building import build_box, check_stage
+from mixacm_plugin.training.epoch import EpochSums, train_steps
 from recipes import CPU, Few, differing, loader_accuracy, mixacm, recipe, state, two_stages
 from runs import metrics, saved, trained
 
@@ -205,3 +207,17 @@ def test_a_nan_in_the_first_epoch_of_a_run_says_that_nothing_was_saved():
     text = mixacm().replace("weight: 20.0", "weight: 1.0e+300")
     with pytest.raises(RecipeError, match="no checkpoint was written yet"):
         Training(recipe(text), CPU, start_epoch=1).run()
+
+
+def test_an_epochs_time_has_the_wait_for_the_device_at_its_end(monkeypatch):
+    clock, read = [0.0], EpochSums.read
+
+    def waited(sums):
+        clock[0] += 5
+        return read(sums)
+
+    box = Training(recipe(), CPU, seed=0).box
+    box.pre_epoch_process(epoch=0)
+    monkeypatch.setattr(EpochSums, "read", waited)
+    monkeypatch.setattr(epoch.time, "perf_counter", lambda: clock[0])
+    assert train_steps(box, CPU, "", read_every=1000).seconds == 5
