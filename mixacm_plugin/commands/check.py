@@ -28,7 +28,7 @@ A recipe is code. This is a guard against careless sharing, not a sandbox: it go
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the recipe and what to put in its place."""
+    """Add the recipe, and what to put in place of its data and weights."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
         "Run one training step of each stage of a recipe, write nothing, and say what it does,\n"

@@ -27,7 +27,7 @@ from .study import Row, Study
 logger = logging.getLogger("mixacm")
 
 OURS = "mixacm_plugin"  # whose version is in the hash
-TOLD = "progress.txt"  # what a run's process tells of its attack, while it lasts
+TOLD = "progress.txt"  # what a run's process tells of its training or attack, meanwhile
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Run:
 
     @property
     def told(self) -> str:
-        """How far the run's process says that its attack is; nothing while there is none."""
+        """How far the run's process says that its training or attack is; nothing without one."""
         try:
             return (self.folder / TOLD).read_text(encoding="utf-8")
         except OSError:

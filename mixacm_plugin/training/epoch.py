@@ -69,10 +69,10 @@ class EpochSums:
     """Sums over the images of an epoch, in float64 whatever the precision of training.
 
     Args:
+        lr: learning rate of the first parameter group, at the epoch's beginning.
         images: how many.
         loss: summed.
         terms: each weighted term, summed.
-        lr: learning rate of the first parameter group, at the epoch's beginning.
         seconds: that the steps took.
         unread: steps whose loss isn't in the sums yet: to read it waits for the device.
     """

@@ -61,10 +61,11 @@ def prepare(
     1. the YAML: keys, kinds, registered names, rules across keys; nothing is constructed;
     2. what its tags build, datasets among it;
     3. the same again with what they have built, then losses and robust validation;
-    4. the files: none is written that is read;
+    4. the files: none is written that is read; and that ``start_epoch`` enters no later stage;
     5. the compiler, where one is asked for; the datasets, against each other and what robust
        validation asks for;
-    6. the models, and their checkpoints;
+    6. the models, and their checkpoints; the moving average: that it will begin, and that the
+       student can be copied;
     7. the test images, which are used after the last epoch;
     8. module paths, against the models;
     9. later stages, on copies, with a trial step each;

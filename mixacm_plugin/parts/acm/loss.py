@@ -67,10 +67,10 @@ class ACMLoss(nn.Module):
 
     Args:
         pairs: name to ``{teacher: {path, io}, student: {path, io}}`` and, optionally, ``weight``
-            (default 1), ``transform``, ``layout`` (default ``nchw``, see ``channel_map``),
-            ``prefix_tokens`` and ``call: last``, which says that a module called several times is
-            meant to count by its last call, as it does in the host. A side may have a ``layout``
-            and ``prefix_tokens`` of its own.
+            (default 1), ``transform``, ``grid``, ``layout`` (default ``nchw``, see
+            ``channel_map``), ``prefix_tokens`` and ``call: last``, which says that a module called
+            several times is meant to count by its last call, as it does in the host. A side may
+            have a ``layout`` and ``prefix_tokens`` of its own.
         mapping: see ``channel_map``.
         transform: for all pairs without their own: ``{side: teacher|student, kind: ...}`` with a
             kind of ``resize_channels``, or ``{side, module}`` with a module from ``affine``.
