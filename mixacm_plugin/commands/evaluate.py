@@ -49,20 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which of the recipe's (default: student)",
     )
     parser.add_argument("--ckpt", metavar="FILE", help="default: the recipe's dst_ckpt or src_ckpt")
-    parser.add_argument(
-        "--attack",
-        choices=(*ATTACKS, DISAGREEMENT),
-        required=True,
-        help="clean is none; disagreement takes the settings of pgd, and measures how far the "
-        "student's answers can be driven from the teacher's",
-    )
-    for name, (setting, attacks) in _settings().items():
-        default = "" if setting.default is None else f", default: {setting.default}"
-        parser.add_argument(
-            _flag(name),
-            type=argument_type(setting.metadata["read"]),
-            help=f"{setting.metadata['help']} (of {', '.join(attacks)}{default})",
-        )
+    _add_attack(parser)
     parser.add_argument("--n", type=positive, help="number of test images (default: all)")
     parser.add_argument(
         "--batch-size", type=positive, default=250, help="images attacked at once (default: 250)"
@@ -90,6 +77,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", metavar="FILE", help="also write the figures to this file")
     parser.set_defaults(run=run)
+
+
+def _add_attack(parser: argparse.ArgumentParser) -> None:
+    """Add the attack, and a flag for each setting that one of them has."""
+    parser.add_argument(
+        "--attack",
+        choices=(*ATTACKS, DISAGREEMENT),
+        required=True,
+        help="clean is none; disagreement takes the settings of pgd, and measures how far the "
+        "student's answers can be driven from the teacher's",
+    )
+    for name, (setting, attacks) in _settings().items():
+        default = "" if setting.default is None else f", default: {setting.default}"
+        parser.add_argument(
+            _flag(name),
+            type=argument_type(setting.metadata["read"]),
+            help=f"{setting.metadata['help']} (of {', '.join(attacks)}{default})",
+        )
 
 
 def _settings() -> dict[str, tuple[Any, list[str]]]:

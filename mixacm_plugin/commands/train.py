@@ -87,6 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also write the last checkpoint after every N steps of an epoch",
     )
     add_track(parser)
+    _add_hosts_flags(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_hosts_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of the host's example script that aren't there yet."""
     parser.add_argument(
         "--seed", type=natural, help="of all random generators; makes a run on a CPU repeatable"
     )
@@ -105,7 +111,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-disable_cudnn_benchmark", action="store_true", help="don't let cuDNN time its algorithms"
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -29,17 +29,35 @@ def check_optimiser(
     """
     optimised = {id(p) for group in box.optimizer.param_groups for p in group["params"]}
     if "teacher" in models:
-        teacher = models["teacher"].named_parameters()
-        trained = [name for name, p in teacher if p.requires_grad and id(p) in optimised]
-        if trained:
-            raise recipe.error(
-                f"{path}.teacher.requires_grad",
-                f"the teacher would be trained ({len(trained)} tensors, e.g. {trained[0]!r}); "
-                "set requires_grad: False, in every stage",
-            )
+        _check_teacher(recipe, path, models["teacher"], optimised)
     if any(group.get("maximize") for group in box.optimizer.param_groups):
         message = "the loss would be raised, not lowered; leave maximize out"
         raise recipe.error(f"{path}.optimizer.kwargs.maximize", message)
+    _check_transforms(recipe, path, box, optimised)
+    plain = {id(p) for model in models.values() for p in model.parameters()}
+    _check_beside_models(recipe, path, box, plain | optimised)
+    trainable = [(n, p) for n, p in models["student"].named_parameters() if p.requires_grad]
+    left_out = [name for name, p in trainable if id(p) not in optimised]
+    if not left_out or len(left_out) == len(trainable):  # a wrapper may train something else
+        return []
+    return [
+        f"{path}.optimizer: {len(left_out)} of the student's {len(trainable)} tensors aren't in it "
+        f"and stay as they are, e.g. {left_out[0]!r}"
+    ]
+
+
+def _check_teacher(recipe: Recipe, path: str, teacher: nn.Module, optimised: set[int]) -> None:
+    named = teacher.named_parameters()
+    trained = [name for name, p in named if p.requires_grad and id(p) in optimised]
+    if trained:
+        raise recipe.error(
+            f"{path}.teacher.requires_grad",
+            f"the teacher would be trained ({len(trained)} tensors, e.g. {trained[0]!r}); "
+            "set requires_grad: False, in every stage",
+        )
+
+
+def _check_transforms(recipe: Recipe, path: str, box: Box, optimised: set[int]) -> None:
     for where, name, loss in _acm_terms(box, path):
         for pair, module in loss.learnable_transforms():
             if any(id(p) not in optimised for p in module.parameters()):
@@ -49,23 +67,18 @@ def check_optimiser(
                     f"under {path}.teacher.auxiliary_model_wrapper.kwargs.modules of a "
                     "FrozenTeacher, without requires_grad: False",
                 )
-    plain = {id(p) for model in models.values() for p in model.parameters()}
+
+
+def _check_beside_models(recipe: Recipe, path: str, box: Box, known: set[int]) -> None:
+    """Check that what is trained is known: of a plain model, or in the optimiser."""
     for role, model in models_of(box).items():
         for name, p in model.named_parameters():
-            if p.requires_grad and id(p) not in plain | optimised:
+            if p.requires_grad and id(p) not in known:
                 raise recipe.error(
                     f"{path}.optimizer",
                     f"{name!r}, which stands beside the {role}, isn't in it and would stay random; "
                     "write an optimizer for this stage, or the module into module_wise_configs",
                 )
-    trainable = [(n, p) for n, p in models["student"].named_parameters() if p.requires_grad]
-    left_out = [name for name, p in trainable if id(p) not in optimised]
-    if not left_out or len(left_out) == len(trainable):  # a wrapper may train something else
-        return []
-    return [
-        f"{path}.optimizer: {len(left_out)} of the student's {len(trainable)} tensors aren't in it "
-        f"and stay as they are, e.g. {left_out[0]!r}"
-    ]
 
 
 def _acm_terms(box: Box, path: str) -> Iterator[tuple[str, str, ACMLoss]]:
