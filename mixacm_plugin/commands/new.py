@@ -9,11 +9,12 @@ from pathlib import Path
 from ..common.distributed import choose_device
 from ..common.errors import UserError
 from ..common.values import parse_number
+from ..parts.adversarial.threat_model import NORMS
 from ..preflight.inspection import Inspection, inspect_recipe
 from ..projects.data import Data, find_data
 from ..projects.methods import METHODS, check_methods
 from ..projects.models import find_model
-from ..projects.project import NORMS, Project, plan
+from ..projects.project import Project, plan
 from ..projects.weight import measured_weight
 from ..projects.writing import refuse_existing, write
 from ..reading.read import read_recipe

@@ -16,6 +16,7 @@ from ..common.images import check_images, count, drawn, unpack
 from ..common.outputs import LogitsOnly, logits_of
 from ..common.state import eval_mode, preserved_rng
 from ..loading.datasets import class_names
+from ..parts.adversarial.threat_model import check_radius
 from .attacking import Attacking, in_chunks, most_doubts
 from .attacks import Attack
 from .progress import Progress
@@ -174,6 +175,8 @@ def _right_images(
     for number, batch in enumerate(loader):
         images, labels, _ = unpack(batch, attacking.device)
         check_images(images)
+        norm, eps = attacking.attack.ball
+        check_radius(images, eps=eps, norm=norm)
         with torch.no_grad():
             logits = model(images)
             if number == 0 and _differ(logits, model(images)):

@@ -46,8 +46,8 @@ def check_classes(recipe: Recipe, config: Mapping[str, Any]) -> None:
     A folder of images that lacks a class numbers the others anew.
 
     Raises:
-        RecipeError: if their number differs or, where datasets number them by ``class_to_idx``,
-            their names.
+        RecipeError: if their number differs, their order or, where datasets number them by
+            ``class_to_idx``, their names.
     """
     paths = [
         f"{path}.{name}"
@@ -64,10 +64,11 @@ def check_classes(recipe: Recipe, config: Mapping[str, Any]) -> None:
         numbered = _unwrapped(dataset, "class_to_idx") is not None
         if first is None:
             first = dataset_id, names, numbered
-        by_name = numbered and first[2]
+        by_name = (numbered and first[2]) or sorted(names) == sorted(first[1])
         if len(names) != len(first[1]) or (by_name and names != first[1]):
             other = sorted(set(first[1]) ^ set(names)) if by_name else []
             differ = f" (they differ in {', '.join(other[:5])})" if other else ""
+            differ = " in another order" if by_name and not other else differ
             raise recipe.error(
                 f"{path}.dataset_id",
                 f"{dataset_id} has {len(names)} classes, {first[0]} has {len(first[1])}{differ}, "

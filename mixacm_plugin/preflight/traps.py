@@ -40,6 +40,7 @@ def recipe_warnings(
             schedules[under[0][0]] = (under, steps)
         for where, term in sections.terms(stage, path):
             yield from _kd_weights(where, term)
+            yield from _labels_weigh_more(where, term)
             yield from _negative_weight(where, term)
         yield from _defaults(path, stage)
         yield from _tested_images(path, stage, config)
@@ -84,6 +85,16 @@ def _kd_weights(where: str, term: Mapping[str, Any]) -> Iterator[str]:
     for name in ("alpha", "beta") if key == "KDLoss" else ():  # logit standardisation takes 9
         if (kwargs.get(name) or 0) > 1:
             yield f"{where}.criterion.kwargs.{name}: {kwargs[name]}; it weights a part, of 0 to 1"
+
+
+def _labels_weigh_more(where: str, term: Mapping[str, Any]) -> Iterator[str]:
+    kwargs = sections.get(term, "criterion.kwargs") or {}
+    alpha, beta = kwargs.get("alpha"), kwargs.get("beta")
+    if sections.get(term, "criterion.key") == "KDLoss" and alpha and beta and alpha > beta:
+        yield (
+            f"{where}.criterion.kwargs.alpha: {alpha}, so that labels weigh more than the teacher, "
+            f"who has beta: {beta}; the paper's α_kld is beta"
+        )
 
 
 def _negative_weight(where: str, term: Mapping[str, Any]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from ..common.distributed import available_cpus
 from ..common.errors import UserError
 from ..common.values import parse_number
+from ..parts.adversarial.threat_model import NORMS
 from ..parts.models.hook_points import pair_points
 from ..parts.models.hook_snippet import hook_lists, usual_weight
 from .data import Data
@@ -16,7 +17,6 @@ from .models import Model
 from .writing import rendered
 
 SMALL = 64  # images of at most this size are trained on as CIFAR's are
-NORMS = {"Linf": "8/255", "L2": "0.5"}
 
 
 @dataclass(frozen=True)

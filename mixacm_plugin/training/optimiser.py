@@ -6,7 +6,7 @@ from torch import nn
 
 from ..parts.acm.loss import ACMLoss
 from ..reading.recipe import Recipe
-from .boxes import Box, models_of
+from .boxes import Box, models_of, optimised, terms_of
 
 
 def check_optimiser(
@@ -27,17 +27,17 @@ def check_optimiser(
         RecipeError: if the teacher would be trained, a learnable transform or what a wrapper has
             beside the models wouldn't, or the loss would be raised.
     """
-    optimised = {id(p) for group in box.optimizer.param_groups for p in group["params"]}
+    trained = {id(p) for p in optimised(box)}
     if "teacher" in models:
-        _check_teacher(recipe, path, models["teacher"], optimised)
+        _check_teacher(recipe, path, models["teacher"], trained)
     if any(group.get("maximize") for group in box.optimizer.param_groups):
         message = "the loss would be raised, not lowered; leave maximize out"
         raise recipe.error(f"{path}.optimizer.kwargs.maximize", message)
-    _check_transforms(recipe, path, box, optimised)
+    _check_transforms(recipe, path, box, trained)
     plain = {id(p) for model in models.values() for p in model.parameters()}
-    _check_beside_models(recipe, path, box, plain | optimised)
+    _check_beside_models(recipe, path, box, plain | trained)
     trainable = [(n, p) for n, p in models["student"].named_parameters() if p.requires_grad]
-    left_out = [name for name, p in trainable if id(p) not in optimised]
+    left_out = [name for name, p in trainable if id(p) not in trained]
     if not left_out or len(left_out) == len(trainable):  # a wrapper may train something else
         return []
     return [
@@ -46,21 +46,21 @@ def check_optimiser(
     ]
 
 
-def _check_teacher(recipe: Recipe, path: str, teacher: nn.Module, optimised: set[int]) -> None:
+def _check_teacher(recipe: Recipe, path: str, teacher: nn.Module, trained: set[int]) -> None:
     named = teacher.named_parameters()
-    trained = [name for name, p in named if p.requires_grad and id(p) in optimised]
-    if trained:
+    found = [name for name, p in named if p.requires_grad and id(p) in trained]
+    if found:
         raise recipe.error(
             f"{path}.teacher.requires_grad",
-            f"the teacher would be trained ({len(trained)} tensors, e.g. {trained[0]!r}); "
+            f"the teacher would be trained ({len(found)} tensors, e.g. {found[0]!r}); "
             "set requires_grad: False, in every stage",
         )
 
 
-def _check_transforms(recipe: Recipe, path: str, box: Box, optimised: set[int]) -> None:
+def _check_transforms(recipe: Recipe, path: str, box: Box, trained: set[int]) -> None:
     for where, name, loss in _acm_terms(box, path):
         for pair, module in loss.learnable_transforms():
-            if any(id(p) not in optimised for p in module.parameters()):
+            if any(id(p) not in trained for p in module.parameters()):
                 raise recipe.error(
                     f"{where}.kwargs.pairs.{pair}.transform.module",
                     f"the learnable transform of term {name!r} isn't in the optimiser; list it "
@@ -82,6 +82,6 @@ def _check_beside_models(recipe: Recipe, path: str, box: Box, known: set[int]) -
 
 
 def _acm_terms(box: Box, path: str) -> Iterator[tuple[str, str, ACMLoss]]:
-    for name, (term, _) in getattr(box.criterion, "term_dict", {}).items():
+    for name, (term, _) in terms_of(box.criterion).items():
         if isinstance(term, ACMLoss):
             yield f"{path}.criterion.kwargs.sub_terms.{name}.criterion", name, term

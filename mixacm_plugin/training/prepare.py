@@ -72,7 +72,7 @@ def prepare(
     10. the host's box: who is trained, by which schedule, what is hooked, and a trial step of the
         first stage;
     11. the student, as one that robust validation can attack;
-    12. the teacher, on some validation images.
+    12. the teacher, on some validation images, also under the attack of robust validation.
 
     Args:
         recipe: as read.
@@ -96,6 +96,8 @@ def prepare(
         raise recipe.error("train", message)
     check_compiler(recipe, config, device)
     check_classes(recipe, config)
+    if validation is not None:
+        warnings += [f"validate: {line}" for line in validation.attack.warnings()]
     if validation is not None and real:
         warnings += check_validation_images(recipe, config, validation)
     models = build_models(recipe, config)
@@ -118,8 +120,10 @@ def prepare(
     warnings += check_stage(recipe, config, box, models)
     if validation is not None:
         check_attack_fits(recipe, validation, models["student"], box)
-    teacher, doubt = measure_teacher(recipe, config, box, models, device) if real else (None, None)
+    teacher = None
+    if real:
+        teacher, doubts = measure_teacher(recipe, config, box, models, validation)
+        warnings += doubts
     if distributed:  # the same weights everywhere, but not the same mixup and crops
         main_util.set_seed(seed_of_process(torch.initial_seed() if seed is None else seed))
-    warnings += [doubt] if doubt else []
     return Prepared(config, models, box, teacher, warnings, real, validation, average)

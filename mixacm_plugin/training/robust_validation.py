@@ -154,15 +154,30 @@ def accuracies(
         ValueError: on images outside of [0, 1].
     """
     clean = clean_accuracies(student, loader, device)[1]
-    return clean, None if validation is None else _robust(student, loader, device, validation)
+    if validation is None:
+        return clean, None
+    return clean, robust_accuracy(student, loader, device, validation)
 
 
-def _robust(
-    student: nn.Module, loader: DataLoader[Any], device: torch.device, validation: RobustValidation
+def robust_accuracy(
+    student: nn.Module,
+    loader: DataLoader[Any],
+    device: torch.device,
+    validation: RobustValidation,
+    most: int | None = None,
 ) -> float:
+    """Accuracy under the attack of robust validation, as a fraction; see ``accuracies``.
+
+    Args:
+        student: or another model.
+        loader: likewise.
+        device: of the model.
+        validation: what is asked for.
+        most: at most so many images.
+    """
     there, processes = count(loader.dataset), get_world_size()
     (in_all,) = sum_over_processes(there, device=device)
-    n = validation.n or min(DEFAULT_N, int(in_all))
+    n = min(validation.n or DEFAULT_N, int(in_all), most or int(in_all))
     own = n // processes + (get_rank() < n % processes)
     correct = 0
     if own:

@@ -13,6 +13,7 @@ from ..common.state import eval_mode, preserved_rng
 from ..reading import sections
 from ..reading.recipe import Recipe
 from .boxes import Box
+from .robust_validation import RobustValidation, robust_accuracy
 
 IMAGES = 256  # enough to tell a useless teacher; their standard error is 3 points at most
 
@@ -22,48 +23,55 @@ def measure_teacher(
     config: Mapping[str, Any],
     box: Box,
     models: Mapping[str, nn.Module],
-    device: torch.device,
-) -> tuple[str | None, str | None]:
-    """Measure the teacher's clean accuracy on validation images, drawn at random.
+    validation: RobustValidation | None = None,
+) -> tuple[str | None, list[str]]:
+    """Measure the teacher's accuracy on validation images, drawn at random.
 
     Args:
         recipe: names the file in errors.
         config: the built recipe.
         box: whose validation images they are.
         models: the plain model of each role.
-        device: where they are.
+        validation: under whose attack it is measured, too.
 
     Returns:
-        The figure in a line, ``None`` where there is nothing to measure; and a warning where it is
-        near what guessing gives and the recipe doesn't say what to expect.
+        The figures in a line, ``None`` where there is nothing to measure; and warnings: where it is
+        near what guessing gives and the recipe doesn't say what to expect, or isn't robust.
 
     Raises:
         RecipeError: if it is far below the teacher's ``expected_accuracy``.
     """
     path = sections.model_sections(config).get("teacher")
     if path is None:
-        return None, None
-    right, labels = _answers(models["teacher"], box.val_data_loader, device)
+        return None, []
+    right, labels = _answers(models["teacher"], box.val_data_loader, box.device)
     if right is None:
-        return "teacher: not measured, since its classes aren't the data's", None
+        return "teacher: not measured, since its classes aren't the data's", []
     accuracy, n = float(right.double().mean()), len(right)
     figure = f"{100 * accuracy:.1f} % of {n} validation images right"
     expected = sections.get(config, f"{path}.expected_accuracy")
-    if expected is not None:
-        if accuracy < _least(expected / 100, n):
-            raise recipe.error(
-                f"{path}.expected_accuracy",
-                f"expected {expected:g} %, found {figure}; compare the teacher's classes and its "
-                "normalisation with the data's (0 expects nothing)",
-            )
-        return f"teacher: {figure}", None
+    if expected is not None and accuracy < _least(expected / 100, n):
+        raise recipe.error(
+            f"{path}.expected_accuracy",
+            f"expected {expected:g} %, found {figure}; compare the teacher's classes and its "
+            "normalisation with the data's (0 expects nothing)",
+        )
     guessing = float(labels.bincount().max()) / n
-    if accuracy <= guessing + 3 * _error(guessing, n):
-        return f"teacher: {figure}", (
+    chance = guessing + 3 * _error(guessing, n)
+    if accuracy <= chance:
+        if expected is not None:
+            return f"teacher: {figure}", []
+        return f"teacher: {figure}", [
             f"{path}: the teacher has {figure}, about as many as guessing has; compare its classes "
             "and its normalisation with the data's (expected_accuracy: 0 says that it is meant so)"
-        )
-    return f"teacher: {figure}", None
+        ]
+    if validation is None:
+        return f"teacher: {figure}", []
+    attacked = (models["teacher"], box.val_data_loader, box.device, validation)
+    robust, attack = robust_accuracy(*attacked, most=IMAGES), validation.attack
+    figure += f", {100 * robust:.1f} % under {attack.title} ({', ε = '.join(attack.threat or ())})"
+    doubt = f"{path}: it isn't robust: {figure}; a student can't be made robust by such a teacher"
+    return f"teacher: {figure}", [doubt] if robust <= chance else []
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Attacks: what their arguments mean, and which are refused or warned of."""
 
 import pytest
+import torch
 
 from mixacm_plugin import (
     PGD,
@@ -62,3 +63,24 @@ def test_an_attack_is_what_its_settings_say():
     assert attack_of(autoattack.settings()) == autoattack
     pgd = PGD("L2", "1/2", 7, restarts=3)
     assert attack_of(pgd.settings()) == pgd
+
+
+@pytest.mark.parametrize("name", ["pgd", "autoattack", "square"])
+@pytest.mark.parametrize(("norm", "eps"), [("Linf", "8/255"), ("L2", "0.5")])
+def test_the_default_radius_is_that_of_its_norm(name, norm, eps):
+    assert attack_of({"name": name, "norm": norm}).eps == eps
+
+
+@pytest.mark.parametrize("name", ["pgd", "autoattack", "square"])
+def test_a_ball_that_holds_more_than_all_images_is_refused(name, model):
+    for norm, eps in (("L2", 13.9), ("Linf", 1)):  # all of them is a threat model, too
+        attack_of({"name": name, "norm": norm, "eps": eps}).check_model(
+            model, torch.rand(2, 3, 8, 8)
+        )
+    with pytest.raises(ValueError, match=r"more than 13\.9 apart .*; found 128, is it 128/255"):
+        evaluate(model, Few("test", 5), attack_of({"name": name, "norm": "L2", "eps": 128}))
+
+
+def test_a_step_that_is_longer_than_the_ball_is_wide_is_warned_of(model):
+    accuracy = evaluate(model, Few("test", 5), PGD(eps="8/255", step_size=2))
+    assert any("longer than its ball is wide" in warning for warning in accuracy.warnings)

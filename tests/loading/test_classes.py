@@ -80,3 +80,12 @@ def test_names_are_told_through_parts_and_wrappers():
     assert class_names(Digits("test", classes=[7, 3])) == ["7", "3"]
     assert class_names(ImageFolder("some", target_transform=lambda label: label)) is None
     assert class_names([1, 2]) is None
+
+
+def test_classes_in_another_order_are_refused():
+    turned = "{split: test, classes: [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]}"
+    digits = "!import_call {key: mixacm_plugin.Digits, init: {kwargs: %s}}"
+    named = {"train": "{split: train}", "val": "{split: val}", "test": turned}
+    sets = [f"datasets.few/{split}={digits % kwargs}" for split, kwargs in named.items()]
+    with pytest.raises(RecipeError, match=r"10 classes, .* has 10 in another order"):
+        Training(recipe(scratch(), *sets), CPU)

@@ -126,6 +126,11 @@ WARNINGS = [
     (edit(EVAL_LINE, ""), "leaves the teacher in train mode"),
     (f"{TERMS}.kd.criterion.kwargs.alpha=0", "without beta (0.95) and temperature² (10²)"),
     (f"{TERMS}.kd.criterion.kwargs.alpha=null", "bare KL divergence"),
+    (f"{TERMS}.kd.criterion.kwargs.alpha=0.99", "labels weigh more than the teacher"),
+    (
+        "validate={attack: pgd, eps: 8/255, step_size: 0.0001}",
+        "validate: PGD-20 (step 0.0001) can't reach the edge of its ball",
+    ),
     ("train.scheduler.kwargs.T_max=200", "T_max: the schedule is 200 long, the stage 2 epochs"),
     ("train.num_epochs=3", "T_max: the schedule is 2 long, the stage 3 epochs"),
     (

@@ -1,6 +1,7 @@
 """The teacher is measured before a student is taught by it, and a useless one is said to be."""
 
 import logging
+import re
 
 import pytest
 import torch
@@ -39,6 +40,25 @@ def test_a_good_teacher_is_measured_and_nothing_else_is_said(caplog):
     ((level, line),) = log_of(caplog)
     assert level == "INFO"
     assert line == "teacher: 99.0 % of 200 validation images right"
+
+
+VALIDATE = "validate={attack: pgd, norm: Linf, eps: 0.15, steps: 10, step_size: 0.02, n: 100}"
+
+
+def test_a_robust_teacher_is_measured_under_the_attack_of_robust_validation(caplog):
+    ((level, line),) = log_of(caplog, VALIDATE)
+    assert level == "INFO"
+    assert re.search(r"99\.0 % .* right, [89]\d\.\d % under PGD-10 .*\(Linf, ε = 0\.15\)", line)
+
+
+def test_a_teacher_that_is_not_robust_is_warned_of(caplog):
+    short = ["--set", "train.num_epochs=6", "--set", "models.model.dst_ckpt=n/natural.pt"]
+    assert run("torchdistill", "--config", "quickstart/scratch", "--device", "cpu", *short) == 0
+    caplog.clear()
+    natural = "models.teacher_model.src_ckpt=n/natural.pt"
+    _, (level, line) = log_of(caplog, natural, f"{KEY}=null", VALIDATE)
+    assert level == "WARNING"
+    assert "it isn't robust: 9" in line
 
 
 def test_a_teacher_whose_labels_are_shifted_is_warned_of(caplog):

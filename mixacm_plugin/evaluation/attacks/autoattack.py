@@ -83,7 +83,8 @@ class AutoAttack(BallAttack):
         return square_found(dict(zip(PASSES[self.version], standing, strict=True)), n)
 
     def check_model(self, model: nn.Module, images: Tensor) -> None:
-        """Raise ``ValueError`` if there are too few classes to attack towards."""
+        """Raise ``ValueError`` if there are too few classes to attack towards, too."""
+        super().check_model(model, images)
         _other_classes(model, images)
 
     def perturb(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Attacked:

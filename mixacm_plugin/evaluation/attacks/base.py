@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 from torch import Tensor, nn
 
 from ...common.values import POSITIVE, parse_number
-from ...parts.adversarial.threat_model import check_norm, parse_eps
+from ...parts.adversarial.threat_model import NORMS, check_norm, check_radius, parse_eps
 
 
 def setting(default: Any, about: str, read: Callable[[str], Any] = str) -> Any:
@@ -145,16 +145,21 @@ class BallAttack(Attack):
 
     Args:
         norm: ``Linf`` or ``L2``.
-        eps: radius of the ball, in pixels of range [0, 1]; ``8/255`` may be written as such.
+        eps: radius of the ball, in pixels of range [0, 1]; ``8/255`` may be written as such, and is
+            the default; of ``L2`` it is ``0.5``.
 
     Raises:
         ValueError: on other values.
     """
 
     norm: str = setting("Linf", "Linf or L2", check_norm)
-    eps: str | float = setting("8/255", "radius in pixels of [0, 1]", number)
+    eps: str | float = setting(
+        None, "radius in pixels of [0, 1], by default 8/255, of L2 0.5", number
+    )
 
     def __post_init__(self) -> None:
+        if self.eps is None:
+            object.__setattr__(self, "eps", NORMS[check_norm(self.norm)])
         parse_eps(self.eps, self.norm)
 
     @property
@@ -166,6 +171,11 @@ class BallAttack(Attack):
     def threat(self) -> tuple[str, str]:
         """Norm and ε as they were written."""
         return self.norm, str(self.eps)
+
+    def check_model(self, model: nn.Module, images: Tensor) -> None:
+        """Raise ``ValueError`` if the ball holds more than all images, or a model doesn't suit."""
+        norm, eps = self.ball
+        check_radius(images, eps=eps, norm=norm)
 
     def details(self) -> dict[str, str]:
         """Norm and ε."""

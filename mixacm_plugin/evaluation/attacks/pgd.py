@@ -70,11 +70,13 @@ class PGD(BallAttack):
         }
 
     def warnings(self) -> list[str]:
-        """Whether its steps can lead from the centre to the edge."""
+        """Whether its steps can lead from the centre to the edge, and not beyond from anywhere."""
         _, eps = self.ball
-        if reaches_edge(eps=eps, step_size=self.step, steps=self.steps):
-            return []
-        return [f"{self.title} can't reach the edge of its ball, ε = {self.eps}"]
+        if not reaches_edge(eps=eps, step_size=self.step, steps=self.steps):
+            return [f"{self.title} can't reach the edge of its ball, ε = {self.eps}"]
+        if self.step > 2 * eps > 0:
+            return [f"a step of {self.title} is longer than its ball is wide, ε = {self.eps}"]
+        return []
 
     @property
     def passes(self) -> int:

@@ -16,7 +16,7 @@ from ...common.errors import UserError
 from ...common.values import COUNT, check_kind
 from ..processes import forward_key, model_forward
 from .arguments import checked_ball
-from .threat_model import project, steepest_direction
+from .threat_model import check_radius, project, steepest_direction
 
 
 class FreeAdversarialTraining:
@@ -77,6 +77,7 @@ class FreeAdversarialTraining:
         """Return the model's output on perturbed images; backward moves the perturbation."""
         if self.batch is not None and not self.replaying:
             raise _half(named="the model's forward_proc", missing="the post_forward_process")
+        check_radius(sample_batch, eps=self.eps, norm=self.norm)
         self.batch = (sample_batch, targets, supp_dict)
         kept = self.perturbation
         if (

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .threat_model import project, random_perturbation, steepest_direction
+from .threat_model import check_radius, project, random_perturbation, steepest_direction
 
 
 def ascend(
@@ -36,8 +36,12 @@ def ascend(
     Returns:
         ``(N, C, H, W)``, inside the ball and [0, 1]. Images whose gradient isn't finite stay where
         they are, since the objective isn't either there.
+
+    Raises:
+        ValueError: on another norm, or a ball that holds more than all images.
     """
     images = images.detach()
+    check_radius(images, eps=eps, norm=norm)
     adversarial = (images if start is None else images + start).clamp(0, 1)
     for number in range(steps):
         with torch.enable_grad():
@@ -84,7 +88,7 @@ def pgd(
         ``(N, C, H, W)``, inside the ball and [0, 1].
 
     Raises:
-        ValueError: on another norm.
+        ValueError: see ``ascend``.
 
     Source: Madry et al. 2018.
     """

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ...common.values import parse_number
 
-NORMS = ("Linf", "L2")
+NORMS = {"Linf": "8/255", "L2": "0.5"}  # each with the ε that is usual on CIFAR-10
 
 
 def check_norm(norm: str) -> str:
@@ -34,6 +34,23 @@ def parse_eps(eps: str | float, norm: str) -> float:
     if radius > 1 and norm == "Linf":
         raise ValueError(f"eps is in pixels of [0, 1]; found {eps}, is it {eps}/255?")
     return radius
+
+
+def check_radius(images: Tensor, *, eps: float, norm: str) -> None:
+    """Raise ``ValueError`` if a ball holds every image, as of Linf radius 1 ``parse_eps`` does.
+
+    Args:
+        images: ``(N, C, H, W)`` in [0, 1], for their size.
+        eps: radius of the ball.
+        norm: ``Linf`` or ``L2``.
+    """
+    farthest = images[0].numel() ** 0.5
+    if norm == "L2" and eps > 1.01 * farthest:  # all of them is a ball, too, with some rounding
+        size = "×".join(map(str, images.shape[1:]))
+        raise ValueError(
+            f"eps is in pixels of [0, 1], where no images of {size} are more than {farthest:.3g} "
+            f"apart (L2); found {eps:g}, is it {eps:g}/255?"
+        )
 
 
 def reaches_edge(*, eps: float, step_size: float, steps: int) -> bool:

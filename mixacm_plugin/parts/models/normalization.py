@@ -38,15 +38,20 @@ def normalize_inside(model: Model, mean: Sequence[float], std: Sequence[float]) 
         The model itself.
 
     Raises:
-        ValueError: if the lengths differ, a deviation isn't positive, or the model normalises
-            already.
+        ValueError: if the lengths differ, a mean isn't in [0, 1], a deviation isn't positive, or
+            the model normalises already.
     """
     if hasattr(model, "normalization_mean"):
         raise ValueError(f"{type(model).__name__} normalises its input already")
+    for name, values in (("mean", mean), ("std", std)):
+        if isinstance(values, int | float):
+            raise ValueError(f"{name}: expected a number for each channel; found {values}")
     if len(mean) != len(std) or not all(s > 0 for s in std):
         raise ValueError(
             f"normalisation needs as many positive std as mean; found mean={mean}, std={std}"
         )
+    if not all(0 <= m <= 1 for m in mean):
+        raise ValueError(f"mean is in pixels of [0, 1]; found {mean}: divide it and std by 255")
     for name, values in (("mean", mean), ("std", std)):
         # Not persistent: published checkpoints don't hold them.
         buffer = torch.tensor([float(v) for v in values]).view(-1, 1, 1)

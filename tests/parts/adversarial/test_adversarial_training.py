@@ -255,3 +255,9 @@ def test_two_processes_end_with_the_same_weights(method, two_processes):
 def test_only_the_main_process_watches(two_processes):
     logs = [(two_processes / "fast_at" / str(rank) / "log").read_text() for rank in (0, 1)]
     assert [log.count("accuracy FGSM") for log in logs] == [2, 0]
+
+
+def test_a_ball_that_holds_more_than_all_images_is_refused(student, digits):
+    forward = get_forward_proc_func(adversarial_forward(**{**PGD7, "eps": 128, "norm": "L2"}))
+    with pytest.raises(ValueError, match=r"eps is in pixels .* found 128, is it 128/255"):
+        forward(student, *digits)

@@ -12,7 +12,7 @@ from torchdistill.core.interfaces.registry import (
 )
 
 from boxes import conv_net, train_epoch, training_box
-from mixacm_plugin import Training, free_adversarial_forward
+from mixacm_plugin import RecipeError, Training, free_adversarial_forward
 from mixacm_plugin.parts.adversarial.threat_model import perturbation_size
 from mixacm_plugin.training.boxes import stand_ins
 from recipes import CPU, differing, digits, mixacm, recipe, run, scratch, state, write
@@ -258,3 +258,12 @@ def test_each_configuration_has_a_key_of_its_own_for_both_processes():
 def test_an_invalid_argument_is_refused_by_name(wrong, said):
     with pytest.raises(ValueError, match=f"^free_adversarial_forward: {said}"):
         free_adversarial_forward(**{"replays": 4, "eps": 0.1, **wrong})
+
+
+def test_a_ball_that_holds_more_than_all_images_is_refused():
+    attack = FREE % "replays: 2, eps: 128, norm: L2"
+    text = scratch(f"&free {attack}").replace(
+        "  criterion:\n", "  post_forward_process: *free\n  criterion:\n", 1
+    )
+    with pytest.raises(RecipeError, match=r"eps is in pixels .* found 128, is it 128/255"):
+        Training(recipe(text), CPU)

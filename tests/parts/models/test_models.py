@@ -232,3 +232,15 @@ def test_a_model_that_normalises_already_is_refused():
 def test_an_impossible_normalisation_is_refused(mean, std):
     with pytest.raises(ValueError, match="as many positive std as mean"):
         normalize_inside(torch.nn.Identity(), mean, std)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "words"),
+    [
+        ((125, 123, 114), (63, 62, 66), "mean is in pixels of .*: divide it and std by 255"),
+        (0.5, 0.5, "mean: expected a number for each channel; found 0.5"),
+    ],
+)
+def test_a_normalisation_of_another_unit_is_refused(mean, std, words):
+    with pytest.raises(ValueError, match=words):
+        normalize_inside(torch.nn.Identity(), mean, std)
