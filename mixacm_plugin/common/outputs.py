@@ -58,6 +58,9 @@ class _InFloat32(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         return in_float32(self._values[name])
 
+    def __getattr__(self, name: str) -> Any:  # as Hugging Face's outputs are looked up, too
+        return in_float32(getattr(self._values, name))
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
 

@@ -214,12 +214,17 @@ def _over_processes(
 
 
 def check_logits(logits: Tensor, labels: Tensor) -> None:
-    """Raise ``UnsuitedModelError`` unless logits are finite and labels among their classes.
+    """Raise ``UnsuitedModelError`` unless logits are finite and labels numbers of their classes.
 
     Args:
         logits: ``(N, K)``.
         labels: ``(N,)``, of the same images.
     """
+    if labels.ndim != 1 or labels.is_floating_point():
+        raise UnsuitedModelError(
+            f"labels are {labels.dtype} of shape {tuple(labels.shape)}; expected whole numbers "
+            "(N,): leave mixup out of the loader, or give the dataset a target_transform"
+        )
     odd = int((~logits.isfinite().all(1)).sum())
     if odd:
         raise UnsuitedModelError(

@@ -10,6 +10,7 @@ from torch.utils.data import default_collate
 from torchdistill.datasets.registry import register_collate_func
 from torchvision.transforms.v2 import MixUp
 
+from ..common.images import check_images
 from ..common.values import COUNT, WEIGHT, Kind, check_kind
 from .processes import key_of
 
@@ -47,10 +48,20 @@ class MixupCollate:
                 f"mixup_collate: images are {images.dtype}, not floats in [0, 1]; end the "
                 "dataset's transform with ToTensor() or ToDtype(torch.float32, scale=True)"
             )
+        if labels.ndim != 1 or labels.is_floating_point():
+            raise ValueError(
+                f"mixup_collate: labels are {labels.dtype} of shape {tuple(labels.shape)}, not "
+                "whole numbers (N,); give the dataset a target_transform"
+            )
+        if self.sigmas[1] > 0:
+            try:
+                check_images(images)
+            except ValueError as error:
+                raise ValueError(f"mixup_collate: noise is in pixels, and {error}") from None
         if self.mixup is not None:
-            images, labels = self.mixup(images, labels)
+            images, labels = self.mixup(images, labels.long())
         else:
-            labels = F.one_hot(labels, self.num_classes).to(torch.get_default_dtype())
+            labels = F.one_hot(labels.long(), self.num_classes).to(torch.get_default_dtype())
         if self.sigmas[1] > 0:
             images = _with_noise(images, *self.sigmas)
         return images, labels, *rest
@@ -70,7 +81,7 @@ def _range(noise: Any) -> tuple[float, float]:
 def _with_noise(images: Tensor, low: float, high: float) -> Tensor:
     sigma: float | Tensor = low
     if low < high:
-        sigma = images.new_empty(len(images), 1, 1, 1).uniform_(low, high)
+        sigma = images.new_empty(len(images), *[1] * (images.ndim - 1)).uniform_(low, high)
     return (images + sigma * torch.randn_like(images)).clamp(0, 1)
 
 
@@ -90,7 +101,8 @@ def mixup_collate(alpha: float, num_classes: int, noise: float | Sequence[float]
             uniformly. The paper has none.
 
     Raises:
-        ValueError: on other values.
+        ValueError: on other values; on labels that aren't whole numbers, and with noise on images
+            outside of [0, 1].
 
     Source: MixACM, supplement A.1; ``torchvision.transforms.v2``'s ``MixUp``. Matching outputs
     under noise matches gradients in expectation: Srinivas & Fleuret 2018.

@@ -14,6 +14,7 @@ from torchdistill.core.interfaces.registry import (
 )
 
 from ..common.errors import nearest
+from ..common.outputs import in_float32
 
 
 @register_pre_epoch_proc_func
@@ -49,15 +50,15 @@ def forward_bf16(
     targets: Tensor | None = None,
     supp_dict: dict[str, Any] | None = None,
     **_: Any,
-) -> Tensor:
+) -> Any:
     """Run the model under bfloat16 autocast on channels-last images; float32 logits ``(N, K)``.
 
     Faster where the hardware has bfloat16: recent GPUs, and CPUs with AVX512-BF16 or AMX. On
     others it is emulated, and slower than float32 by ``forward_channels_last``.
     """
     with torch.autocast(sample_batch.device.type, torch.bfloat16):
-        logits: Tensor = forward_channels_last(model, sample_batch)
-    return logits.float()
+        output = forward_channels_last(model, sample_batch)
+    return in_float32(output)
 
 
 def model_forward(caller: str, forward: str) -> Callable[..., Any]:

@@ -45,11 +45,14 @@ def measure_teacher(
     if path is None:
         return None, []
     right, labels = _answers(models["teacher"], box.val_data_loader, box.device)
+    expected = sections.get(config, f"{path}.expected_accuracy")
     if right is None:
+        if expected:
+            message = f"expected {expected:g} %, which can't be: its classes aren't the data's"
+            raise recipe.error(f"{path}.expected_accuracy", message)
         return "teacher: not measured, since its classes aren't the data's", []
     accuracy, n = float(right.double().mean()), len(right)
     figure = f"{100 * accuracy:.1f} % of {n} validation images right"
-    expected = sections.get(config, f"{path}.expected_accuracy")
     if expected is not None and accuracy < _least(expected / 100, n):
         raise recipe.error(
             f"{path}.expected_accuracy",

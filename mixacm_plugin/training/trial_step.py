@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchdistill.common.constant import SELF_MODULE_PATH
 from torchdistill.common.main_util import is_dist_avail_and_initialized
+from torchdistill.losses.mid_level import DISTLoss, KDLoss, LogitStdKDLoss
 from torchdistill.models.wrapper import AuxiliaryModelWrapper
 
 from ..common.errors import RecipeError
@@ -34,6 +36,7 @@ from .boxes import (
 )
 
 NO_BATCH = "not a single batch: fewer images than batch_size, and drop_last"
+BY_CLASS = (KDLoss, LogitStdKDLoss, DISTLoss)  # they compare answers class by class
 
 
 def try_loaders(
@@ -139,6 +142,8 @@ def _step(
         running: list[tuple[str, Any]] = []  # the terms so far, and what they were given
         for name, (term, _) in terms_of(box.criterion).items():
             term.register_forward_pre_hook(lambda _, args, name=name: running.append((name, args)))
+            if isinstance(term, BY_CLASS):
+                term.register_forward_pre_hook(partial(_check_classes, recipe, path, name))
         where = f"{path}.train_data_loader.collate_fn"
         with (
             _said_at(recipe, f"{path}.criterion", running),
@@ -150,6 +155,21 @@ def _step(
         if is_dist_avail_and_initialized():
             name = sections.stage_sections(plain(recipe.root))["student"]
             _check_gradients(recipe, student_of(box), f"{path}.{name}")
+
+
+def _check_classes(recipe: Recipe, path: str, name: str, term: Any, io_dicts: Any) -> None:
+    """Refuse to learn from a teacher's answers about other classes; one logit would fit any."""
+    ends = []
+    for side, io_dict in zip(("student", "teacher"), io_dicts, strict=False):
+        module, io = (getattr(term, f"{side}_module_{part}") for part in ("path", "io"))
+        ends.append(io_dict.get(module, {}).get(io))
+    student, teacher = (e.shape[-1] if isinstance(e, Tensor) and e.ndim else None for e in ends)
+    if student != teacher and None not in (student, teacher):
+        raise recipe.error(
+            f"{path}.criterion.kwargs.sub_terms.{name}",
+            f"the teacher has {teacher} classes, the student {student}, so that it can't learn by "
+            "soft labels; take cross-entropy in place of this term, as cifar100/mixacm does",
+        )
 
 
 def _check_gradients(recipe: Recipe, student: nn.Module, section: str) -> None:
@@ -219,6 +239,12 @@ def _hint_at_parts(io_dicts: Any) -> str:
             return (
                 f"; the {side}'s output has parts ({', '.join(parts)}): name one by "
                 f"criterion_wrapper: {{key: OutputPart, kwargs: {{{side}: {parts[0]}}}}}"
+            )
+        output = io_dict.get(SELF_MODULE_PATH, {}).get("output")
+        if output is not None and not isinstance(output, Tensor):
+            return (
+                f"; the {side} returns no tensor: hook the layer whose output its logits are, and "
+                "name that in place of '.'"
             )
     return ""
 

@@ -138,6 +138,17 @@ def test_labels_outside_of_the_models_classes_are_refused(model, label):
         evaluate(model, data, Clean())
 
 
+@pytest.mark.parametrize(
+    "labels", [torch.arange(3)[:, None], torch.eye(10)[:3], torch.tensor([0.0, 1.0, 2.0])]
+)
+def test_labels_that_are_not_one_number_each_are_refused(model, labels):
+    data = TensorDataset(torch.rand(3, 3, 8, 8), labels)
+    with pytest.raises(UnsuitedModelError, match=r"labels are torch\..*; expected whole numbers"):
+        evaluate(model, data, Clean())
+    with pytest.raises(UnsuitedModelError, match=r"labels are torch\..*; expected whole numbers"):
+        clean_accuracies(model, DataLoader(data, 3), torch.device("cpu"))
+
+
 class Returns(nn.Module):
     """A model with another output than logits."""
 

@@ -12,7 +12,7 @@ from torchdistill.common.yaml_util import load_yaml_file
 from torchdistill.datasets.registry import get_collate_func
 from torchdistill.datasets.wrapper import BaseDatasetWrapper
 
-from mixacm_plugin import Training, mixup_collate, read_recipe
+from mixacm_plugin import MixupCollate, Training, mixup_collate, read_recipe
 
 
 def collate(alpha, num_classes=3):
@@ -206,3 +206,36 @@ def test_noise_also_goes_into_training_on_labels_and_on_attacks(base, override, 
 def test_noise_that_is_no_standard_deviation_is_refused(noise):
     with pytest.raises(ValueError, match="mixup_collate: noise must be a number from 0 to 1"):
         mixup_collate(1.0, 3, noise)
+
+
+@pytest.mark.parametrize("alpha", [0, 1.0])
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [(torch.tensor([1]), r"torch.int64 of shape \(2, 1\)"), (torch.eye(3)[0], r"float32 of shape")],
+)
+def test_labels_that_are_not_one_number_each_are_refused(alpha, label, words):
+    with pytest.raises(ValueError, match=words):
+        collate(alpha)([(torch.rand(3, 4, 4), label)] * 2)
+
+
+@pytest.mark.parametrize("alpha", [0, 1.0])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
+def test_labels_may_be_of_any_whole_type(alpha, dtype):
+    given = [(torch.rand(3, 4, 4), torch.tensor(i % 3, dtype=dtype)) for i in range(4)]
+    assert collate(alpha)(given)[1].sum() == pytest.approx(4)
+
+
+def test_noise_on_images_that_are_not_in_0_to_1_is_refused_and_not_clamped():
+    normalised = [(torch.full((3, 4, 4), 1.8), 0), (torch.zeros(3, 4, 4), 1)]
+    MixupCollate(0.0, 3)(normalised)
+    with pytest.raises(ValueError, match=r"noise is in pixels.*range from 0 to 1\.8"):
+        MixupCollate(0.0, 3, noise=0.1)(normalised)
+
+
+def test_a_deviation_for_each_sample_is_for_all_its_turned_images():
+    turned = [(torch.full((4, 3, 4, 4), 0.5), i % 3) for i in range(8)]
+    torch.manual_seed(0)
+    images, _ = MixupCollate(0.0, 3, noise=[0, 0.1])(turned)
+    spread = (images - 0.5).flatten(2).std(2)  # of each turned image
+    assert (spread.std(1) < 0.3 * spread.mean(1)).all()
+    assert spread.mean(1).max() > 2 * spread.mean(1).min()

@@ -93,7 +93,8 @@ def test_an_expected_accuracy_is_in_per_cent(value):
         Training(quickstart(f"{KEY}={value}"), CPU)
 
 
-def test_a_teacher_of_other_classes_is_not_measured(caplog):
+def of_five_classes():
+    """Overrides: a teacher of five classes, and cross-entropy in place of soft labels."""
     five = "{depth: 10, width: 1, num_classes: 5}"
     weights = torch.load(recipe_file(TEACHER))
     torch.save({k: v[:5] if "logits" in k else v for k, v in weights.items()}, "five.pt")
@@ -104,9 +105,27 @@ def test_a_teacher_of_other_classes_is_not_measured(caplog):
     with open("labels.yaml", "w") as file:
         file.write(f"{labels.replace('=', ': ', 1)}\n{kd}_wrapper: {wrapper}\n")
     teacher = (f"models.teacher_model.kwargs={five}", "models.teacher_model.src_ckpt=five.pt")
-    (_, line), *warnings = log_of(caplog, *teacher, "labels.yaml")
+    return *teacher, "labels.yaml"
+
+
+def test_a_teacher_of_other_classes_is_not_measured(caplog):
+    (_, line), *warnings = log_of(caplog, *of_five_classes(), f"{KEY}=null")
     assert line == "teacher: not measured, since its classes aren't the data's"
     assert warnings == []
+
+
+def test_an_expected_accuracy_that_cannot_be_measured_is_refused():
+    with pytest.raises(RecipeError, match=r"expected 99 %, which can't be: its classes") as error:
+        Training(quickstart(*of_five_classes()), CPU)
+    assert error.value.where == KEY
+
+
+def test_a_teacher_of_other_classes_is_not_tested_after_training_and_that_is_no_error(capsys):
+    sets = [*of_five_classes(), f"{KEY}=null", "train.num_epochs=1"]
+    sets.append("models.student_model.dst_ckpt=out/s.pt")
+    flags = [flag for override in sets for flag in ("--set", override)]
+    assert run("torchdistill", "--config", "quickstart/mixacm", "--device", "cpu", *flags) == 0
+    assert "teacher_model: not tested: found label 9; the model has 5" in capsys.readouterr().out
 
 
 def test_check_prints_the_teachers_accuracy_and_leaves_it_out_for_stand_ins(capsys):

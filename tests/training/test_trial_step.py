@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
+from torchdistill.core.interfaces.registry import register_forward_proc_func
 from torchdistill.datasets.registry import register_collate_func
 from torchdistill.models.registry import register_model
 
-from mixacm_plugin import RecipeError, Training, read_recipe
+from mixacm_plugin import RecipeError, Training, dm_wide_resnet, read_recipe
 from mixacm_plugin.common.files import recipe_file
 from mixacm_plugin.preflight import stand_ins
 from mixacm_plugin.preflight.inspection import inspect_recipe
@@ -114,3 +115,51 @@ def test_training_is_the_same_to_the_last_bit_without_it(method, monkeypatch):
     monkeypatch.setattr(building, "try_step", lambda *args: steps.append(args))
     assert not differing(with_it, trained(method))
     assert steps
+
+
+@pytest.mark.parametrize("classes", [1, 5])
+def test_soft_labels_of_other_classes_are_refused_with_what_to_take(classes):
+    head = "{depth: 10, width: 1, num_classes: "
+    text = mixacm().replace(f"{head}10}}", f"{head}{classes}}}", 1)
+    changed = recipe(text)
+    torch.save(dm_wide_resnet(10, 1, classes).state_dict(), "teacher.pt")
+    words = f"sub_terms.kd: the teacher has {classes} classes, the student 10, .*cross-entropy"
+    with pytest.raises(RecipeError, match=words):
+        Training(changed, CPU)
+
+
+@register_model
+class Answering(nn.Module):
+    """A network that returns a mapping with logits, looked up by key or as an attribute."""
+
+    class Answer(dict):
+        def __getattr__(self, name):
+            if name not in self:
+                raise AttributeError(name)
+            return self[name]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 10))
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return self.Answer(logits=self.body(images))
+
+
+@register_forward_proc_func
+def looked_up(model, sample_batch, targets=None, supp_dict=None, **_):
+    return model(sample_batch).logits
+
+
+ANSWERING = ("models.model.key=Answering", "models.model.kwargs={}")
+
+
+def test_where_a_mapping_reaches_a_loss_a_way_out_is_told():
+    with pytest.raises(RecipeError, match="the student returns no tensor: hook the layer"):
+        Training(recipe(scratch(), *ANSWERING), CPU)
+
+
+def test_bf16_takes_outputs_that_are_looked_up_as_float32_does():
+    for precision in ("fp32", "bf16"):
+        own = ("train.model.forward_proc=looked_up", f"compute.precision={precision}")
+        Training(recipe(scratch(), *ANSWERING, *own), CPU)

@@ -42,6 +42,8 @@ class FrozenTeacher(AuxiliaryModelWrapper):
         distributed: bool = False,
     ) -> None:
         super().__init__()
+        if not isinstance(modules, Iterable):
+            raise ValueError(f"modules: expected a list; found a {type(modules).__name__}")
         freeze_module_params(teacher_model)
         self.teacher_model = teacher_model.eval()
         self.learnable_transforms = nn.ModuleList(modules).to(device)
