@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from ..preflight.inspection import Inspection, inspect_recipe
 from ..projects.data import Data, find_data
 from ..projects.methods import METHODS, check_methods
 from ..projects.models import find_model
+from ..projects.modules import files_to_copy
 from ..projects.project import Project, plan
 from ..projects.weight import measured_weight
-from ..projects.writing import refuse_existing, write
+from ..projects.writing import copy, refuse_existing, write
 from ..reading.read import read_recipe
 from .check import report
 from .common import add_device, argument_type, positive, set_up_log
@@ -89,12 +91,8 @@ def run(args: argparse.Namespace) -> None:
     given = {name: getattr(args, name) or _asked(name) for name in ASKED}
     data = find_data(given["data"], args.image_size)
     print(_described(data))
-    student, about_student = find_model(
-        "--student", given["student"], args.student_kwargs, data, folder
-    )
-    teacher, about_teacher = find_model(
-        "--teacher", given["teacher"], args.teacher_kwargs, data, folder
-    )
+    student = find_model("--student", given["student"], args.student_kwargs, data, folder)
+    teacher = find_model("--teacher", given["teacher"], args.teacher_kwargs, data, folder)
     project, left_out = plan(
         folder.resolve().name,
         data,
@@ -104,10 +102,7 @@ def run(args: argparse.Namespace) -> None:
         eps=args.eps,
         compare=args.compare,
     )
-    files = project.files()
-    refuse_existing(folder, files)
-    write(folder, files)
-    print(*about_student, *about_teacher, *left_out, *(folder / name for name in files), sep="\n")
+    print(*_accuracies(project), *left_out, *_written(project, folder), sep="\n")
     found = _weighed(project, folder, args.device)
     print("", f"{folder / 'mixacm.yaml'}:", *report(found), "", _next(project, folder), sep="\n")
 
@@ -135,6 +130,26 @@ def _described(data: Data) -> str:
         f"{data.what}: {len(data.classes)} classes, {size}×{size}, {sizes['train']:,} images to "
         f"train on, {sizes['val']:,} to validate, {sizes['test']:,} to test"
     )
+
+
+def _accuracies(project: Project) -> Iterator[str]:
+    for flag, model in (("--student", project.student), ("--teacher", project.teacher)):
+        if model.accuracy is not None:
+            yield f"{flag}: {model.accuracy:.1f} % of some validation images right"
+
+
+def _written(project: Project, folder: Path) -> list[str]:
+    """Write all files at once, so that what is refused leaves none; say which."""
+    files, stubs = project.files(), project.stubs()
+    copies = files_to_copy(project.modules, folder)
+    refuse_existing(folder, files)
+    write(folder, files | stubs)
+    copy(folder, copies)
+    return [
+        *(f"{folder / name}: a stub; put your model there" for name in stubs),
+        *(f"{folder / name}: a copy of {file}" for name, file in copies.items()),
+        *(str(folder / name) for name in files),
+    ]
 
 
 def _weighed(project: Project, folder: Path, device: str | None) -> Inspection:

@@ -1,7 +1,5 @@
 """Build what ``--student`` and ``--teacher`` name, and find how it wants its images."""
 
-import importlib
-import importlib.util
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,15 +17,14 @@ from ..common.errors import UserError
 from ..common.outputs import logits_of
 from ..common.state import eval_mode, preserved_rng
 from ..loading.models import model_of_flag
+from ..loading.own_models import check_registered
 from ..parts.models.timm_models import PREFIX
-from ..reading.read import make_importable
-from ..reading.schema import model_names, not_registered
 from .data import Data
 from .images import sample
+from .modules import import_or_stub
 
 IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 AS_THEY_ARE = [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]
-STUB = Path(__file__).parent / "templates" / "my_models.py.txt"
 
 
 @dataclass(frozen=True)
@@ -38,6 +35,7 @@ class Model:
         key: registered, of torchvision or ``timm:NAME``.
         kwargs: its arguments.
         module: to be named in ``dependencies``; empty where it is none of the user's own.
+        stub: text of a file that is to be written for that module; empty where it is there.
         checkpoint: absolute path of its weights; empty where there is none.
         mean: that it is given images with, by ``normalized``; ``None`` where it normalises by
             itself.
@@ -49,6 +47,7 @@ class Model:
     key: str
     kwargs: Mapping[str, Any]
     module: str
+    stub: str
     checkpoint: str
     mean: Sequence[float] | None
     std: Sequence[float] | None
@@ -58,8 +57,8 @@ class Model:
 
 def find_model(
     flag: str, text: str, kwargs: Mapping[str, Any] | None, data: Data, folder: Path
-) -> tuple[Model, list[str]]:
-    """Build a model, load its checkpoint, and choose its normalisation.
+) -> Model:
+    """Build a model, load its checkpoint, and choose its normalisation; write nothing.
 
     Args:
         flag: that names it, for messages.
@@ -68,19 +67,13 @@ def find_model(
         data: to train on.
         folder: of the project.
 
-    Returns:
-        The model, and lines that say what was done for it.
-
     Raises:
         UserError: if it isn't registered, can't be built, doesn't classify such images, or its
             checkpoint is missing or another model's.
     """
     key, module, checkpoint = _read(text)
-    said = _bring(flag, module, key, folder) if module else []
-    names = model_names()
-    if key not in names:
-        hint = f"; put @register_model above it in {module}" if module else ""
-        raise UserError(f"{flag}: {not_registered('model', key, names)}{hint}")
+    stub = import_or_stub(flag, module, key, folder) if module else ""
+    check_registered(flag, key, module)
     given = dict(kwargs or {})
     if _takes_classes(key):
         given.setdefault("num_classes", len(data.classes))
@@ -93,9 +86,7 @@ def find_model(
         except CheckpointError as error:
             raise UserError(f"{flag}: {error}") from error
     mean, std, accuracy = _normalisation(model, given, bool(checkpoint), data)
-    if accuracy is not None:
-        said.append(f"{flag}: {accuracy:.1f} % of some validation images right")
-    return Model(key, given, module, checkpoint, mean, std, accuracy, model), said
+    return Model(key, given, module, stub, checkpoint, mean, std, accuracy, model)
 
 
 def _read(text: str) -> tuple[str, str, str]:
@@ -104,38 +95,6 @@ def _read(text: str) -> tuple[str, str, str]:
     key, _, checkpoint = text.removeprefix(prefix).partition(":")
     module, _, name = ("", "", key) if prefix else key.rpartition(".")
     return prefix + name, module, checkpoint
-
-
-def _bring(flag: str, module: str, name: str, folder: Path) -> list[str]:
-    """Import the user's module; put it, or a stub, into the project where it isn't yet."""
-    make_importable(folder.resolve(), Path.cwd())
-    file = Path(f"{module}.py")
-    said = []
-    if not (folder / file).exists():
-        try:
-            there = importlib.util.find_spec(module)
-        except ModuleNotFoundError:
-            there = None
-        if there is None and "." in module:
-            raise UserError(f"{flag}: no module {module}")
-        text = ""
-        if file.exists():
-            text, what = file.read_text(encoding="utf-8"), f"a copy of {file}"
-        elif there is None:
-            text = STUB.read_text(encoding="utf-8").replace("class Net", f"class {name}")
-            what = "a stub; put your model there"
-        if text:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / file).write_text(text, encoding="utf-8")
-            said.append(f"{folder / file}: {what}")
-    importlib.invalidate_caches()
-    try:
-        importlib.import_module(module)
-    except Exception as error:
-        raise UserError(
-            f"{flag}: can't import {module}: {type(error).__name__}: {error}"
-        ) from error
-    return said
 
 
 def _takes_classes(key: str) -> bool:

@@ -124,6 +124,11 @@ class Project:
         """Return the user's modules."""
         return sorted({*self.teacher_modules, *self.student_modules})
 
+    def stubs(self) -> dict[str, str]:
+        """Return the texts of the user's modules that aren't there yet, by their path."""
+        models = self.student, self.teacher
+        return {f"{model.module}.py": model.stub for model in models if model.stub}
+
     def files(self) -> dict[str, str]:
         """Return the text of each file, by its path in the project."""
         names = ["mixacm.yaml", "compare.yaml", "README.md"]

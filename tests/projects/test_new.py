@@ -19,7 +19,7 @@ from mixacm_plugin import dm_wide_resnet, read_recipe
 from mixacm_plugin.parts.models.normalization import model_by_key
 from mixacm_plugin.preflight.inspection import inspect_recipe
 from mixacm_plugin.projects.methods import METHODS
-from mixacm_plugin.projects.models import STUB, _normalisation
+from mixacm_plugin.projects.models import _normalisation
 from mixacm_plugin.studies.changes import sets
 from mixacm_plugin.studies.study import read_study
 from projects import MODELS, new, text_of
@@ -214,18 +214,6 @@ def test_nothing_is_overwritten(capsys, name):
     assert f"p has {name} already, which isn't overwritten" in capsys.readouterr().err
     assert [path for path in Path("p").rglob("*") if path.is_file()] == [file]
     assert file.read_text() == "mine"
-
-
-@pytest.mark.slow
-def test_a_module_beside_the_project_is_taken_along_and_one_in_it_is_left_alone(capsys):
-    draw_shapes("images", 5)
-    stub = Path(STUB).read_text()
-    Path("mine_a.py").write_text(stub)
-    assert new(models=("--student", "mine_a.Net", *MODELS[4:])) == 0
-    assert "p/mine_a.py: a copy of mine_a.py" in capsys.readouterr().out
-    assert Path("p/mine_a.py").read_text() == stub
-    assert "- name: mine_a " in text_of("mixacm.yaml")
-    assert "- name: mine_a" not in text_of("teacher.yaml")
 
 
 @pytest.mark.slow

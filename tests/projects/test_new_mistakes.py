@@ -1,6 +1,7 @@
 """What ``mixacm new`` refuses, in a line."""
 
 import io
+import os
 import sys
 from pathlib import Path
 
@@ -54,7 +55,12 @@ STUDENT, TEACHER = MODELS[:4], MODELS[4:]
         (empty_class, [], MODELS, "--data: images: Found no valid file for the classes star"),
         (fine, ["--data", "CIFAR11"], MODELS, "Did you mean 'CIFAR10'"),
         (fine, [], ("--student", "resnt18", *TEACHER), "--student: no model 'resnt18'"),
-        (fine, [], (*STUDENT, "--teacher", "os.Nothing"), "put @register_model above it in os"),
+        (
+            fine,
+            [],
+            (*STUDENT, "--teacher", "os.Nothing"),
+            f"Put @register_model above it in {os.__file__}",
+        ),
         (
             fine,
             [],
