@@ -9,6 +9,7 @@ from typing import Any
 
 from torch.utils.data import Dataset, Subset
 from torchvision import datasets
+from torchvision.datasets.folder import is_image_file
 
 from ..common.errors import UserError, nearest
 from ..common.images import count, labels_of
@@ -18,7 +19,12 @@ from .images import Look, built, look_at, mean_and_std
 
 FEWEST = 5  # images of a class
 MOST_HELD = 2000  # validation images
-TRAIN, TEST = ("train", "trainval"), ("test", "val", "valid")
+TRAIN, TEST = ("train", "trainval"), ("test", "val", "valid")  # splits of torchvision
+FOLDERS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
 
 
 @dataclass(frozen=True)
@@ -86,8 +92,9 @@ def find_data(text: str, size: int | None = None) -> Data:
     """Find classes, parts, image size, mean and standard deviation of what ``--data`` names.
 
     Args:
-        text: a folder with ``train`` and ``test`` or ``val``, in each a folder a class; a folder
-            of such class folders; or ``NAME[:FOLDER]``, a class of ``torchvision.datasets``.
+        text: a folder with ``train`` and ``test`` or ``val``, or such as ``Training`` and
+            ``valid``, in each a folder a class; a folder of such class folders; or
+            ``NAME[:FOLDER]``, a class of ``torchvision.datasets``.
         size: of images, in place of what is found.
 
     Raises:
@@ -128,19 +135,67 @@ def _parts(text: str) -> tuple[Part, Part | None, Part | None, str]:
 
 
 def _folders(root: Path) -> tuple[Part, Part | None, Part | None, str]:
-    inside = {path.name for path in root.iterdir() if path.is_dir()}
-    parts = {n: Part("ImageFolder", root, n) for n in ("train", "val", "test") if n in inside}
-    if "train" not in parts:
+    named = _named_parts(root)
+    train = named.get("train")
+    if train is None or not _inside(root / train):  # a class may be called train
+        _refuse_parts_as_classes(root)
         return Part("ImageFolder", root), None, None, f"{root}, a folder a class"
-    if len(parts) == 1:
+    if len(named) == 1:
         raise UserError(
-            f"--data: {root} has train/ but neither test/ nor val/; name {root / 'train'} to have "
+            f"--data: {root} has {train}/ but neither test/ nor val/; name {root / train} to have "
             "it split"
         )
+    parts = {name: Part("ImageFolder", root, folder) for name, folder in named.items()}
+    for part in parts.values():
+        _refuse_hidden(root / part.folder)
     val = parts.get("val") if "test" in parts else None
     test = parts.get("test", parts.get("val"))
-    what = f"{root} with {', '.join(f'{name}/' for name in parts)}"
+    what = f"{root} with {', '.join(f'{folder}/' for folder in named.values())}"
     return parts["train"], val, test, what
+
+
+def _named_parts(root: Path) -> dict[str, str]:
+    """Return the names of the folders that are called as a part is, by part."""
+    found = {}
+    for part, names in FOLDERS.items():
+        folders = [name for name in _inside(root) if name.lower() in names]
+        if len(folders) > 1:
+            raise UserError(
+                f"--data: {root} has {' and '.join(f'{name}/' for name in folders)}; expected one "
+                f"of them, for the {part} images"
+            )
+        if folders:
+            found[part] = folders[0]
+    return found
+
+
+def _inside(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+
+
+def _refuse_hidden(folder: Path) -> None:
+    """Raise ``UserError`` for a folder of an editor's, of which ImageFolder makes a class."""
+    for name in _inside(folder):
+        if name.startswith("."):
+            raise UserError(f"--data: {folder / name} would be a class; remove it")
+
+
+def _refuse_parts_as_classes(root: Path) -> None:
+    """Raise ``UserError`` where two folders have the same folders in them, and no images."""
+    _refuse_hidden(root)
+    earlier: dict[str, str] = {}
+    for name in _inside(root):
+        classes = _inside(root / name)
+        if not classes or any(is_image_file(path.name) for path in (root / name).iterdir()):
+            continue
+        for one in classes:
+            if one in earlier:
+                raise UserError(
+                    f"--data: {root} has {one}/ in both {earlier[one]}/ and {name}/, which have no "
+                    "images of their own; expected folders of images by class, or parts that are "
+                    "called train/ and test/ (or val/)"
+                )
+        earlier |= dict.fromkeys(classes, name)
 
 
 def _splits(name: str, kind: Any, root: Path) -> tuple[Part, Part]:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -36,6 +37,27 @@ def empty_class():
     Path("images/star").mkdir()
 
 
+def parts_by_other_names():
+    draw_shapes("images/training_set", 5)
+    draw_shapes("images/test_set", 5)
+
+
+def two_for_training():
+    draw_shapes("images/train", 5)
+    draw_shapes("images/Training", 5)
+
+
+def hidden_class():
+    draw_shapes("images", 5)
+    shutil.copytree("images/circle", "images/.thumbnails")
+
+
+def hidden_class_in_a_part():
+    draw_shapes("images/train", 5)
+    draw_shapes("images/test", 5)
+    Path("images/test/.ipynb_checkpoints").mkdir()
+
+
 def fine():
     draw_shapes("images", 5)
     torch.save(dm_wide_resnet(10, 1, 7).state_dict(), "other.pt")
@@ -53,6 +75,10 @@ STUDENT, TEACHER = MODELS[:4], MODELS[4:]
         (other_classes, [], MODELS, "other class folders than each other: star, triangle"),
         (train_alone, [], MODELS, "has train/ but neither test/ nor val/"),
         (empty_class, [], MODELS, "--data: images: Found no valid file for the classes star"),
+        (parts_by_other_names, [], MODELS, "has circle/ in both test_set/ and training_set/"),
+        (two_for_training, [], MODELS, "has Training/ and train/; expected one of them"),
+        (hidden_class, [], MODELS, "images/.thumbnails would be a class; remove it"),
+        (hidden_class_in_a_part, [], MODELS, "test/.ipynb_checkpoints would be a class"),
         (fine, ["--data", "CIFAR11"], MODELS, "Did you mean 'CIFAR10'"),
         (fine, [], ("--student", "resnt18", *TEACHER), "--student: no model 'resnt18'"),
         (
