@@ -141,7 +141,7 @@ def _accuracies(project: Project) -> Iterator[str]:
 def _written(project: Project, folder: Path) -> list[str]:
     """Write all files at once, so that what is refused leaves none; say which."""
     files, stubs = project.files(), project.stubs()
-    copies = files_to_copy(project.modules, folder)
+    copies = files_to_copy(folder) if project.modules else {}
     refuse_existing(folder, files)
     write(folder, files | stubs)
     copy(folder, copies)

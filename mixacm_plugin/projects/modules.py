@@ -1,15 +1,21 @@
 """Modules of the user's own that register models: imported, and taken along into the project."""
 
 import importlib.util
+import subprocess
 import sys
 from collections.abc import Iterable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ..common.errors import UserError
 from ..loading.own_models import import_own
 from ..reading.read import make_importable
 
+FIND = """\
+import importlib.util, sys
+print(*(name for name in sys.argv[1:] if importlib.util.find_spec(name) is None))
+"""
 STUB = Path(__file__).parent / "templates" / "my_models.py.txt"
 
 
@@ -42,14 +48,32 @@ def import_or_stub(flag: str, module: str, name: str, folder: Path) -> str:
     return stub
 
 
-def files_to_copy(modules: Iterable[str], folder: Path) -> dict[str, Path]:
-    """Return files of modules in the working folder, by their path in the project.
+def files_to_copy(folder: Path) -> dict[str, Path]:
+    """Return files of loaded modules that only the working folder has, by their path in a project.
 
     Args:
-        modules: of the user's own.
         folder: of the project; what it has already is left alone.
     """
-    files = {f"{module}.py": Path(f"{module}.py") for module in modules}
-    return {
-        name: file for name, file in files.items() if file.exists() and not (folder / name).exists()
-    }
+    here = Path.cwd()
+    specs = [getattr(module, "__spec__", None) for module in list(sys.modules.values())]
+    files = {}
+    for spec in specs:
+        if isinstance(spec, ModuleSpec) and str(spec.origin).endswith(".py"):
+            file = Path(str(spec.origin))
+            if file.is_relative_to(here):
+                files[spec.name] = file
+    alone = _missing_elsewhere({name.partition(".")[0] for name in files})
+    copies = {}
+    for name, file in sorted(files.items()):
+        inside = name.replace(".", "/") + ("/__init__.py" if file.stem == "__init__" else ".py")
+        if name.partition(".")[0] in alone and not (folder / inside).exists():
+            copies[inside] = file.relative_to(here)
+    return copies
+
+
+def _missing_elsewhere(names: Iterable[str]) -> set[str]:
+    """Return the modules that a process in another folder doesn't find: they aren't installed."""
+    with TemporaryDirectory() as empty:
+        command = [sys.executable, "-c", FIND, *names]
+        said = subprocess.run(command, cwd=empty, stdout=subprocess.PIPE, text=True, check=True)
+    return set(said.stdout.split())

@@ -1,12 +1,16 @@
 """``mixacm new`` with models of the user's own: what is imported, and what is taken along."""
 
+import importlib
+import os
 import sys
 from pathlib import Path
 
 import pytest
 from torchdistill.models import registry
 
+from mixacm_plugin import read_recipe
 from mixacm_plugin.projects.modules import STUB
+from mixacm_plugin.projects.writing import write
 from projects import MODELS, new, text_of
 from shapes import draw_shapes
 
@@ -18,6 +22,7 @@ def forget_own_modules():
     """Another command, in a process of its own, has none of them."""
     for name in [name for name in sys.modules if name.partition(".")[0].startswith("mine")]:
         del sys.modules[name]
+    importlib.invalidate_caches()
 
 
 @pytest.fixture(autouse=True)
@@ -75,3 +80,33 @@ def test_a_stub_is_written_only_if_all_else_is_right():
     draw_shapes("images", 5)
     assert new(models=("--student", "mine.Net", "--teacher", "resnt18")) == 2
     assert not Path("p").exists()
+
+
+@pytest.mark.slow
+def test_what_a_module_imports_from_the_working_folder_is_taken_along(capsys, monkeypatch):
+    draw_shapes("images", 5)
+    library = Path("env/lib").resolve()  # an environment in the working folder is found from all
+    monkeypatch.setenv("PYTHONPATH", str(library), prepend=os.pathsep)
+    monkeypatch.syspath_prepend(library)
+    imports = "import mine_blocks, mine_library\nfrom .parts import WIDTH\n"
+    write(
+        Path(),
+        {
+            "mine_blocks.py": "",
+            "mine/__init__.py": "",
+            "mine/parts.py": "WIDTH = 3",
+            "mine/nets.py": imports + NET,
+            "mine/another.py": "",
+            "env/lib/mine_library.py": "",
+        },
+    )
+    assert new(models=("--student", "mine.nets.Net", *TEACHER)) == 0
+    assert "p/mine/parts.py: a copy of mine/parts.py" in capsys.readouterr().out
+    taken = {str(path.relative_to("p")) for path in Path("p").rglob("*.py")}
+    assert taken == {"mine_blocks.py", "mine/__init__.py", "mine/parts.py", "mine/nets.py"}
+
+    sys.path.remove(str(Path.cwd()))
+    monkeypatch.chdir("p")
+    forget_own_modules()
+    read_recipe("mixacm.yaml")
+    assert Path(sys.modules["mine_blocks"].__file__).parent == Path.cwd()
