@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -9,19 +10,21 @@ from torch import nn
 
 from ..common.errors import UserError
 from ..loading.models import model_of_flag
+from ..loading.own_models import check_registered, import_own, module_and_key
 from ..parts.models.hook_points import hook_points
 from ..parts.models.hook_snippet import hook_snippet
 from ..parts.models.hooks.finder import PER, STAGE
 from ..parts.models.hooks.points import HookPoint, HookPoints
-from ..reading.schema import model_names, not_registered
 from .common import argument_type, shape, table
 
 EPILOG = """\
-MODEL is the key of a registered model or of torchvision's, or timm:NAME.
+MODEL is the key of a registered model or of torchvision's, timm:NAME, or MODULE.NAME of a module of
+your own in the working folder.
 
 examples:
   mixacm hooks mobilenet_v3_small
   mixacm hooks timm:resnet10t --kwargs '{num_classes: 20}' --teacher resnet50
+  mixacm hooks my_models.Net --kwargs '{num_classes: 20}'
   mixacm hooks vit_b_16 --input-shape 3,224,224
   mixacm hooks resnet18 --per block
 """
@@ -36,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "write the YAML that makes them the pairs of ACMLoss."
     )
     parser.epilog = EPILOG
-    parser.add_argument("model", metavar="MODEL", help="the student's key")
+    parser.add_argument("model", metavar="MODEL", help="the student")
     parser.add_argument("--teacher", metavar="MODEL", help="the teacher's key (default: MODEL)")
     for name, whose in (("--kwargs", "MODEL's"), ("--teacher-kwargs", "the teacher's")):
         parser.add_argument(
@@ -98,10 +101,11 @@ def mapping(text: str) -> Mapping[str, Any]:
     return value
 
 
-def _built(flag: str, key: str, kwargs: Mapping[str, Any] | None) -> nn.Module:
-    names = model_names()
-    if key not in names:
-        raise UserError(f"{flag}: {not_registered('model', key, names)}")
+def _built(flag: str, text: str, kwargs: Mapping[str, Any] | None) -> nn.Module:
+    module, key = module_and_key(flag, text)
+    if module:
+        import_own(flag, module, Path.cwd())
+    check_registered(flag, key, module)
     return model_of_flag(flag, key, kwargs)
 
 

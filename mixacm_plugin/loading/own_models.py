@@ -5,8 +5,34 @@ import sys
 from pathlib import Path
 
 from ..common.errors import UserError, nearest
+from ..parts.models.timm_models import PREFIX
 from ..reading.read import make_importable
 from ..reading.schema import model_names
+
+
+def module_and_key(flag: str, text: str) -> tuple[str, str]:
+    """Split what names a model into the user's module, which may be empty, and the model's key.
+
+    Args:
+        flag: for messages.
+        text: ``KEY``, ``timm:NAME`` or ``MODULE.KEY``.
+
+    Raises:
+        UserError: if it is a path.
+
+    Example:
+        >>> module_and_key("--student", "my_models.Net"), module_and_key("--student", "resnet18")
+        (('my_models', 'Net'), ('', 'resnet18'))
+    """
+    if text.startswith(PREFIX) or "." not in text:
+        return "", text
+    module, _, key = text.rpartition(".")
+    if key == "py" or not all(name.isidentifier() for name in text.split(".")):
+        raise UserError(
+            f"{flag}: expected a model's key, or MODULE.NAME for one of your own, where MODULE.py "
+            f"lies in the working folder; found {text!r}"
+        )
+    return module, key
 
 
 def import_own(flag: str, module: str, *folders: Path) -> None:

@@ -17,7 +17,7 @@ from ..common.errors import UserError
 from ..common.outputs import logits_of
 from ..common.state import eval_mode, preserved_rng
 from ..loading.models import model_of_flag
-from ..loading.own_models import check_registered
+from ..loading.own_models import check_registered, module_and_key
 from ..parts.models.timm_models import PREFIX
 from .data import Data
 from .images import sample
@@ -71,7 +71,8 @@ def find_model(
         UserError: if it isn't registered, can't be built, doesn't classify such images, or its
             checkpoint is missing or another model's.
     """
-    key, module, checkpoint = _read(text)
+    name, checkpoint = _read(text)
+    module, key = module_and_key(flag, name)
     stub = import_or_stub(flag, module, key, folder) if module else ""
     check_registered(flag, key, module)
     given = dict(kwargs or {})
@@ -89,12 +90,11 @@ def find_model(
     return Model(key, given, module, stub, checkpoint, mean, std, accuracy, model)
 
 
-def _read(text: str) -> tuple[str, str, str]:
-    """Return key, module and checkpoint of ``[MODULE.]KEY[:CHECKPOINT]``."""
+def _read(text: str) -> tuple[str, str]:
+    """Return name and checkpoint of ``NAME[:CHECKPOINT]``."""
     prefix = PREFIX if text.startswith(PREFIX) else ""
-    key, _, checkpoint = text.removeprefix(prefix).partition(":")
-    module, _, name = ("", "", key) if prefix else key.rpartition(".")
-    return prefix + name, module, checkpoint
+    name, _, checkpoint = text.removeprefix(prefix).partition(":")
+    return prefix + name, checkpoint
 
 
 def _takes_classes(key: str) -> bool:

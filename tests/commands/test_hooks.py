@@ -1,12 +1,14 @@
 """``mixacm hooks``: the table, the YAML to paste, and what is refused."""
 
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
 from mixacm_plugin import dm_wide_resnet, hook_snippet
 from mixacm_plugin.parts.models.normalization import model_by_key
+from mixacm_plugin.projects.modules import STUB
 from recipes import run
 
 SMALL = ("--kwargs", "{depth: 10, width: 1}")
@@ -67,6 +69,11 @@ def test_every_residual_block_is_listed(capsys):
             "MODEL: resnet18 can't be built of {'clases': 3}",
         ),
         (["resnet18", "--teacher-kwargs", "{}"], "--teacher-kwargs: needs --teacher MODEL"),
+        (["nope!"], "MODEL: no model 'nope!' is registered. One of your own is MODULE.NAME"),
+        (["./tiny.Net"], "MODULE.py lies in the working folder; found './tiny.Net'"),
+        (["tiny.py"], "MODULE.py lies in the working folder; found 'tiny.py'"),
+        (["mine_h.Net"], "MODEL: can't import mine_h: ModuleNotFoundError: No module named"),
+        (["resnet18", "--teacher", "os.Net"], "--teacher: no model 'Net' is registered. Put"),
         (["vit_b_16"], "VisionTransformer doesn't take images of 3,32,32"),
         (["timm:resnet10t"], "timm:resnet10t: timm isn't installed; pip install"),
     ],
@@ -77,6 +84,22 @@ def test_a_mistake_is_a_line(capsys, monkeypatch, argv, words):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("mixacm: error: ")
     assert words in line
+
+
+def test_a_model_of_a_module_in_the_working_folder_has_hook_points(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    Path("mine_hooked.py").write_text(STUB.read_text().replace("Net(", "Hooked("))
+    assert run("main", "hooks", "mine_hooked.Hooked") == 0
+    table = capsys.readouterr().out
+    assert "student: mine_hooked.Hooked" in table
+    assert "stage3 (output)" in table
+
+
+def test_a_module_that_ends_the_process_is_refused(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    Path("mine_ending.py").write_text("raise SystemExit")
+    assert run("main", "hooks", "mine_ending.Net") == 2
+    assert "MODEL: can't import mine_ending: SystemExit" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["num_classes", "[1]", "{a: "])

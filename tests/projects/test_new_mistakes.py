@@ -87,6 +87,9 @@ STUDENT, TEACHER = MODELS[:4], MODELS[4:]
             (*STUDENT, "--teacher", "os.Nothing"),
             f"Put @register_model above it in {os.__file__}",
         ),
+        (fine, [], ("--student", "./tiny.Net", *TEACHER), "--student: expected a model's key, or"),
+        (fine, [], ("--student", "my_models.py", *TEACHER), "working folder; found 'my_models.py'"),
+        (fine, [], ("--student", "a.b-c", *TEACHER), "expected a model's key, or MODULE.NAME"),
         (
             fine,
             [],
