@@ -1,6 +1,6 @@
 """YAML nodes: walked by key path, changed, looked at as plain values."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -34,13 +34,17 @@ def join(path: str, name: object) -> str:
 def walk(node: yaml.Node, path: str = "") -> Iterator[tuple[str, yaml.Node]]:
     """Yield every node below (and with) ``node``, with its key path."""
     yield path, node
-    children: Iterable[tuple[str, yaml.Node]] = ()
-    if isinstance(node, yaml.MappingNode):
-        children = [(key.value if isinstance(key.value, str) else "?", v) for key, v in node.value]
-    elif isinstance(node, yaml.SequenceNode):
-        children = [(str(index), value) for index, value in enumerate(node.value)]
-    for name, child in children:
+    for name, child in items_of(node):
         yield from walk(child, join(path, name))
+
+
+def items_of(node: yaml.Node) -> list[tuple[str, yaml.Node]]:
+    """Return the names and nodes right below a node, as they are written: ``<<`` is one of them."""
+    if isinstance(node, yaml.MappingNode):
+        return [(key.value if isinstance(key.value, str) else "?", v) for key, v in node.value]
+    if isinstance(node, yaml.SequenceNode):
+        return [(str(index), value) for index, value in enumerate(node.value)]
+    return []
 
 
 def walk_once(root: yaml.Node) -> Iterator[tuple[str, yaml.Node]]:

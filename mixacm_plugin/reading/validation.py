@@ -1,7 +1,6 @@
 """A recipe held against the schema: every mistake at once, in its YAML or in what it has built."""
 
 import difflib
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,13 +18,14 @@ from .nodes import (
     Problem,
     Unbuilt,
     children_of,
+    items_of,
     join,
     places_of,
     plain,
     walk_once,
 )
 from .recipe import Recipe
-from .schema import TAGS, not_registered, recipe_keys
+from .schema import STAGE, TAGS, not_registered, recipe_keys
 from .sections import stage_names
 
 UNKNOWN = Unbuilt("", None)  # in place of what is wrong: nothing else is to be said about it
@@ -47,8 +47,8 @@ class Validation:
 def validate(recipe: Recipe, found: Validation) -> dict[str, Any]:
     """Hold a recipe's YAML against the schema, with nothing constructed.
 
-    A key of one's own that defines an anchor is read by its aliases, and at the top level any is
-    allowed; but not one that is like a known key that is missing: the host reads optional keys
+    A key of one's own that defines an anchor is read by its aliases elsewhere; but none may be like
+    a known key that is missing, nor be a stage under another name: the host reads optional keys
     with ``.get``, so it ignores a mistyped one and trains something else.
 
     Args:
@@ -145,12 +145,12 @@ class _NodeCheck(_Check):
     def __init__(self, recipe: Recipe, found: Validation) -> None:
         super().__init__(found)
         self.noted: set[tuple[int, str]] = set()
-        uses: Counter[int] = Counter()
-        for _, parent in walk_once(recipe.root):
-            items = parent.value if isinstance(parent, yaml.CollectionNode) else []
-            uses.update(id(item[1] if isinstance(item, tuple) else item) for item in items)
         self.written = places_of(recipe.root)
-        self.shared = {path for node, path in self.written.items() if uses[node] > 1}
+        self.uses: dict[str, list[str]] = {}  # where a node is written: where it is used
+        for _, parent in walk_once(recipe.root):
+            for name, child in items_of(parent):
+                use = join(self.written[id(parent)], name)
+                self.uses.setdefault(self.written[id(child)], []).append(use)
 
     def value(self, value: Any, key: Key, path: str, node: yaml.Node | None) -> Any:
         if node is not None and node.tag != MAP_TAG and isinstance(value, Mapping):
@@ -186,21 +186,41 @@ class _NodeCheck(_Check):
             hint = " A name of your own may begin with _" if own and meant in section else ""
             self.add(where, f"unknown key. Did you mean {meant!r}?{hint}", node)
             return meant
-        if not own:
+        if path == "train" and node is not None and self._is_a_stage(node, where):
+            message = "not a stage, so it isn't trained; stages are named stage1, stage2, ..."
+            self.add(where, f"{message}. A block of your own may begin with _", node)
+        elif not own:
             self.found.warnings.append(
                 f"{where}: unknown key, which neither torchdistill 1.1 nor this package reads"
             )
         return None
 
     def _defines_an_anchor(self, name: str, node: yaml.Node) -> bool:
+        """Whether something that is written in a block is used outside of it."""
         here = self.written[id(node)]
-        inside = any(f"{place}.".startswith(f"{here}.") for place in self.shared)
-        return inside and f".{here}".endswith(f".{name}")
+        inside = (place for place in self.uses if _is_in(place, here))
+        uses = (use for place in inside for use in self.uses[place])
+        return f".{here}".endswith(f".{name}") and not all(_is_in(use, here) for use in uses)
+
+    def _is_a_stage(self, node: yaml.Node, path: str) -> bool:
+        """Whether a block has what a stage needs, some of it for no use elsewhere."""
+        children = children_of(node)
+        whole = all(name in children for name, key in STAGE.items() if key.required)
+        used = self.written[id(node)] == path and len(self.uses[path]) > 1
+        return (
+            whole
+            and not used
+            and not all(self._defines_an_anchor(name, child) for name, child in children.items())
+        )
 
     def add(self, path: str, message: str, node: yaml.Node | None) -> None:
         if (id(node), message) not in self.noted:
             self.noted.add((id(node), message))
             super().add(path, message, node)
+
+
+def _is_in(place: str, block: str) -> bool:
+    return f"{place}.".startswith(f"{block}.")
 
 
 def _wrong(value: Any, key: Key) -> str | None:

@@ -16,6 +16,8 @@ from recipes import CPU, mixacm, recipe, run, scratch, two_stages, write
 
 LOADER, TERM = "train.train_data_loader", "train.criterion.kwargs.sub_terms.kd"
 STAGES = two_stages(mixacm())
+STAGE = STAGES.partition("  stage1: &stage\n")[2].partition("  stage2:")[0]
+COPY, LOSS = STAGE.replace("&in_order ", ""), STAGE.partition("  criterion:\n")[2]
 LINE, TRAIN = "  log_freq: 100\n", "train:\n"
 FOREIGN = "train.experiment: unknown key"
 
@@ -31,6 +33,12 @@ def with_override_file(content):
     """The plain recipe with an override file, which may add keys."""
     Path("more.yaml").write_text(content)
     return recipe(None, "more.yaml")
+
+
+def with_stages(stages):
+    """The plain recipe with these stages, which have to define ``in_order``."""
+    before, _, rest = mixacm().partition(TRAIN + "  num")
+    return before + TRAIN + stages + "test:\n" + rest.split("\ntest:\n")[1]
 
 
 @pytest.mark.parametrize(
@@ -140,6 +148,42 @@ def test_shared_stages_dont_make_a_mistyped_key_a_definition():
     text = edit("    num_epochs: 2", "    num_epochs: 2\n    num_epoch: 3", STAGES)
     with pytest.raises(RecipeError, match=r"train\.stage1\.num_epoch: unknown key"):
         check_yaml(recipe(text))
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        f"  warmup:\n{STAGE}  stage1:\n{COPY}",
+        f"  stage1:\n{STAGE}  finetune:\n"
+        + COPY.replace("num_epochs: 2", "num_epochs: &n 2").replace("T_max: 2", "T_max: *n"),
+        f"  stage1: &stage\n{STAGE}  finetune: *stage\n",
+        f"  stage1: &stage\n{STAGE}  finetune: {{<<: *stage, num_epochs: 1}}\n",
+    ],
+    ids=["first", "last", "alias", "merged"],
+)
+def test_a_stage_under_another_name_is_told_since_it_would_not_be_trained(stages):
+    with pytest.raises(RecipeError, match=r"not a stage.* named stage1, stage2, ") as error:
+        check_yaml(recipe(with_stages(stages)))
+    assert error.value.where in ("train.warmup", "train.finetune")
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        f"  base: &base\n{STAGE}  stage1: *base\n",
+        f"  own:\n    num_epochs: &n 2\n    criterion: &loss\n{LOSS}  stage1:\n"
+        + STAGE.replace(f":\n{LOSS}", ": *loss\n").replace("num_epochs: 2", "num_epochs: *n"),
+    ],
+    ids=["as a whole", "piece by piece"],
+)
+def test_a_block_of_which_all_is_used_elsewhere_is_no_stage(stages):
+    assert check_yaml(recipe(with_stages(stages))) == []
+
+
+def test_anchors_that_only_their_own_block_uses_are_of_no_use():
+    text = edit(TRAIN, f"{TRAIN}  extra: {{a: &a 1, b: *a}}\n")
+    (warning,) = check_yaml(recipe(text))
+    assert warning.startswith("train.extra: unknown key")
 
 
 @pytest.mark.parametrize("name", recipe_names())
