@@ -180,18 +180,22 @@ class _NodeCheck(_Check):
             return _like(name, others)
         if name.startswith("_"):  # as the host's own configs name what only anchors are for
             return None
-        own = not path or (node is not None and self._defines_an_anchor(name, node))
-        meant = _like(name, keys.keys() - section.keys()) or _like(name, keys, 0.85 if own else 0.7)
+        own = node is not None and self._defines_an_anchor(name, node)
+        free = own or not path  # at the top level, which isn't the host's alone, in doubt as well
+        meant = _like(name, keys.keys() - section.keys())
+        meant = meant or _like(name, keys, 0.85 if free else 0.7)
         if meant:
-            hint = " A name of your own may begin with _" if own and meant in section else ""
+            hint = " A name of your own may begin with _" if free and meant in section else ""
             self.add(where, f"unknown key. Did you mean {meant!r}?{hint}", node)
             return meant
         if path == "train" and node is not None and self._is_a_stage(node, where):
             message = "not a stage, so it isn't trained; stages are named stage1, stage2, ..."
             self.add(where, f"{message}. A block of your own may begin with _", node)
         elif not own:
+            readers = [join(other, name) for other, key in keys.items() if name in (key.keys or ())]
+            hint = f". Did you mean {readers[0]!r}?" if len(readers) == 1 else ""
             self.found.warnings.append(
-                f"{where}: unknown key, which neither torchdistill 1.1 nor this package reads"
+                f"{where}: unknown key, which neither torchdistill 1.1 nor this package reads{hint}"
             )
         return None
 

@@ -120,9 +120,26 @@ def test_a_key_unlike_any_other_is_a_warning(caplog):
 
 
 @pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("num_epochs: 3", ". Did you mean 'train.num_epochs'?"),
+        ("optimizer: {key: SGD}", ". Did you mean 'train.optimizer'?"),
+        ("precision: bf16", ". Did you mean 'compute.precision'?"),
+        ("evaluation: {attack: PGD}", ""),
+        ("seed: 5", ""),
+        ("settings: {a: &a 1, b: *a}", ""),
+    ],
+)
+def test_a_key_at_the_top_level_that_nothing_reads_is_a_warning(line, hint):
+    (warning,) = check_yaml(with_override_file(line))
+    end = "unknown key, which neither torchdistill 1.1 nor this package reads"
+    assert warning == f"{line.partition(':')[0]}: {end}{hint}"
+
+
+@pytest.mark.parametrize(
     "text",
     [
-        edit("models:", "_model: mine\nnotes: [1]\nmodels:"),
+        edit("models:", "_model: mine\nown: {n: &n 2}\nmodels:").replace("ochs: 2", "ochs: *n"),
         edit(f"{TRAIN}  num_epochs: 2", f"{TRAIN}  epochs: &epochs 2\n  num_epochs: *epochs"),
         edit(f"{TRAIN}  num_epochs: 2", f"{TRAIN}  own: {{n: &n 2}}\n  num_epochs: *n"),
         edit(TRAIN, f"{TRAIN}  more: &more {{requires_supp: False}}\n").replace(
