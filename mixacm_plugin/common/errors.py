@@ -62,6 +62,15 @@ def raise_all(errors: Sequence[RecipeError]) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Suggest names close to a misspelt one: a sentence to append, or nothing."""
-    matches = difflib.get_close_matches(str(name), map(str, known), n=3, cutoff=0.5)
-    return f" Did you mean {' or '.join(repr(m) for m in matches)}?" if matches else ""
+    """Suggest names close to a misspelt one: a sentence to append, or nothing.
+
+    Example:
+        >>> nearest("sgd", ["Adam", "SGD"])
+        " Did you mean 'SGD'?"
+    """
+    spelt: dict[str, list[str]] = {}  # those that differ in capitals alone
+    for one in dict.fromkeys(map(str, known)):
+        spelt.setdefault(one.casefold(), []).append(one)
+    close = difflib.get_close_matches(str(name).casefold(), spelt, n=3, cutoff=0.5)
+    matches = [one for fold in close for one in spelt[fold]][:3]
+    return f" Did you mean {' or '.join(map(repr, matches))}?" if matches else ""

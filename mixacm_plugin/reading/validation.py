@@ -268,5 +268,5 @@ def _in_groups(key: Key, kwargs: Key) -> Key:
 def _like(name: str, known: Iterable[str], cutoff: float = 0.7) -> str | None:
     # Stricter than nearest, which only suggests, where here it may refuse a recipe.
     name, known = str(name), list(known)
-    swapped = [key for key in known if sorted(key) == sorted(name)]
+    swapped = [key for key in known if sorted(key.casefold()) == sorted(name.casefold())]
     return next(iter(swapped or difflib.get_close_matches(name, known, 1, cutoff)), None)

@@ -46,6 +46,7 @@ def with_stages(stages):
     [
         (edit("models:", "model:"), "model", "models"),
         (edit("dependencies:", "dependency:"), "dependency", "dependencies"),
+        (mixacm() + "EMA: {decay: 0.9}\n", "EMA", "ema"),
         (edit("src_ckpt:", "src_chkpt:"), "models.teacher_model.src_chkpt", "src_ckpt"),
         (edit("teacher_model:", "teacher:"), "models.teacher", "teacher_model"),
         (edit("log_freq", "log_frequency"), "train.log_frequency", "log_freq"),
