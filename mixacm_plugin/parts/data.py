@@ -12,7 +12,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from ..common.images import count, labels_of
 from ..common.state import preserved_rng
-from ..common.values import NUMBER
+from ..common.values import COUNT, NUMBER
 
 SPLITS = ("train", "val", "test")
 
@@ -118,8 +118,10 @@ def hold_out(
     name, share = _share_of("hold_out", part)
     if name not in ("train", "val"):
         raise ValueError(f"hold_out: part must be train or val; found {name!r}")
-    if not 0 < size < total:
-        raise ValueError(f"hold_out: size must be between 1 and {total - 1}; found {size}")
+    if not COUNT.holds(size) or size >= total:
+        raise ValueError(
+            f"hold_out: size must be a number of images, from 1 to {total - 1}; found {size!r}"
+        )
     if stratify:
         kept, held = _stratified(dataset, size, seed)
     else:

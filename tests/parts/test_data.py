@@ -115,7 +115,10 @@ def test_held_out_images_and_the_rest_are_the_whole_set_without_overlap():
     assert list(hold_out(whole, "val", 12, seed=1)) != parts["val"]
 
 
-@pytest.mark.parametrize(("part", "size"), [("test", 5), ("val", 0), ("train", 50)])
+@pytest.mark.parametrize(
+    ("part", "size"),
+    [("test", 5), ("val", 0), ("train", 50), ("train", 0.1), ("val", "5"), ("val", True)],
+)
 def test_a_part_that_cannot_be_held_out_is_refused(part, size):
     with pytest.raises(ValueError, match="hold_out: "):
         hold_out(range(50), part, size)
