@@ -1,6 +1,7 @@
 """A recipe held against the schema: every mistake at once, in its YAML or in what it has built."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ import yaml
 from ..common.errors import nearest
 from ..common.values import MAPPING
 from .arguments import Arguments, arguments_of
+from .composing import NUMBER_TAGS
 from .keys import ANY, Key, Keys
 from .nodes import (
     MAP_TAG,
@@ -160,12 +162,17 @@ class _NodeCheck(_Check):
     def section(
         self, section: Mapping[str, Any], keys: Keys, path: str, node: yaml.Node | None
     ) -> dict[str, Any]:
+        before: yaml.Node | None = None
         for key, child in node.value if isinstance(node, yaml.MappingNode) else ():
             if key.tag not in (STRING_TAG, MERGE_TAG):
                 text = key.value if isinstance(key, yaml.ScalarNode) else "no text"
                 hint = f", which YAML reads as {plain(key)!r}; write '{text}'"
+                if before and before.tag in NUMBER_TAGS and text.isdecimal() and child.value == "":
+                    hint = f" after a comma; if it belongs to {before.value}, "  # {lr: 0,2}
+                    hint += f"write {before.value}.{text}"
                 message = f"expected a name; found {text}{hint}"
                 self.add(join(path, text), message, child)
+            before = child
         return super().section(section, keys, path, node)
 
     def unknown_key(
@@ -231,10 +238,18 @@ def _wrong(value: Any, key: Key) -> str | None:
     if isinstance(value, list) and any(isinstance(v, Unbuilt) for v in value):
         return None  # said when it is built
     if key.kind is not None and not key.kind.holds(value):
-        return f"expected {key.kind.words}; found {value!r}"
+        point = _with_point(value)
+        hint = f"; write {point}" if point and key.kind.holds(float(point)) else ""
+        return f"expected {key.kind.words}; found {value!r}{hint}"
     if key.registry is not None and value not in (names := key.registry.parts()):
         return not_registered(key.registry.what, value, names)
     return None
+
+
+def _with_point(value: Any) -> str | None:
+    """Return a number that is written with a comma as YAML would read it."""
+    decimal = isinstance(value, str) and re.fullmatch(r"[-+]?\d+,\d+", value)
+    return value.replace(",", ".") if decimal else None
 
 
 def _with_arguments(section: Mapping[str, Any], keys: Keys) -> Keys:
