@@ -9,6 +9,7 @@ from ..common.errors import RecipeError, nearest, raise_all
 from ..common.state import preserved_rng
 from ..common.values import NUMBER, WEIGHT
 from ..parts.acm.pairs import SIDES, PairError
+from .arguments import IO
 from .nodes import Problem, Unbuilt, plain
 from .recipe import Recipe
 from .schema import model_names, not_registered
@@ -208,12 +209,16 @@ def _pairs(config: Config, path: str, term: Config, where: str) -> Iterator[Prob
     pairs = told(term, "criterion.kwargs.pairs")
     for name, pair in pairs.items() if isinstance(pairs, Mapping) else ():
         for side in SIDES:
-            module, hooks = (
-                told(pair, f"{side}.path"),
-                f"{side}.forward_hook.{told(pair, f'{side}.io')}",
-            )
+            module, io = told(pair, f"{side}.path"), get(pair, f"{side}.io")
+            if not isinstance(module, str) or isinstance(io, Unbuilt):
+                continue
+            if not IO.holds(io):
+                place = f"{where}.pairs.{name}.{side}.io"
+                yield place, f"expected {IO.words}; found {io!r}"
+                continue
+            hooks = f"{side}.forward_hook.{io}"
             listed = get(config, f"{path}.{hooks}") or []
-            if isinstance(module, str) and isinstance(listed, list) and module not in listed:
+            if isinstance(listed, list) and module not in listed:
                 yield (
                     f"{where}.pairs.{name}.{side}",
                     f"{module!r} isn't listed under {path}.{hooks}, which has "

@@ -7,6 +7,7 @@ from mixacm_plugin.reading.checks import check_yaml
 from recipes import mixacm, recipe
 
 LR = "train.optimizer.kwargs"
+PAIR = "train.criterion.kwargs.sub_terms.acm.criterion.kwargs.pairs.last.student"
 
 
 def mistakes(text=None, *overrides):
@@ -37,8 +38,20 @@ def mistakes(text=None, *overrides):
             "train.num_epochs",
             "expected a whole number of at least 1; found '2,5'",
         ),
+        (
+            "student: {path: relu, io: output}",
+            "student: {path: relu, io: outputs}",
+            f"{PAIR}.io",
+            "expected input or output; found 'outputs'",
+        ),
+        (
+            "student: {path: relu, io: output}",
+            "student: {path: relu}",
+            f"{PAIR}.io",
+            "expected input or output; found None",
+        ),
     ],
-    ids=["comma in braces", "comma", "comma in a count"],
+    ids=["comma in braces", "comma", "comma in a count", "io", "no io"],
 )
 def test_the_mistake_itself_is_told_with_how_to_write_it(old, new, where, message):
     assert old in mixacm()
