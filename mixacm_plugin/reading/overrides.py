@@ -8,17 +8,22 @@ import yaml
 
 from ..common.errors import RecipeError, UnknownKeyError, nearest, raise_all
 from .composing import compose, compose_text, yaml_mistakes
+from .keys import Keys
 from .library import override_names
 from .nodes import (
+    MAP_TAG,
     MERGE_TAG,
     STRING_TAG,
     children_of,
     join,
     places_of,
+    plain,
     put,
     walk,
 )
 from .recipe import Recipe
+from .schema import recipe_keys
+from .sections import stage_names
 
 OPTIONAL = ("validate", "ema", "compute")  # blocks of this package's, which may be added
 WRAPPER = "_data_loader.dataset_wrapper"  # of torchdistill's, which few recipes have
@@ -37,7 +42,8 @@ def apply_override(recipe: Recipe, override: str) -> None:
             key where an override by itself must find it.
 
     Raises:
-        RecipeError: on a file that can't be read, or a key path that isn't there.
+        RecipeError: on a file that can't be read, a key path that isn't there, or a section that
+            would lack what a recipe needs.
     """
     if "=" in override:
         _override_by_text(recipe, override)
@@ -96,12 +102,49 @@ def _override(
     recipe: Recipe, path: str, new: yaml.Node, where: str, added: yaml.Node | None = None
 ) -> None:
     place = _find(recipe, path, where, may_add=added is not None)
+    lacking = None if place.child is None else _lacking(path, place.child, new)
+    if lacking:
+        example = _first_change(path, place.child, new, "=" if added is None else ": ")
+        message = f"replaces all of {path}, without {lacking}; write what is to change: {example}"
+        raise recipe.error(where, message)
     if place.child is None or place.aliased:
         put(place.parent, place.name, new, added)
         return
     if added:  # also in the place itself, where the key is known to be the file's
         put(place.parent, place.name, new, added)
     _replace_everywhere(recipe.root, place.child, new)
+
+
+def _lacking(path: str, old: yaml.Node, new: yaml.Node) -> str | None:
+    """Return what a recipe needs of a section at its top, if the new one has it no more.
+
+    A nested override, as in ``train: {num_epochs: 3}``, is hardly ever meant to leave out the rest.
+    """
+    section = recipe_keys(stage_names(plain(new))).get(path)
+    return None if section is None else _lacking_key(section.keys or {}, path, old, new)
+
+
+def _lacking_key(keys: Keys, path: str, old: yaml.Node, new: yaml.Node) -> str | None:
+    if old.tag != MAP_TAG or new.tag != MAP_TAG:
+        return None
+    before, now = children_of(old), children_of(new)
+    for name, key in keys.items():
+        where = join(path, name)
+        if key.required and name in before and name not in now:
+            return where
+        below = name in before and name in now and key.keys
+        found = _lacking_key(below, where, before[name], now[name]) if below else None
+        if found:
+            return found
+    return None
+
+
+def _first_change(path: str, old: yaml.Node | None, new: yaml.Node, sign: str) -> str:
+    """Write the first value of a nested override by its key path."""
+    while old is not None and new.tag == MAP_TAG and (children := children_of(new)):
+        name, new = next(iter(children.items()))
+        path, old = join(path, name), children_of(old).get(name)
+    return f"{path}{sign}{new.value if isinstance(new, yaml.ScalarNode) else '...'}"
 
 
 def _find(recipe: Recipe, path: str, where: str, *, may_add: bool) -> _Place:
