@@ -270,10 +270,9 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, capsys):
 
 def test_a_study_draws_its_rows_beside_their_teacher():
     write()
-    Path("study").mkdir()
-    checkpoint("study/first.pt", 1)  # relative to the study's folder
-    runs = [done(0, 490, 335, checkpoint=c) for c in ("first.pt", "second.pt")]
-    checkpoint("second.pt", 2)  # relative to here
+    checkpoint("study/runs/first/student.pt", 1)  # where the study was moved to
+    checkpoint("second/student.pt", 2)  # where it was made
+    runs = [done(0, 490, 335, checkpoint=f"{c}/student.pt") for c in ("gone/first", "second")]
     one_epoch = {"train.num_epochs": 1}
     rows = [row("a", runs[:1], one_epoch), row("b", runs[1:], one_epoch)]
     plots = [{"kind": "channel_maps", "n": 10}, {"kind": "channel_maps", "rows": ["b"], "n": 10}]

@@ -14,6 +14,7 @@ from ...evaluation.channel_map_comparison import Comparison, compare_students
 from ...evaluation.channel_map_distances import Distance
 from ...studies.changes import sets
 from ...studies.results import Results
+from ..courses import run_folder
 from .plot import Plot
 from .style import COLOURS, LINES, WIDTH, NothingToShow, legend_below, new_figure
 
@@ -53,8 +54,7 @@ class ChannelMaps(Plot):
                 continue
             if run.checkpoint is None:
                 raise NothingToShow("results.json doesn't say where the checkpoints are")
-            beside = folder / run.checkpoint
-            checkpoint = str(beside if beside.exists() else run.checkpoint)
+            checkpoint = str(run_folder(run, folder) / Path(run.checkpoint).name)
             students.append((row.name, row.base, sets(row.changes), checkpoint))
         try:
             comparison = compare_students(students, n=self.n)
