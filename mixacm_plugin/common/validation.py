@@ -86,10 +86,7 @@ def _keys_at(model: Any, location: Iterable[Any]) -> list[str]:
     for part in location:
         if hasattr(model, "model_fields"):
             model = model.model_fields[str(part)].annotation
-            if get_origin(model) not in (
-                list,
-                dict,
-            ):  # of an optional part, what it is if it is there
+            if get_origin(model) not in (list, dict):  # an optional part: what it is where it is
                 model = next((a for a in get_args(model) if hasattr(a, "model_fields")), model)
         else:  # an item of a list or a mapping
             model = next(iter(_models_in(model)), model)

@@ -81,7 +81,6 @@ def _kd_weights(where: str, term: Mapping[str, Any]) -> Iterator[str]:
             f"bare KL divergence, without beta ({beta}) and temperature² "
             f"({kwargs.get('temperature')}²); give a small alpha, or put them into weight"
         )
-
     for name in ("alpha", "beta") if key == "KDLoss" else ():  # logit standardisation takes 9
         if (kwargs.get(name) or 0) > 1:
             yield f"{where}.criterion.kwargs.{name}: {kwargs[name]}; it weights a part, of 0 to 1"
