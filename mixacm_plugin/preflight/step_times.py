@@ -129,6 +129,7 @@ def _timed(
             end(role)
             return output
 
+        vars(run)["__self__"] = getattr(process, "__self__", process)  # by which it is known
         return run
 
     with ExitStack() as stack:

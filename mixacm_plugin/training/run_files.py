@@ -45,7 +45,7 @@ def ema_of(last: Path) -> Path:
 
 def files_of(key: str, last: Path) -> RunFiles:
     """Return the files of a run whose last checkpoint, and the key path of it, are given."""
-    return RunFiles(key, last, best_of(last), ema_of(last), last.with_name("metrics.jsonl"))
+    return RunFiles(key, last, best_of(last), ema_of(last), last.parent / "metrics.jsonl")
 
 
 def run_files(config: Config) -> RunFiles:

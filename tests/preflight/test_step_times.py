@@ -12,7 +12,7 @@ from mixacm_plugin.loading.models import build_models
 from mixacm_plugin.preflight import step_times
 from mixacm_plugin.preflight.inspection import inspect_recipe
 from mixacm_plugin.preflight.step_times import StepTimes, faster, timed_steps
-from recipes import CPU, Few, mixacm, recipe
+from recipes import CPU, Few, mixacm, recipe, scratch
 
 
 def times_of():
@@ -24,6 +24,14 @@ def test_the_parts_of_a_step_add_up():
     assert list(shares) == ["loader", "teacher", "student", "kd", "acm", "backward and optimiser"]
     assert sum(shares.values()) == pytest.approx(1)
     assert all(share > 0 for share in shares.values())
+
+
+def test_steps_of_a_process_that_is_an_objects_method_are_timed():
+    free = "!import_call {key: mixacm_plugin.free_adversarial_forward, init: {kwargs: {%s}}}"
+    text = scratch("&free " + free % "replays: 2, eps: 0.1").replace(
+        "  criterion:\n", "  post_forward_process: *free\n  criterion:\n", 1
+    )
+    assert inspect_recipe(recipe(text), CPU).stages[0].times.shares()["student"] > 0
 
 
 def test_a_slow_data_set_is_the_loaders(monkeypatch):
