@@ -151,6 +151,10 @@ def _attack(args: argparse.Namespace) -> Attack:
         raise UserError(f"--attack {args.attack}: {error}") from error
 
 
+def _named(args: argparse.Namespace) -> str:
+    return args.model if args.precision == "fp32" else f"{args.model} in {args.precision}"
+
+
 def _accuracy(
     args: argparse.Namespace,
     recipe: Recipe,
@@ -172,8 +176,7 @@ def _accuracy(
             state=args.state,
             distributed=True,
         )
-    name = args.model if args.precision == "fp32" else f"{args.model} in {args.precision}"
-    rows = [(name, accuracy)]
+    rows = [(_named(args), accuracy)]
     print(markdown_table(rows))
     lines = sanity(model, dataset, attack, seed=args.seed, device=device) if args.sanity else []
     if lines:
@@ -190,7 +193,9 @@ def _disagreement(
     attack: PGD,
     device: torch.device,
 ) -> None:
-    teacher = load_model(recipe, "teacher")
+    teacher: nn.Module = load_model(recipe, "teacher")
+    if args.precision != "fp32":
+        teacher = Computed(teacher, args.precision)
     with _errors(recipe, args):
         found = disagreement(
             model,
@@ -203,9 +208,13 @@ def _disagreement(
             device=device,
             progress=True,
         )
-    print(disagreement_table(args.model, found))
+    print(disagreement_table(_named(args), found))
+    warnings = attack.warnings()
+    for line in warnings:
+        print(f"\nwarning: {line}")
     if args.json:
-        write_json(args.json, [{"model": args.model, **found.to_json()}])
+        told = {"model": _named(args), **found.to_json(), "warnings": warnings}
+        write_json(args.json, [told])
 
 
 @contextmanager

@@ -18,7 +18,8 @@ FORMAT = 1
 def weights_digest(model: nn.Module) -> str:
     """Return a hash of a model's layers, parameters and buffers."""
     digest = hashlib.sha256(repr(model).encode())
-    for name, value in model.state_dict().items():
+    # Buffers also where a checkpoint doesn't hold them, as those of a normaliser.
+    for name, value in {**dict(model.named_buffers()), **model.state_dict()}.items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

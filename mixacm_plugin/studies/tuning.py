@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from ..common.errors import RecipeError, UserError
+from ..reading import sections
 from ..reading.checks import check_yaml
 from ..reading.nodes import plain
 from ..reading.read import read_recipe
@@ -25,7 +26,6 @@ from .runs import Run, epochs_of
 from .study import Row, Study
 
 CLEAN, ROBUST = "val_accuracy", "robust_val_accuracy"  # keys of metrics.jsonl
-FIXED = ("test", "validate")  # parts of a recipe that judge, or have no part in training
 
 
 @dataclass
@@ -106,10 +106,14 @@ def read_candidates(
         UserError: if there is only one candidate.
     """
     recipe = read_recipe(base, overrides)
+    judging = _judging(recipe)
     for path in over:
-        if path.split(".")[0] in FIXED:
+        if f"{path}.".startswith(judging):
             reason = "candidates are compared by the same images and attack"
             raise UserError(f"--over {path}: {reason}; change it for all by --set")
+        if path.startswith("ema."):
+            reason = "the moving average doesn't change the student, by whom is judged"
+            raise UserError(f"--over {path}: {reason}; compare averages by mixacm evaluate --ckpt")
     changes = [change_of(text) for text in overrides]
     names = short_names(list(over))
     candidates = []
@@ -129,6 +133,24 @@ def read_candidates(
     if len(candidates) == 1:
         raise UserError("--over: gives a single candidate; expected two values at least")
     return candidates
+
+
+def _judging(recipe: Recipe) -> tuple[str, ...]:
+    """Return how the key paths begin of what judges, or has no part in training.
+
+    Raises:
+        RecipeError: if candidates would be judged by the test images.
+    """
+    config = plain(recipe.root)
+    tested = sections.told(config, "test.test_data_loader.dataset_id")
+    fixed = ["test.", "validate.", f"datasets.{tested}."]
+    for path, stage in sections.stages(config):
+        chosen = sections.told(stage, "val_data_loader.dataset_id")
+        if chosen is not None and chosen == tested:
+            message = f"{tested} are the test images, by which nothing may be chosen"
+            raise recipe.error(f"{path}.val_data_loader.dataset_id", message)
+        fixed += [f"{path}.val_data_loader.", f"datasets.{chosen}."]
+    return tuple(fixed)
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:

@@ -29,6 +29,15 @@ REFUSED = {
     "key twice": ((f"{LR}=0.1,0.2", f"{LR}=0.3"), f"--over: {LR} is given twice"),
     "length of the run": (("train.num_epochs=2,3",), "--over: candidates need the same num_epochs"),
     "what judges": (("validate.eps=0.1,0.2",), "--over validate.eps: candidates are compared by"),
+    "images that judge": (
+        ("train.val_data_loader.dataset_id=few/val,few/test",),
+        "--over train.val_data_loader.dataset_id: candidates are compared by",
+    ),
+    "data that judge": (
+        ("datasets.few/val.init.kwargs.n=20,40",),
+        "--over datasets.few/val.init.kwargs.n: candidates are compared by",
+    ),
+    "an average, which isn't judged": (("ema.decay=0.9,0.99",), "--over ema.decay: the moving"),
 }
 
 
@@ -41,6 +50,13 @@ def test_what_cannot_be_tuned_is_one_line_and_nothing_is_trained(over, words, ca
     assert error.startswith(f"mixacm: error: {words}")
     assert error.count("\n") == 1
     assert not Path("runs").exists()
+
+
+def test_nothing_is_chosen_by_the_test_images(capsys):
+    recipes.write(recipes.mixacm().replace("dataset_id: few/val", "dataset_id: few/test"))
+    assert recipes.run("main", *TUNE, "--over", f"{LR}=0.1,0.2") == 2
+    words = "train.val_data_loader.dataset_id: few/test are the test images, by which nothing may"
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,9 @@ def test_the_command_prints_a_table_and_writes_json(capsys):
     argv = ("evaluate", "--config", "recipe.yaml", "--device", "cpu", "--attack", "disagreement")
     setting = ("--eps", "0.1", "--steps", "2", "--n", "6", "--ckpt", "student.pt")
     assert run("main", *argv, *setting, "--json", "out.json") == 0
-    row = capsys.readouterr().out.splitlines()[-1]
+    *_, row, _, warning = capsys.readouterr().out.splitlines()
     assert row.startswith("| student | PGD-2 (step 0.025) | Linf | 0.1 | 6 | 0 | 0.")
+    assert "can't reach the edge of its ball" in warning
     (figure,) = json.loads(Path("out.json").read_text())
     assert figure["attack"]["name"] == "disagreement"
     assert figure["interval_95"][0] < figure["mean"] < figure["interval_95"][1]
@@ -93,3 +94,13 @@ def test_the_command_prints_a_table_and_writes_json(capsys):
     ):
         assert run("main", *argv, *setting, *flags) == 2
         assert words in capsys.readouterr().err
+
+
+def test_in_bf16_the_teacher_runs_in_it_too_and_the_table_says_so(capsys):
+    write()
+    argv = ("evaluate", "--config", "recipe.yaml", "--device", "cpu", "--attack", "disagreement")
+    setting = ("--steps", "8", "--n", "6", "--ckpt", "teacher.pt", "--precision", "bf16")
+    assert run("main", *argv, *setting, "--json", "out.json") == 0
+    assert "| student in bf16 |" in capsys.readouterr().out
+    (figure,) = json.loads(Path("out.json").read_text())
+    assert (figure["model"], figure["clean"], figure["warnings"]) == ("student in bf16", 0, [])

@@ -220,6 +220,7 @@ def test_autoattack_has_a_version_for_randomised_models(model):
     accuracy = evaluate(Noisy(model), Few("test", 6), attack)
     assert attack.title == "AutoAttack (rand)"
     assert not any("AutoAttack says" in warning for warning in accuracy.warnings)
+    assert not any("--version rand" in warning for warning in accuracy.warnings)
     with pytest.raises(ValueError, match="version must be one of standard, rand; found 'plus'"):
         AutoAttack(version="plus")
 

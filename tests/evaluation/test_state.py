@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from mixacm_plugin import PGD, AutoAttack, evaluate
+from mixacm_plugin import PGD, AutoAttack, dm_wide_resnet, evaluate
 from mixacm_plugin.common.errors import UserError
 from mixacm_plugin.evaluation import attacking
 from mixacm_plugin.evaluation.attacks.pyautoattack_suite import Suite
@@ -101,6 +101,17 @@ def test_the_state_of_another_evaluation_is_refused(change, words, model):
     with pytest.raises(UserError, match=f"--state: state .*{words}.*; name another file"):
         evaluate(model, **{**setting, **change})
     assert Path("state").read_bytes() == before
+
+
+def test_the_state_of_a_model_that_normalises_otherwise_is_refused():
+    few, attack = Few("test", 20), PGD(eps=EPS, steps=1)
+    models = []
+    for std in (0.25, 0.2):
+        torch.manual_seed(0)
+        models.append(dm_wide_resnet(10, 1, 10, std=[std] * 3))
+    evaluate(models[0], few, attack, state="state")
+    with pytest.raises(UserError, match="another model"):
+        evaluate(models[1], few, attack, state="state")
 
 
 def test_the_state_of_another_model_is_refused(model):

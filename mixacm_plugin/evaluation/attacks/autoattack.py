@@ -105,5 +105,7 @@ def _other_classes(model: nn.Module, images: Tensor) -> int:
     with torch.no_grad():
         classes = model(images[:1]).shape[1]
     if classes < 4:
-        raise ValueError(f"AutoAttack's standard version needs at least 4 classes; found {classes}")
+        raise ValueError(
+            f"AutoAttack needs at least 4 classes; found {classes}: take pgd, and square"
+        )
     return int(classes) - 1
