@@ -175,13 +175,13 @@ def _test(recipe: Recipe, device: torch.device, *, student_only: bool) -> None:
         "test": {"test_data_loader": loader_config},
         "datasets": {loader_config["dataset_id"]: dataset},
     }
-    loader = test_loader(recipe, config)
     for role, path in sections.model_sections(config).items():
         if role == "teacher" and student_only:
             continue
-        name, n = path.removeprefix("models."), count(loader.dataset)
+        name, n = path.removeprefix("models."), count(dataset)
         for title, checkpoint in _tested(config, role, path):
             model = load_model(recipe, role, checkpoint).to(device)
+            loader = test_loader(recipe, config, model)
             try:
                 shown = tqdm(
                     loader,

@@ -4,16 +4,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchdistill.datasets.util import build_data_loader
 
-from ..common.images import count, labels_of, unpack
+from ..common.errors import RecipeError
+from ..common.images import check_images, count, labels_of, unpack
 from ..common.values import NAME
 from ..reading import sections
 from ..reading.checks import check_part, require
 from ..reading.recipe import Recipe
 
 FEW = 8  # images that show what a loader gives; some collate functions halve a batch
+TEST = "test.test_data_loader"
 
 
 def _unwrapped(dataset: Any, name: str) -> Any:
@@ -106,20 +109,69 @@ def first_batch(loader: DataLoader, size: int) -> Any:
     return loader.collate_fn([dataset[index] for index in indices])
 
 
-def test_loader(recipe: Recipe, config: Mapping[str, Any]) -> DataLoader:
-    """Build the loader of a recipe's test images, and try it on a few.
+def few_measured(
+    recipe: Recipe, path: str, loader: DataLoader[Any], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Load a few images, and labels, of a loader on whose images accuracy is measured.
+
+    Args:
+        recipe: names the file in errors.
+        path: of the loader.
+        loader: in whose order nothing is drawn.
+        device: where they are put.
 
     Raises:
-        RecipeError: if it can't be built or yields no batches of images.
+        RecipeError: if it leaves images out, or its labels aren't a class each.
+        ValueError: if the loader makes no batches.
+    """
+    sampler = batches_of(loader)
+    own: Any = getattr(sampler, "sampler", None)  # a batch sampler of one's own may have none
+    if getattr(sampler, "drop_last", False) and hasattr(own, "__len__"):
+        left_out = len(own) % sampler.batch_size
+        if left_out:
+            raise recipe.error(
+                f"{path}.kwargs.drop_last",
+                f"leaves out {left_out} of {len(own)} images, which are no full batch, of what is "
+                "measured; set it to False",
+            )
+    images, labels, _ = unpack(first_batch(loader, FEW), device)
+    if labels.ndim != 1:
+        raise recipe.error(
+            path,
+            f"expected a class for each image; found labels of shape {tuple(labels.shape)}. Soft "
+            "labels, as of mixup_collate, are for train_data_loader alone: remove collate_fn",
+        )
+    return images, labels
+
+
+def normalises(model: nn.Module) -> bool:
+    """Whether a model normalises images inside, so that it takes what it is given for pixels."""
+    return hasattr(model, "normalization_mean")
+
+
+def test_loader(recipe: Recipe, config: Mapping[str, Any], *models: nn.Module) -> DataLoader:
+    """Build the loader of a recipe's test images, and try it on a few.
+
+    Args:
+        recipe: names the file in errors.
+        config: its test section and that section's dataset, built.
+        models: that will be tested.
+
+    Raises:
+        RecipeError: if it can't be built, leaves images out, or yields no batches of images and
+            classes; and on images outside of [0, 1] where a model normalises inside.
     """
     section = config["test"]["test_data_loader"]
     try:
         dataset = config["datasets"][section["dataset_id"]]
         loader = build_data_loader(dataset, section, distributed=False)
-        unpack(first_batch(loader, FEW), torch.device("cpu"))
+        images, _ = few_measured(recipe, TEST, loader, torch.device("cpu"))
+        if any(map(normalises, models)):
+            check_images(images)
+    except RecipeError:
+        raise
     except Exception as error:
-        message = f"{type(error).__name__}: {error}"
-        raise recipe.error("test.test_data_loader", message) from error
+        raise recipe.error(TEST, f"{type(error).__name__}: {error}") from error
     return loader
 
 

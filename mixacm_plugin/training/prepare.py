@@ -26,6 +26,7 @@ from .robust_validation import (
 )
 from .run_files import check_files
 from .teacher import measure_teacher
+from .trial_step import try_test
 
 
 class Prepared(NamedTuple):
@@ -70,7 +71,7 @@ def prepare(
     8. module paths, against the models;
     9. later stages, on copies, with a trial step each;
     10. the host's box: who is trained, by which schedule, what is hooked, and a trial step of the
-        first stage;
+        first stage; the student on a few test images;
     11. the student, as one that robust validation can attack;
     12. the teacher, on some validation images, also under the attack of robust validation.
 
@@ -104,7 +105,7 @@ def prepare(
     average = moving_average(recipe, config, models["student"])
     check_stage_checkpoints(recipe, config, models)
     with preserved_rng():
-        test_loader(recipe, config)
+        tested = test_loader(recipe, config, *models.values())
     check_module_paths(recipe, config, models)
     warnings += check_later_stages(recipe, config, models, device)
     distributed = main_util.is_dist_avail_and_initialized()
@@ -118,6 +119,7 @@ def prepare(
         seed=seed,
     )
     warnings += check_stage(recipe, config, box, models)
+    try_test(recipe, tested, models["student"], device)
     if validation is not None:
         check_attack_fits(recipe, validation, models["student"], box)
     teacher = None

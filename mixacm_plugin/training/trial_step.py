@@ -19,7 +19,7 @@ from ..common.modules import covering
 from ..common.outputs import logits_of
 from ..common.state import eval_mode, preserved_modules, preserved_rng
 from ..evaluation.accuracy import UnsuitedModelError, check_logits
-from ..loading.datasets import FEW, batches_of, first_batch
+from ..loading.datasets import FEW, TEST, batches_of, few_measured, first_batch, normalises
 from ..parts.acm.pairs import PairError
 from ..reading import sections
 from ..reading.nodes import plain
@@ -63,21 +63,22 @@ def try_loaders(
         RecipeError: if a loader can't be used, and on images outside of [0, 1] where an ε or a
             model that normalises inside takes them for pixels.
     """
-    pixels = any(hasattr(model, "normalization_mean") for model in models.values()) or any(
+    pixels = any(map(normalises, models.values())) or any(
         getattr(owner, "takes_pixels", False) for owner in processes_of(box)
     )
-    loaded = []
-    for name in ("train_data_loader", "val_data_loader"):
-        with _said_at(recipe, f"{path}.{name}"), preserved_rng():
-            loader = getattr(box, name)
-            if len(loader) == 0:
-                raise ValueError(NO_BATCH)
-            size = _batch_sizes(loader)[0] if name == "train_data_loader" else FEW
-            images, *_ = unpack(first_batch(loader, size), box.device)
-            if pixels or (attacked and name == "val_data_loader"):
-                check_images(images)
-            loaded.append(images[:FEW])
-    return loaded[0]
+    with _said_at(recipe, f"{path}.train_data_loader"), preserved_rng():
+        loader = box.train_data_loader
+        if len(loader) == 0:
+            raise ValueError(NO_BATCH)
+        trained, *_ = unpack(first_batch(loader, _batch_sizes(loader)[0]), box.device)
+        if pixels:
+            check_images(trained)
+    where = f"{path}.val_data_loader"
+    with _said_at(recipe, where), preserved_rng():
+        validated, _ = few_measured(recipe, where, box.val_data_loader, box.device)
+        if pixels or attacked:
+            check_images(validated)
+    return trained[:FEW]
 
 
 def try_step(recipe: Recipe, box: Box, models: Mapping[str, nn.Module], path: str) -> None:
@@ -103,13 +104,26 @@ def try_step(recipe: Recipe, box: Box, models: Mapping[str, nn.Module], path: st
             with _said_at(recipe, f"{path}.train_data_loader"):
                 batch = unpack(first_batch(box.train_data_loader, size), box.device)
             _step(recipe, box, models, batch, path)
-        with _said_at(recipe, f"{path}.val_data_loader"):
-            images, labels, _ = unpack(first_batch(box.val_data_loader, FEW), box.device)
-            _validate(models["student"], images, labels)
+        where = f"{path}.val_data_loader"
+        with _said_at(recipe, where):
+            few = few_measured(recipe, where, box.val_data_loader, box.device)
+            _measure(models["student"], *few)
+
+
+def try_test(
+    recipe: Recipe, loader: DataLoader[Any], student: nn.Module, device: torch.device
+) -> None:
+    """Send a few of the test images, which are used after the last epoch, through the student.
+
+    Raises:
+        RecipeError: if it can't take them, or their labels are of other classes.
+    """
+    with preserved_rng(), _said_at(recipe, TEST):
+        _measure(student, *few_measured(recipe, TEST, loader, device))
 
 
 @torch.no_grad()
-def _validate(student: nn.Module, images: Tensor, labels: Tensor) -> None:
+def _measure(student: nn.Module, images: Tensor, labels: Tensor) -> None:
     with eval_mode(student):
         logits = logits_of(student(images))
     # An untrained one's statistics may be far off; the first epoch mends them.

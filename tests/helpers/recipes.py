@@ -146,8 +146,12 @@ class Normalised(FirstDigits):
 class OneClass(FirstDigits):
     """Digits that are all of one class."""
 
+    def __init__(self, split: str, n: int, label: int = 0) -> None:
+        super().__init__(split, n)
+        self.label = label
+
     def __getitem__(self, index):
-        return super().__getitem__(index)[0], 0
+        return super().__getitem__(index)[0], self.label
 
 
 class Transformed(Dataset):

@@ -1,0 +1,70 @@
+"""Loaders on whose images accuracy is measured: tried before training, as evaluation tries them."""
+
+from pathlib import Path
+
+import pytest
+
+from mixacm_plugin import Training
+from recipes import CPU, recipe, run, scratch
+
+VAL, TEST = "train.val_data_loader", "test.test_data_loader"
+IN_ORDER = "{class_or_func: !import_get {key: torch.utils.data.SequentialSampler}}"
+MIXUP = (
+    "!import_call {key: mixacm_plugin.mixup_collate, init: {kwargs: {alpha: 1, num_classes: 10}}}"
+)
+
+
+def mixed(name):
+    kwargs = f"kwargs: {{batch_size: 25}}, sampler: {IN_ORDER}, collate_fn: {MIXUP}"
+    return f"{{dataset_id: few/{name}, {kwargs}}}"
+
+
+def dataset(name, call):
+    return f"datasets.few/{name}=!import_call {{key: {call}}}"
+
+
+@pytest.mark.parametrize("command", [("torchdistill",), ("main", "check")])
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        (f"{TEST}.kwargs={{batch_size: 30, drop_last: True}}", "kwargs.drop_last: leaves out 20"),
+        (f"{TEST}.kwargs={{batch_size: 60, drop_last: True}}", "kwargs.drop_last: leaves out 50"),
+        (f"{VAL}.kwargs={{batch_size: 30, drop_last: True}}", "kwargs.drop_last: leaves out 10"),
+        (
+            f"{TEST}={mixed('test')}",
+            "a class for each image; found labels of shape (8, 10)",
+        ),
+        (f"{VAL}={mixed('val')}", "a class for each image; found labels of shape (8, 10)"),
+        (
+            dataset("test", "recipes.Normalised, init: {kwargs: {split: test, n: 50}}"),
+            "images range from -1 to 1; expected [0, 1]",
+        ),
+        (
+            dataset("test", "recipes.OneClass, init: {kwargs: {split: test, n: 50, label: 10}}"),
+            "found label 10; the model has 10 classes",
+        ),
+    ],
+)
+def test_what_would_be_measured_wrong_is_refused_before_training(command, override, words, capsys):
+    recipe(scratch(), override)
+    argv = ("--config", "recipe.yaml", "--device", "cpu", "--set", override)
+    assert run(*command, *argv) == 2
+    error = capsys.readouterr().err
+    where = VAL if VAL in override else TEST
+    assert f"recipe.yaml: {where}" in error
+    assert words in error
+    assert error.count("\n") == 1
+    assert not Path("out/student.pt").exists()
+
+
+def test_drop_last_that_leaves_nothing_out_is_fine():
+    even = [f"{path}.kwargs={{batch_size: 10, drop_last: True}}" for path in (VAL, TEST)]
+    Training(recipe(scratch(), *even), CPU)
+
+
+def test_a_model_that_normalises_inside_is_tested_on_images_in_0_to_1_only(capsys):
+    Training(recipe(scratch()), CPU).run()
+    shifted = dataset("test", "recipes.Normalised, init: {kwargs: {split: test, n: 50}}")
+    argv = ("--config", "recipe.yaml", "--device", "cpu", "-test_only", "--set", shifted)
+    assert run("torchdistill", *argv) == 2
+    assert f"{TEST}: ValueError: images range from -1 to 1" in capsys.readouterr().err
