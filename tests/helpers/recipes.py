@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset, Sampler, Subset
 
 from mixacm_plugin import Digits, Recipe, cli, dm_wide_resnet, read_recipe
 
@@ -166,6 +166,19 @@ class Transformed(Dataset):
     def __getitem__(self, index):
         image, label = self.digits[index]
         return (self.transform(image) if self.transform else image), label
+
+
+class EverySecond(Sampler):
+    """Every second index of a dataset, from the first or the second on."""
+
+    def __init__(self, dataset: Dataset, first: int) -> None:
+        self.indices = range(first, len(dataset), 2)
+
+    def __len__(self):
+        return len(self.indices)
+
+    def __iter__(self):
+        return iter(self.indices)
 
 
 class OutOfReach:

@@ -1,0 +1,49 @@
+"""Which images two datasets share, told by what they hold, without loading an image."""
+
+import os
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset, Subset
+
+from ..common.images import count
+
+PIXELS = ("data", "images")  # attributes in which a dataset keeps all of its images
+LARGEST = 2**31  # bytes of pixels that are looked at
+
+
+def shared(dataset: Dataset[Any], other: Dataset[Any]) -> int:
+    """Return how many images of a dataset are in another one, too.
+
+    Example:
+        >>> digits = range(10)
+        >>> shared(Subset(digits, [0, 1, 2]), Subset(digits, [2, 3]))
+        1
+    """
+    there = set(_identities(other))
+    return sum(identity in there for identity in _identities(dataset))
+
+
+def _identities(dataset: Any) -> Sequence[Hashable]:
+    """Tell each image by its file, by its pixels, or else by its place in this very object."""
+    if isinstance(dataset, Subset):
+        whole = _identities(dataset.dataset)
+        return [whole[index] for index in dataset.indices]
+    if hasattr(dataset, "org_dataset"):  # a wrapper of the host's
+        return _identities(dataset.org_dataset)
+    n = count(dataset)
+    samples = getattr(dataset, "samples", None)
+    if isinstance(samples, list) and len(samples) == n and _are_files(samples):
+        return [os.path.abspath(file) for file, _ in samples]
+    for name in PIXELS:
+        pixels = getattr(dataset, name, None)
+        rows = pixels.numpy(force=True) if isinstance(pixels, Tensor) else pixels
+        if isinstance(rows, np.ndarray) and len(rows) == n and rows.nbytes <= LARGEST:
+            return [hash(row.tobytes()) for row in rows]
+    return [(id(dataset), index) for index in range(n)]
+
+
+def _are_files(samples: list[Any]) -> bool:
+    return all(isinstance(s, tuple) and len(s) == 2 and isinstance(s[0], str) for s in samples)
