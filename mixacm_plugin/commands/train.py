@@ -14,10 +14,11 @@ from torchdistill.common.main_util import is_main_process
 from tqdm import tqdm
 
 from ..common.distributed import choose_device, init_process_group
+from ..common.errors import told
 from ..common.images import count
 from ..common.signals import noticed
 from ..evaluation.accuracy import UnsuitedModelError, clean_accuracies
-from ..loading.datasets import evaluation_dataset, test_loader
+from ..loading.datasets import TEST, evaluation_dataset, test_loader
 from ..loading.models import checkpoint_of, load_model
 from ..reading import sections
 from ..reading.checks import check_part, check_yaml
@@ -195,6 +196,8 @@ def _test(recipe: Recipe, device: torch.device, *, student_only: bool) -> None:
                     logger.info("%s: not tested: %s", name, error)
                     continue
                 raise recipe.error(path, str(error)) from error
+            except Exception as error:  # of any kind, by which a dataset refuses
+                raise recipe.error(TEST, told(error)) from error
             also = f" (top-5 {100 * five[0]:.2f} %)" if five else ""
             logger.info("%s%s: %.2f %% of %d test images%s", name, title, 100 * first, n, also)
 

@@ -61,6 +61,15 @@ def raise_all(errors: Sequence[RecipeError]) -> None:
         raise RecipeErrors(errors)
 
 
+def told(error: Exception) -> str:
+    """Say in a line what an exception of anybody's is, also where a loader's worker raised it."""
+    lines = str(error).strip().splitlines()
+    if len(lines) > 1 and "in DataLoader worker process" in lines[0]:
+        return lines[-1]  # of its traceback
+    # One of a value is told in words; another may be no more than a key or an index.
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Suggest names close to a misspelt one: a sentence to append, or nothing.
 

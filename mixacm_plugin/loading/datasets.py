@@ -91,7 +91,7 @@ def batches_of(loader: DataLoader) -> Any:
 
 
 def first_batch(loader: DataLoader, size: int) -> Any:
-    """Collate the first images of a loader and, where the dataset tells, one of its last class.
+    """Collate the first images of a loader and, where the dataset tells, of its outermost labels.
 
     Args:
         loader: in whose order nothing is drawn.
@@ -106,6 +106,9 @@ def first_batch(loader: DataLoader, size: int) -> Any:
     labels = labels_of(dataset)
     if labels is not None:
         indices[-1] = max(range(len(labels)), key=lambda index: int(labels[index]))
+        lowest = min(range(len(labels)), key=lambda index: int(labels[index]))
+        if labels[lowest] < 0:  # which a loss may take for no label
+            indices[0] = lowest
     return loader.collate_fn([dataset[index] for index in indices])
 
 

@@ -4,7 +4,9 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +15,7 @@ from torchdistill.common.main_util import is_main_process
 from tqdm import tqdm
 
 from ..common.distributed import sum_over_processes
+from ..common.errors import UserError, told
 from ..common.images import unpack
 from ..common.state import set_rng_state
 from .boxes import Box
@@ -28,6 +31,8 @@ class NotFiniteError(Exception):
         term: the first that isn't finite, if any is.
     """
 
+    hint = ". A lower learning rate or weight may help"
+
     def __init__(self, step: int, value: float, term: str | None) -> None:
         super().__init__(f"the loss became {value} in step {step + 1}")
         self.step, self.value, self.term = step, value, term
@@ -40,6 +45,40 @@ class NotFiniteError(Exception):
         """Return what happened in an epoch, counted from 0."""
         by = f", by the term {self.term!r}" if self.term else ""
         return f"the loss became {self.value} in epoch {epoch + 1}, step {self.step + 1}{by}"
+
+
+class FailedStepError(Exception):
+    """A step that fails, or whose data can't be loaded.
+
+    Args:
+        step: in the epoch, counted from 0.
+        loading: whether it was its data.
+        cause: of any kind.
+    """
+
+    hint = ""
+
+    def __init__(self, step: int, loading: bool, cause: Exception) -> None:
+        super().__init__(f"{told(cause)}, in step {step + 1}")
+        self.step, self.loading, self.cause = step, loading, cause
+
+    def key_path(self, stage: str) -> str:
+        """Return where the recipe, whose stage lies at a key path, has what failed."""
+        return f"{stage}.train_data_loader" if self.loading else stage
+
+    def told(self, epoch: int) -> str:
+        """Return what happened in an epoch, counted from 0."""
+        return f"{told(self.cause)}, in epoch {epoch + 1}, step {self.step + 1}"
+
+
+@contextmanager
+def _failing(step: int, loading: bool = False) -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # of any kind, by which a dataset or a loss refuses
+        raise FailedStepError(step, loading, error) from error
 
 
 def not_finite(model: nn.Module) -> str | None:
@@ -174,6 +213,7 @@ def train_steps(
     Raises:
         NotFiniteError: of a step whose loss isn't finite: before its update of the weights, or
             after it where the loss isn't read at every step.
+        FailedStepError: of a step that raises anything else.
     """
     loader = box.train_data_loader
     if device.type == "cuda":
@@ -195,11 +235,13 @@ def train_steps(
     )
     with record_terms(box.criterion) as terms:
         for step, batch in enumerate(bar, first):
-            images, targets, extra = unpack(batch, device)
-            loss = box.forward_process(images, targets, extra)
+            with _failing(step):
+                images, targets, extra = unpack(batch, device)
+                loss = box.forward_process(images, targets, extra)
             sums.add(step, len(images), loss, terms)
             value = sums.read() if (step + 1) % read_every == 0 else None
-            box.post_forward_process(loss=loss)
+            with _failing(step):
+                box.post_forward_process(loss=loss)
             sums.seconds = time.perf_counter() - started
             if value is not None:
                 rate = sums.images / sums.seconds
@@ -213,10 +255,21 @@ def train_steps(
 
 def _batches(loader: Any, begun: Position | None) -> tuple[Iterator[Any], int]:
     """Return an epoch's batches after those that are done, and how many these are."""
+    with _failing(0, loading=True):
+        batches = _loaded(iter(loader))
     if begun is None:
-        return iter(loader), 0
-    batches = iter(loader)
+        return batches, 0
     for _ in range(begun.steps):  # drawn again, so that workers' generators are where they were
         next(batches)
     set_rng_state(begun.now)
     return batches, begun.steps
+
+
+def _loaded(batches: Iterator[Any]) -> Iterator[Any]:
+    for step in count():
+        with _failing(step, loading=True):
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+        yield batch

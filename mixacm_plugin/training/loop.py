@@ -13,6 +13,7 @@ from torchdistill.core.distillation import DistillationBox
 
 from ..common.checkpoints import CheckpointError
 from ..common.distributed import decided_by_first, gather
+from ..common.errors import told
 from ..common.signals import Stopped
 from ..common.state import rng_state, set_rng_state
 from ..parts.acm.frozen_teacher import FrozenTeacher
@@ -21,7 +22,7 @@ from ..reading.recipe import Recipe
 from .boxes import distribute, seed_sampler, skip_stage
 from .building import check_stage
 from .checkpoint import compare_recipes, read_run, restore, run_state
-from .epoch import EpochSums, NotFiniteError, Position, not_finite, train_steps
+from .epoch import EpochSums, FailedStepError, NotFiniteError, Position, not_finite, train_steps
 from .folder import held
 from .metrics import EpochMetrics
 from .moving_average import followed
@@ -204,8 +205,8 @@ class Training:
         try:
             with followed(self.average, box.optimizer, self.models["student"], epoch):
                 sums = train_steps(box, self.device, title, every, begun, after_step)
-        except NotFiniteError as error:
-            raise self._not_finite(epoch, error) from error
+        except (NotFiniteError, FailedStepError) as error:
+            raise self._ended(epoch, error) from error
         self._check_weights(epoch)
         images, loss, terms = sums.means(self.device)
         figures = self._validate(epoch)
@@ -228,9 +229,9 @@ class Training:
                 epoch=epoch,
                 epochs=self.box.num_epochs,
             )
-        except (ValueError, TypeError) as error:
+        except Exception as error:  # of any kind, by which a dataset refuses
             stage, _ = sections.current_stage(self.config, self.box)
-            message = f"{error}, after epoch {epoch + 1}; {self.writer.last_good()}"
+            message = f"{told(error)}, after epoch {epoch + 1}; {self.writer.last_good()}"
             raise self.recipe.error(f"{stage}.val_data_loader", message) from error
 
     def _begin_epoch(self, epoch: int) -> None:
@@ -247,10 +248,9 @@ class Training:
         """Whether there is a teacher."""
         return isinstance(self.box, DistillationBox)
 
-    def _not_finite(self, epoch: int, error: NotFiniteError) -> Exception:
+    def _ended(self, epoch: int, error: NotFiniteError | FailedStepError) -> Exception:
         stage, _ = sections.current_stage(self.config, self.box)
-        message = f"{error.told(epoch)}; {self.writer.last_good()}"
-        message += ". A lower learning rate or weight may help"
+        message = f"{error.told(epoch)}; {self.writer.last_good()}{error.hint}"
         return self.recipe.error(error.key_path(stage), message)
 
     def _check_weights(self, epoch: int) -> None:

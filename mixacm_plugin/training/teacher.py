@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from ..common.errors import told
 from ..common.images import count, drawn, unpack
 from ..common.outputs import logits_of
 from ..common.state import eval_mode, preserved_rng
@@ -39,13 +40,18 @@ def measure_teacher(
         near what guessing gives and the recipe doesn't say what to expect, or isn't robust.
 
     Raises:
-        RecipeError: if it is far below the teacher's ``expected_accuracy``.
+        RecipeError: if it is far below the teacher's ``expected_accuracy``, or an image can't be
+            loaded.
     """
     path = sections.model_sections(config).get("teacher")
     if path is None:
         return None, []
-    right, labels = _answers(models["teacher"], box.val_data_loader, box.device)
     expected = sections.get(config, f"{path}.expected_accuracy")
+    try:
+        right, labels = _answers(models["teacher"], box.val_data_loader, box.device)
+    except Exception as error:  # of any kind, by which a dataset refuses
+        where = f"{sections.current_stage(config, box)[0]}.val_data_loader"
+        raise recipe.error(where, f"{told(error)}, while the teacher is measured") from error
     if right is None:
         if expected:
             message = f"expected {expected:g} %, which can't be: its classes aren't the data's"

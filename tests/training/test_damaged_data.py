@@ -1,0 +1,59 @@
+"""Images and labels behind the first batch that can't be used: told in a line, with the place."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from recipes import mixacm, recipe, run, scratch
+
+TRAIN, VAL, TEST = "train.train_data_loader", "train.val_data_loader", "test.test_data_loader"
+IN_STEP = r", in epoch 1, step [12]; no checkpoint was written yet"
+WITHOUT_MIXUP = re.sub("    collate_fn: .*\n", "", scratch())
+N = {"train": 32, "val": 40, "test": 50}
+
+
+def damaged(split, fault, told=False):
+    kwargs = f"{{split: {split}, n: {N[split]}, fault: {fault}, told: {told}}}"
+    return f"datasets.few/{split}=!import_call {{key: damaged.Damaged, init: {{kwargs: {kwargs}}}}}"
+
+
+def trained(text, *overrides):
+    recipe(text)
+    flags = [flag for override in overrides for flag in ("--set", override)]
+    return run("torchdistill", "--config", "recipe.yaml", "--device", "cpu", "--seed", "0", *flags)
+
+
+@pytest.mark.parametrize(
+    ("text", "split", "fault", "said"),
+    [
+        (scratch(), "train", "size", f"{TRAIN}: RuntimeError: stack expects .*{IN_STEP}"),
+        (scratch(), "train", "file", f"{TRAIN}: OSError: image file is truncated{IN_STEP}"),
+        (scratch(), "train", 10, f"{TRAIN}: RuntimeError: Class values .*{IN_STEP}"),
+        (WITHOUT_MIXUP, "train", 10, f"train: IndexError: Target 10 is out of bounds.*{IN_STEP}"),
+        (scratch(), "val", "size", f"{VAL}: RuntimeError: stack expects .*, after epoch 1; no"),
+        (scratch(), "val", "file", f"{VAL}: OSError: image file is truncated, after epoch 1; no"),
+        (scratch(), "test", "size", f"{TEST}: RuntimeError: stack expects "),
+        (scratch(), "test", "file", f"{TEST}: OSError: image file is truncated"),
+        (mixacm(), "val", "file", f"{VAL}: OSError: image file is truncated"),
+    ],
+)
+def test_a_damaged_image_is_told_in_a_line_with_its_loader(text, split, fault, said, capsys):
+    assert trained(text, damaged(split, fault)) == 2
+    error = capsys.readouterr().err
+    assert re.search(f"^torchdistill: error: recipe.yaml: {said}", error, re.MULTILINE)
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_label_below_0_is_found_before_training_where_labels_are_told(split, capsys):
+    assert trained(WITHOUT_MIXUP, damaged(split, -1, told=True)) == 2
+    assert "-1" in capsys.readouterr().err
+    assert not Path("out/metrics.jsonl").exists()
+
+
+def test_what_a_worker_of_a_loader_raised_is_one_short_line(capsys):
+    workers = f"{TRAIN}.kwargs={{batch_size: 16, num_workers: 1}}"
+    assert trained(scratch(), damaged("train", "file"), workers) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(f"{TRAIN}: OSError: image file is truncated{IN_STEP}$", line)
