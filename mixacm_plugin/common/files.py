@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,17 @@ def try_writing(path: Path) -> None:
     temporary.parent.mkdir(parents=True, exist_ok=True)
     temporary.touch()
     temporary.unlink()
+
+
+def check_writable(path: Path) -> None:
+    """Raise ``OSError`` if a file can't be written; unlike ``try_writing`` it makes no folder."""
+    folder = Path(os.path.realpath(path)).parent
+    while not folder.exists():
+        folder = folder.parent
+    with contextlib.suppress(FileNotFoundError):
+        os.stat(folder / _temporary(path).name)  # says that a name is too long
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def remove_leftovers(path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import yaml
 
+from ..common.files import check_writable, not_written
 from ..reading import sections
 from ..reading.nodes import walk
 from ..reading.recipe import Recipe
@@ -61,7 +62,7 @@ def check_files(
     run_log: str | None = None,
     override_files: Iterable[str] = (),
 ) -> None:
-    """Check that a run writes plain files, and none that it reads.
+    """Check that a run can write its files, which are plain ones, and none that it reads.
 
     A later stage may read what an earlier one has written.
 
@@ -74,12 +75,13 @@ def check_files(
     Raises:
         RecipeError: if it doesn't.
     """
+    for where, name in _named(config):
+        if os.path.basename(name) in ("", ".", ".."):  # which a Path would leave out
+            example = os.path.join(name, "student.pt")
+            raise recipe.error(where, f"{name!r} is a folder; name a file, such as {example}")
     outputs = list(_outputs(config))
     for where, output in outputs:
-        if output.is_dir():
-            raise recipe.error(where, f"{output} is a folder; name a file")
-        if output.exists() and not output.is_file():
-            raise recipe.error(where, f"{output} is a pipe or a device; name a file")
+        _check_output(recipe, where, output)
     if run_log is not None:
         outputs.append(("--run_log", Path(run_log).expanduser()))
         if outputs[-1][1].is_fifo():  # it would be waited for
@@ -93,15 +95,34 @@ def check_files(
                 raise recipe.error(where, message)
 
 
-def _outputs(config: Config) -> Iterator[tuple[str, Path]]:
-    files = run_files(config)
-    for file in files.written:
-        yield files.key, file
+def _check_output(recipe: Recipe, where: str, output: Path) -> None:
+    try:
+        if output.is_dir():
+            raise recipe.error(where, f"{output} is a folder; name a file")
+        if output.exists() and not output.is_file():
+            raise recipe.error(where, f"{output} is a pipe or a device; name a file")
+        check_writable(output)
+    except OSError as error:
+        raise recipe.error(where, not_written(output, error)) from error
+
+
+def _named(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield the files that a recipe names for its run to write, the last checkpoint first."""
+    key = run_files(config).key
+    yield key, sections.get(config, key)
     for section in sections.stage_sections(config).values():
         where = f"train.{section}.dst_ckpt"  # the host writes it at the end of a stage
         file = sections.told(config, where)
         if file and sections.stage_names(config["train"]):
-            yield where, Path(file).expanduser()
+            yield where, file
+
+
+def _outputs(config: Config) -> Iterator[tuple[str, Path]]:
+    files = run_files(config)
+    for file in files.written:
+        yield files.key, file
+    for where, name in list(_named(config))[1:]:
+        yield where, Path(name).expanduser()
 
 
 def _inputs(recipe: Recipe, config: Config) -> Iterator[tuple[str, Path]]:

@@ -98,6 +98,29 @@ def test_only_files_are_written(make, name, capsys):
     assert f"models.student_model.dst_ckpt: out/{name} is a {kind}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["runs/", "runs/.", ".", "..", "''", "~/"])
+def test_a_name_that_only_a_folder_can_have_is_no_file(name, assert_refused):
+    write(mixacm().replace(DST, f"dst_ckpt: {name}"))
+    assert_refused("models.student_model.dst_ckpt", "is a folder; name a file, such as ")
+
+
+def test_what_a_stage_writes_is_no_folder_either(assert_refused):
+    text = two_stages(mixacm()).replace("  stage1:", "  student: {dst_ckpt: runs/}\n  stage1:")
+    write(text)
+    assert_refused("train.student.dst_ckpt", "'runs/' is a folder; name a file")
+
+
+@pytest.mark.parametrize(
+    "file", ["recipe.yaml/x/s.pt", "/proc/x/student.pt", f"out/{'x' * 300}.pt", f"{'x' * 300}/s.pt"]
+)
+def test_a_file_that_cannot_be_written_is_found_by_mixacm_check(file, capsys):
+    write(mixacm().replace(DST, f"dst_ckpt: {file}"))
+    assert run("main", "check", "recipe.yaml", "--device", "cpu") == 2
+    error = capsys.readouterr().err
+    assert f"recipe.yaml: models.student_model.dst_ckpt: can't write {file}: " in error
+    assert error.count("\n") == 1
+
+
 @pytest.mark.parametrize("flag", ["--resume", "--run_log"])
 def test_pipes_are_not_waited_for(flag, capsys):
     write()
