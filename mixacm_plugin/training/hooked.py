@@ -106,7 +106,7 @@ def _check_calls(
 
 
 def _layout(recipe: Recipe, key: str, end: PairEnd, hooked: Hooked, seen: Pass) -> Iterator[str]:
-    if len(hooked.shape) == 2:  # a channel map already
+    if len(hooked.shape) in (0, 2):  # no tensor, which the loss refuses; or a channel map already
         return
     doubled = seen.doubled.get((end.path, end.io))
     told = told_layout(hooked.module, hooked.shape, doubled.shape if doubled else None)

@@ -73,6 +73,29 @@ class CallsTwice(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
+class WithAttention(nn.Module):
+    """Returns its activation and another thing."""
+
+    def forward(self, x: Tensor, scale: float = 1.0) -> tuple[Tensor, None]:
+        """Activation and nothing."""
+        return scale * x.relu(), None
+
+
+@register_model
+class ReturnsTuple(nn.Module):
+    """A network with a block that returns a tuple, and one that is called by keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(8, 10)
+        self.block, self.by_keyword = WithAttention(), WithAttention()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits."""
+        x = self.by_keyword(x=self.block(self.conv(images))[0])[0]
+        return self.fc(x.mean((2, 3)))
+
+
 @register_model
 class FixedSize(nn.Module):
     """A network that takes images of 4×4 only and reshapes, so that nothing tells its layout."""

@@ -91,6 +91,12 @@ def test_a_paired_module_that_is_called_twice_is_refused_unless_it_is_meant():
     assert warnings(meant) == []
 
 
+def test_a_paired_module_that_returns_a_tuple_is_refused():
+    pairs = pairs_of(end("block"), end("block", "input"))
+    with pytest.raises(RecipeError, match=rf"{PAIR}.teacher: the output of 'block' is a tuple"):
+        Training(recipe(between("ReturnsTuple", "ReturnsTuple", pairs)), CPU)
+
+
 def test_a_hooked_module_that_is_called_twice_is_warned_of():
     pairs = pairs_of(end("second"), end("second"))
     text = between("CallsTwice", "CallsTwice", pairs)

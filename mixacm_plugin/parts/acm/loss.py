@@ -171,14 +171,23 @@ class ACMLoss(nn.Module):
     def _hooked(self, name: str, side: str, hooked: Mapping[str, Any]) -> Tensor:
         end = self.ends[name][side]
         try:
-            activation: Tensor = hooked[side][end.path][end.io]
+            activation = hooked[side][end.path][end.io]
         except KeyError:
             raise PairError(
                 f"pairs.{name}.{side}",
                 f"the {end.io} of '{end.path}' isn't hooked; list '{end.path}' under "
                 f"train.{side}.forward_hook.{end.io}",
             ) from None
-        return activation
+        if isinstance(activation, Tensor):
+            return activation
+        found = f"is a {type(activation).__name__}, not a tensor"
+        if activation == ():
+            found = "is given by keyword, so that nothing is hooked"
+        raise PairError(
+            f"pairs.{name}.{side}",
+            f"the {end.io} of '{end.path}' {found}; hook a module that takes or returns one tensor "
+            "alone",
+        )
 
     def _maps(self, name: str, activations: Mapping[str, Tensor]) -> dict[str, Tensor]:
         maps = {}

@@ -58,7 +58,7 @@ class ACM(nn.Module):
             pairs = {name: {"teacher": t.end(), "student": s.end()} for name, t, s in found}
         pooled = {"side": "teacher", "kind": "adaptive_max_pool"}
         self.loss = ACMLoss(pairs, **{"transform": pooled, **settings})
-        self.hooked: dict[str, dict[str, dict[str, Tensor]]] = {side: {} for side in SIDES}
+        self.hooked: dict[str, dict[str, dict[str, Any]]] = {side: {} for side in SIDES}
         for side, model in (("student", student), ("teacher", teacher)):
             for path, io in {(ends[side].path, ends[side].io) for ends in self.loss.ends.values()}:
                 self._hook(side, model, path, io)
@@ -84,8 +84,9 @@ class ACM(nn.Module):
         if not isinstance(module, nn.Module):
             raise ValueError(f"ACM: the {side}, {type(model).__name__}, has no module {path!r}")
 
-        def keep(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            value = output if io == "output" else args[0]
+        def keep(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            value = output if io == "output" else args and args[0]
+            value = value[0] if isinstance(value, tuple) and len(value) == 1 else value
             self.hooked[side].setdefault(path, {})[io] = value
 
         module.register_forward_hook(keep)

@@ -106,6 +106,6 @@ def _seen(
     with preserved_rng():
         image = torch.rand(1, *input_shape, device=device)
     found = hooked_ends(model, [point[:2] for point in points], image)
-    if any(point[:2] not in found or not found[point[:2]].calls for point in points):
+    if any(point[:2] not in found or not found[point[:2]].shape for point in points):
         return ()
     return tuple(point._replace(shape=found[point[:2]].shape[1:]) for point in points)

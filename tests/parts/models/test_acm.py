@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from architectures import tiny_resnet, tiny_vit
+from architectures import ReturnsTuple, end, tiny_resnet, tiny_vit
 from mixacm_plugin import ACM, channel_map, dm_wide_resnet, hook_points
 from mixacm_plugin.parts.acm.pairs import PairError
 from recipes import differing, state
@@ -93,3 +93,19 @@ def test_pairs_of_ones_own_are_taken_and_checked():
     wrong = {"last": {"teacher": end, "student": {**end, "path": "neck"}}}
     with pytest.raises(ValueError, match="ACM: the student, WideResNet, has no module 'neck'"):
         ACM(student, teacher, wrong)
+
+
+@pytest.mark.parametrize(
+    ("path", "io", "words"),
+    [
+        ("block", "output", "the output of 'block' is a tuple, not a tensor"),
+        ("by_keyword", "input", "the input of 'by_keyword' is given by keyword"),
+    ],
+)
+def test_what_is_hooked_and_is_no_tensor_is_refused_by_its_pair(path, io, words):
+    student, teacher = ReturnsTuple(), ReturnsTuple().eval()
+    acm = ACM(student, teacher, {"b": dict.fromkeys(("teacher", "student"), end(path, io))})
+    taught(teacher)
+    student(IMAGES)
+    with pytest.raises(PairError, match=rf"pairs.b.teacher: {words}.*; hook a module that"):
+        acm()

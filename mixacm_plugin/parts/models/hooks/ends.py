@@ -20,7 +20,7 @@ class Hooked:
     Args:
         module: that is hooked.
         calls: how often it was called.
-        shape: of what is hooked, of the last call.
+        shape: of what is hooked, of the last call; none unless it is a tensor alone.
     """
 
     module: nn.Module
@@ -54,7 +54,7 @@ def hooked_ends(
 
             def note(_: Any, args: Any, output: Any, hooked: Hooked = hooked, io: str = io) -> None:
                 value = args if io == "input" else output
-                value = value[0] if isinstance(value, tuple) and value else value
+                value = value[0] if isinstance(value, tuple) and len(value) == 1 else value
                 hooked.calls += 1
                 hooked.shape = tuple(value.shape) if isinstance(value, Tensor) else ()
 
