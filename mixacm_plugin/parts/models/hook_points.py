@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
 from torch import nn
 
 from ...common.state import preserved_rng
@@ -12,6 +11,7 @@ from .hooks.ends import hooked_ends
 from .hooks.families import FAMILIES
 from .hooks.finder import BLOCK, PER, STAGE, find_hook_points
 from .hooks.points import HookPoint, HookPoints
+from .hooks.trace import random_image
 
 
 def hook_points(
@@ -102,9 +102,8 @@ def _seen(
     model: nn.Module, points: Sequence[HookPoint], input_shape: Sequence[int]
 ) -> tuple[HookPoint, ...]:
     """Hook points with the shapes that a pass of a random image shows; none if one isn't passed."""
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with preserved_rng():
-        image = torch.rand(1, *input_shape, device=device)
+        image = random_image(model, input_shape)
     found = hooked_ends(model, [point[:2] for point in points], image)
     if any(point[:2] not in found or not found[point[:2]].shape for point in points):
         return ()

@@ -1,10 +1,12 @@
 """ACM: the loss alone, in a training loop of one's own."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from architectures import ReturnsTuple, end, tiny_resnet, tiny_vit
+from architectures import CallsTwice, ReturnsTuple, end, tiny_resnet, tiny_vit
 from mixacm_plugin import ACM, channel_map, dm_wide_resnet, hook_points
 from mixacm_plugin.parts.acm.pairs import PairError
 from recipes import differing, state
@@ -104,8 +106,82 @@ def test_pairs_of_ones_own_are_taken_and_checked():
 )
 def test_what_is_hooked_and_is_no_tensor_is_refused_by_its_pair(path, io, words):
     student, teacher = ReturnsTuple(), ReturnsTuple().eval()
-    acm = ACM(student, teacher, {"b": dict.fromkeys(("teacher", "student"), end(path, io))})
+    acm = ACM(student, teacher, same_ends(path, io))
     taught(teacher)
     student(IMAGES)
     with pytest.raises(PairError, match=rf"pairs.b.teacher: {words}.*; hook a module that"):
         acm()
+
+
+def same_ends(path, io="output", **pair):
+    return {"b": {**dict.fromkeys(("teacher", "student"), end(path, io)), **pair}}
+
+
+def test_a_pass_of_a_copy_of_a_model_does_not_count():
+    student, teacher = dm_wide_resnet(10, 1), dm_wide_resnet(10, 1).eval()
+    acm = ACM(student, teacher)
+    average, frozen = copy.deepcopy(student), copy.deepcopy(teacher)
+    taught(teacher)
+    student(IMAGES)
+    average(IMAGES.flip(3))
+    frozen(IMAGES.flip(3))
+    loss = acm()
+    taught(teacher)
+    student(IMAGES)
+    assert torch.equal(loss, acm())
+    taught(teacher)
+    average(IMAGES)
+    with pytest.raises(ValueError, match=r"the student hasn't seen images .*copy"):
+        acm()
+
+
+def test_a_teacher_that_ran_in_train_mode_is_refused():
+    student, teacher = dm_wide_resnet(10, 1), dm_wide_resnet(10, 1)
+    acm = ACM(student, teacher)
+    taught(teacher.train())
+    student(IMAGES)
+    with pytest.raises(ValueError, match=r"ACM: the teacher ran in train mode; call teacher.eval"):
+        acm()
+
+
+def test_a_teacher_gets_no_gradient():
+    student, teacher = dm_wide_resnet(10, 1), dm_wide_resnet(10, 1).eval()
+    acm = ACM(student, teacher)
+    teacher(IMAGES)
+    student(IMAGES)
+    acm().backward()
+    assert all(weight.grad is None for weight in teacher.parameters())
+    assert student.init_conv.weight.grad.abs().sum() > 0
+
+
+def test_a_module_that_is_called_twice_in_a_pass_is_refused_unless_it_is_meant():
+    for meant in ({}, {"call": "last"}):
+        student, teacher = CallsTwice(), CallsTwice().eval()
+        acm = ACM(student, teacher, same_ends("relu", **meant))
+        taught(teacher)
+        student(IMAGES)
+        if meant:
+            assert acm() > 0
+            continue
+        with pytest.raises(PairError, match=r"pairs.b.\w+: 'relu' was called 2 times in a pass"):
+            acm()
+
+
+def test_several_passes_before_a_call_are_no_calls_in_one():
+    student, teacher = dm_wide_resnet(10, 1), dm_wide_resnet(10, 1).eval()
+    acm = ACM(student, teacher)
+    for _ in range(3):  # such as validation
+        taught(teacher)
+        student(IMAGES)
+    assert acm() > 0
+
+
+@pytest.mark.parametrize("make", [lambda: dm_wide_resnet(10, 1), tiny_resnet])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_models_in_another_precision_are_hooked(make, dtype):
+    student, teacher = make().to(dtype), make().to(dtype).eval()
+    acm = ACM(student, teacher, input_shape=(3, 16, 16))
+    with torch.no_grad():
+        teacher(IMAGES.to(dtype))
+    student(IMAGES.to(dtype))
+    acm().backward()

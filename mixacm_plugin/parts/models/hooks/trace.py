@@ -135,6 +135,12 @@ def _written(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Itera
             yield from (t for t in tree_leaves(given) if isinstance(t, Tensor))
 
 
+def random_image(model: nn.Module, input_shape: Sequence[int]) -> Tensor:
+    """Draw an image, ``(1, C, H, W)`` in [0, 1), where a model is and of its precision."""
+    weights = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    return torch.rand(1, *input_shape, device=weights.device, dtype=weights.dtype)
+
+
 @torch.no_grad()
 def traced(model: nn.Module, input_shape: Sequence[int]) -> tuple[Trace, Node]:
     """Run a model on a random image and take it down.
@@ -149,9 +155,8 @@ def traced(model: nn.Module, input_shape: Sequence[int]) -> tuple[Trace, Node]:
     Raises:
         ValueError: if the model doesn't take such images or doesn't return logits.
     """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with preserved_rng(), preserved_modules(model), eval_mode(model):
-        images = torch.rand(1, *input_shape, device=device)
+        images = random_image(model, input_shape)
         trace = Trace(images)
         with trace, _noted_ends(model, trace):
             output = run(model, images)
