@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..common.images import check_images, drawn, unpack
 from ..common.modules import find_module
-from ..parts.acm.channel_maps import LAYOUTS, channel_map, normalize_map
+from ..parts.acm.channel_maps import channel_map, normalize_map
 from ..parts.acm.loss import ACMLoss
 from ..parts.acm.pairs import IO, SIDES, PairEnd, PairError
+from ..parts.acm.positions import LAYOUTS
 from ..parts.acm.transforms import resize_channels
 from ..reading import sections
 from ..reading.recipe import Recipe

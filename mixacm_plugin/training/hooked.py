@@ -9,8 +9,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..parts.acm.channel_maps import LAYOUTS
 from ..parts.acm.pairs import IO, LAST, SIDES, PairEnd, end_of
+from ..parts.acm.positions import FULL, LAYOUTS, size_of
 from ..parts.models.hooks.ends import Hooked, hooked_ends
 from ..parts.models.hooks.trace import layouts_seen
 from ..parts.models.layouts import told_layout
@@ -56,8 +56,9 @@ def check_hooked(
         told.
 
     Raises:
-        RecipeError: if a pair of ``ACMLoss`` has another layout than its module, or a module that
-            is called more than once and doesn't say ``call: last``.
+        RecipeError: if a pair of ``ACMLoss`` has another layout than its module, a module that is
+            called more than once and doesn't say ``call: last``, or cells of tokens of which
+            nothing tells in which rectangle they lie.
     """
     stage = sections.get(config, path)
     names = sections.stage_sections(config)
@@ -75,6 +76,8 @@ def check_hooked(
             paired.add((role, end.path, end.io))
             _check_calls(recipe, key, end, pair, hooked)
             warnings += _layout(recipe, key, end, hooked, passes[role])
+    if images.ndim == 4 and images.shape[2] != images.shape[3]:
+        _check_rectangles(recipe, stage, path, passes)
     for role, seen in passes.items():
         for (module_path, io), hooked in seen.plain.items():
             if hooked.calls > 1 and (role, module_path, io) not in paired:
@@ -85,13 +88,45 @@ def check_hooked(
     return warnings
 
 
-def _pairs(stage: Mapping[str, Any], path: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Yield key path, role and pair for each side of each pair of ``ACMLoss``."""
+def _losses(stage: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield key path and arguments of each ``ACMLoss``."""
     for where, term in sections.terms(stage, path):
         if sections.get(term, "criterion.key") == "ACMLoss":
-            for name, pair in term["criterion"]["kwargs"]["pairs"].items():
-                for role in SIDES:
-                    yield f"{where}.criterion.kwargs.pairs.{name}.{role}", role, pair
+            yield f"{where}.criterion.kwargs", term["criterion"]["kwargs"]
+
+
+def _pairs(stage: Mapping[str, Any], path: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Yield key path, role and pair for each side of each pair of ``ACMLoss``."""
+    for where, kwargs in _losses(stage, path):
+        for name, pair in kwargs["pairs"].items():
+            for role in SIDES:
+                yield f"{where}.pairs.{name}.{role}", role, pair
+
+
+def _check_rectangles(
+    recipe: Recipe, stage: Mapping[str, Any], path: str, passes: Mapping[str, Pass]
+) -> None:
+    """Refuse cells of tokens that would be taken for a square, of images that are none."""
+    for where, kwargs in _losses(stage, path):
+        for name, pair in kwargs["pairs"].items():
+            grid = pair.get("grid", kwargs.get("grid", 1))
+            tokens, sizes = [], []
+            for role in SIDES if grid != 1 else ():
+                end = end_of(pair, role)
+                seen = passes[role].plain.get((end.path, end.io)) if role in passes else None
+                if seen is not None and end.layout == "tokens" and len(seen.shape) == 3:
+                    tokens.append(seen.shape[1] - end.prefix_tokens)
+                elif seen is not None:
+                    sizes.append(size_of(seen.shape, end.layout))
+            square = any(size is not None and size[0] == size[1] > 1 for size in sizes)
+            as_many = grid == FULL and len(set(tokens)) == 1
+            if (len(tokens) == 1 and square) or (len(tokens) == 2 and not as_many):
+                raise recipe.error(
+                    f"{where}.pairs.{name}",
+                    f"found grid: {grid} for {tokens[0]} tokens of images that aren't square; "
+                    "nothing tells in which rectangle they lie. Write grid: 1, or grid: full where "
+                    "both sides have as many tokens",
+                )
 
 
 def _check_calls(

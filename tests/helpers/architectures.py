@@ -97,6 +97,25 @@ class ReturnsTuple(nn.Module):
 
 
 @register_model
+class Patches(nn.Module):
+    """A network of patches, as a map, as tokens, and with a class token before them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.fc = nn.Conv2d(3, 8, 2, 2), nn.Linear(8, 10)
+        self.grid, self.tokens, self.with_class = nn.Identity(), nn.Identity(), nn.Identity()
+        self.pool, self.class_token = nn.AdaptiveAvgPool2d(2), nn.Parameter(torch.ones(1, 1, 8))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits."""
+        x = self.grid(self.stem(images).relu())
+        tokens = self.tokens(x.flatten(2).transpose(1, 2))
+        tokens = torch.cat([self.class_token.expand(len(images), -1, -1), tokens], 1)
+        x = self.with_class(tokens).mean(1) + self.pool(x).mean((2, 3))
+        return self.fc(x)
+
+
+@register_model
 class FixedSize(nn.Module):
     """A network that takes images of 4×4 only and reshapes, so that nothing tells its layout."""
 

@@ -97,6 +97,33 @@ def test_a_paired_module_that_returns_a_tuple_is_refused():
         Training(recipe(between("ReturnsTuple", "ReturnsTuple", pairs)), CPU)
 
 
+TOKENS = end("tokens", layout="tokens")
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "grid", "refused"),
+    [
+        (TOKENS, TOKENS, 2, True),
+        (TOKENS, TOKENS, 1, False),
+        (TOKENS, TOKENS, "full", False),
+        (end("grid"), TOKENS, 2, False),
+        (TOKENS, end("pool"), 2, True),  # a square, whatever the images
+    ],
+)
+def test_tokens_of_oblong_images_have_cells_only_where_their_rectangle_is_told(
+    teacher, student, grid, refused
+):
+    text = between("Patches", "Patches", pairs_of(teacher, student, grid=grid))
+    Training(recipe(text), CPU)  # of square images
+    oblong = text.replace("shape: [3, 16, 16]", "shape: [3, 4, 16]")
+    if refused:
+        words = rf"{PAIR}: found grid: 2 for 16 tokens of images that aren't square"
+        with pytest.raises(RecipeError, match=words):
+            Training(recipe(oblong), CPU)
+    else:
+        Training(recipe(oblong), CPU)
+
+
 def test_a_hooked_module_that_is_called_twice_is_warned_of():
     pairs = pairs_of(end("second"), end("second"))
     text = between("CallsTwice", "CallsTwice", pairs)

@@ -1,17 +1,15 @@
 """Channel maps: what the channels of an activation respond to, one number each."""
 
-import math
-import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ...common.outputs import precise
+from .positions import LAYOUTS, Grid, Size, at_positions, cells_of
 
-Size = tuple[int, int]
 POSITIONS = (2, 3)
 
 
@@ -113,22 +111,6 @@ MAPPINGS = {
     "square_mean": Reduction(_mean_square, _square, _mean_of_cells),
     "max": Reduction(_max, _as_it_is, F.adaptive_max_pool2d),
 }
-FULL = "full"  # a grid of all positions
-Grid: TypeAlias = int | str | tuple[int, int]
-
-
-class Layout(NamedTuple):
-    """Where an activation has its channels."""
-
-    shape: str
-    channels: int
-
-
-LAYOUTS = {
-    "nchw": Layout("(N, C, H, W)", 1),
-    "nhwc": Layout("(N, H, W, C)", 3),
-    "tokens": Layout("(N, L, C)", 2),
-}
 
 
 def channel_map(
@@ -199,67 +181,6 @@ def cell_maps(activation: Tensor, mapping: str, cells: tuple[int, int]) -> Tenso
 def rows_of(maps: Tensor) -> Tensor:
     """Put channel maps of cells, ``(N, C, rows, columns)``, in precise rows: ``(N · cells, C)``."""
     return precise(maps).movedim(1, -1).flatten(0, 2)
-
-
-def at_positions(activation: Tensor, *, layout: str = "nchw", prefix_tokens: int = 0) -> Tensor:
-    """View an activation as ``(N, C, H, W)``.
-
-    Args:
-        activation: as its layout says; see ``channel_map``.
-        layout: likewise.
-        prefix_tokens: likewise.
-
-    Returns:
-        A view. Tokens that form a square do so, others one column.
-
-    Raises:
-        ValueError: on another number of dimensions, or too few tokens.
-    """
-    shape, channels = LAYOUTS[layout]
-    if activation.ndim != shape.count(",") + 1:
-        raise ValueError(
-            f"channel_map needs {shape}, for the layout {layout}, or (N, C); found "
-            f"{tuple(activation.shape)}"
-        )
-    if prefix_tokens:
-        if layout != "tokens" or not 0 < prefix_tokens < activation.shape[1]:
-            raise ValueError(
-                f"prefix_tokens: expected fewer than the tokens of {LAYOUTS['tokens'].shape}; "
-                f"found {prefix_tokens} of {tuple(activation.shape)} in the layout {layout}"
-            )
-        activation = activation[:, prefix_tokens:]
-    whole = activation.movedim(channels, 1)
-    if layout == "tokens":
-        side = math.isqrt(whole.shape[2])
-        columns = side if side**2 == whole.shape[2] else 1
-        whole = whole.reshape(*whole.shape[:2], -1, columns)
-    return whole
-
-
-def cells_of(grid: Grid, *activations: Tensor) -> tuple[int, int]:
-    """Return rows and columns of cells: as many as a grid asks for and all activations have.
-
-    Args:
-        grid: see ``channel_map``.
-        activations: ``(N, C, H, W)``; a channel map ``(N, C)`` has one cell.
-
-    Raises:
-        ValueError: on another grid, or of tokens that form no square.
-    """
-    sizes = [tuple(a.shape[2:]) if a.ndim == 4 else (1, 1) for a in activations]
-    if isinstance(grid, tuple):
-        rows, columns = grid
-    elif grid == FULL:
-        rows = columns = sys.maxsize
-    elif isinstance(grid, int) and not isinstance(grid, bool) and grid > 0:
-        rows = columns = grid
-    else:
-        raise ValueError(f"grid: expected a whole number of at least 1, or full; found {grid!r}")
-    row = next((size[0] for size in sizes if size[1] == 1 < size[0]), None)
-    fits = isinstance(grid, tuple) or (grid == FULL and len(set(sizes)) == 1)
-    if row is not None and not fits:
-        raise ValueError(f"grid: {row} positions form no square; write grid: 1")
-    return min(rows, *(size[0] for size in sizes)), min(columns, *(size[1] for size in sizes))
 
 
 def normalize_map(maps: Tensor) -> Tensor:

@@ -11,9 +11,7 @@ from torchdistill.losses.registry import register_mid_level_loss
 from .cells import cell_distance
 from .channel_maps import (
     MAPPINGS,
-    at_positions,
     cell_maps,
-    cells_of,
     channel_map,
     normalize_map,
     rows_of,
@@ -27,6 +25,7 @@ from .pairs import (
     check_transform,
     end_of,
 )
+from .positions import at_positions, cells_of, size_of
 from .transforms import resize_channels
 
 
@@ -204,11 +203,15 @@ class ACMLoss(nn.Module):
     ) -> dict[str, Tensor]:
         """Return the channel maps of the cells that both sides of a pair have."""
         whole: dict[str, Tensor] = {}
+        sizes = (size_of(a.shape, self.ends[name][side].layout) for side, a in activations.items())
+        beside = next(filter(None, sizes), (1, 1))
         for side, activation in activations.items():
             _, _, layout, prefix = self.ends[name][side]
             try:
                 if activation.ndim > 2:
-                    activation = at_positions(activation, layout=layout, prefix_tokens=prefix)
+                    activation = at_positions(
+                        activation, layout=layout, prefix_tokens=prefix, beside=beside
+                    )
                 whole[side] = activation
                 cells = cells_of(pair["grid"], *whole.values())
             except ValueError as error:

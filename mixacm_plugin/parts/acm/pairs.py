@@ -7,7 +7,7 @@ from torch import nn
 
 from ...common.errors import nearest
 from ...common.values import COUNT, NATURAL, WEIGHT
-from .channel_maps import FULL, LAYOUTS
+from .positions import FULL, LAYOUTS
 from .transforms import POOLINGS
 
 SIDES = ("teacher", "student")

@@ -171,5 +171,31 @@ def test_another_grid_is_refused(grid):
 def test_tokens_that_form_no_square_are_refused(grid):
     pair = {**PAIR, "student": {**PAIR["student"], "layout": "tokens"}}
     hooked = ({"s": {"output": WITH_CLASS}}, {"t": {"output": BIG}})
-    with pytest.raises(PairError, match=r"pairs\.only\.student: .*17 positions form no square"):
+    with pytest.raises(PairError, match=r"pairs\.only\.student: .*17 tokens form no square"):
         ACMLoss({"only": pair}, grid=grid)(*hooked)
+
+
+@pytest.mark.parametrize("grid", [1, 2, 3, "full"])
+@pytest.mark.parametrize("size", [(9, 16), (4, 16), (3, 5), (4, 4)])
+@pytest.mark.parametrize("side", ["student", "teacher"])
+def test_tokens_lie_in_the_rectangle_of_the_other_side(side, size, grid):
+    activation = torch.rand(2, 5, *size, dtype=torch.float64)
+    hooked = {"s": {"output": activation}, "t": {"output": activation}}
+    hooked[side[0]] = {"output": activation.flatten(2).transpose(1, 2)}
+    pair = {**PAIR, side: {**PAIR[side], "layout": "tokens"}}
+    assert ACMLoss({"only": pair}, grid=grid)(hooked, hooked).item() < 1e-12
+
+
+def test_tokens_in_finer_steps_than_the_other_side_have_its_proportions():
+    fine = torch.rand(2, 5, 4, 16, dtype=torch.float64)  # 64 tokens, a square too
+    coarse = torch.nn.functional.avg_pool2d(fine, 2)
+    pair = {**PAIR, "student": {**PAIR["student"], "layout": "tokens"}}
+    hooked = ({"s": {"output": fine.flatten(2).transpose(1, 2)}}, {"t": {"output": coarse}})
+    assert ACMLoss({"only": pair}, grid="full")(*hooked).item() < 1e-12
+
+
+def test_tokens_that_form_a_square_but_not_the_other_sides_rectangle_are_refused():
+    pair = {**PAIR, "student": {**PAIR["student"], "layout": "tokens"}}
+    hooked = ({"s": {"output": SQUARE}}, {"t": {"output": torch.rand(2, 5, 3, 5)}})
+    with pytest.raises(PairError, match=r"only\.student: grid: 16 tokens form no square, or"):
+        ACMLoss({"only": pair}, grid=2)(*hooked)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ...acm.channel_maps import LAYOUTS
+from ...acm.positions import LAYOUTS
 
 
 class HookPoint(NamedTuple):
