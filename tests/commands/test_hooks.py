@@ -73,7 +73,10 @@ def test_every_residual_block_is_listed(capsys):
         (["./tiny.Net"], "MODULE.py lies in the working folder; found './tiny.Net'"),
         (["tiny.py"], "MODULE.py lies in the working folder; found 'tiny.py'"),
         (["mine_h.Net"], "MODEL: can't import mine_h: ModuleNotFoundError: No module named"),
-        (["resnet18", "--teacher", "os.Net"], "--teacher: no model 'Net' is registered. … Put"),
+        (
+            ["resnet18", "--teacher", "os.Nothing"],
+            "--teacher: no model 'Nothing' is registered. … Put",
+        ),
         (["vit_b_16"], "VisionTransformer doesn't take images of 3,32,32"),
         (["timm:resnet10t"], "timm:resnet10t: timm isn't installed; pip install"),
     ],
