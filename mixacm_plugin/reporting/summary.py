@@ -219,6 +219,7 @@ def _row(
     columns: Sequence[Column],
 ) -> Row:
     values, warnings = {}, {}
+    doubts = _failed_sanity(row)  # of the first attack
     for column in columns:
         setting = (column.attack, column.n, column.seed)
         found = [run[setting] for run in measured if setting in run]
@@ -226,6 +227,9 @@ def _row(
             values[column.title] = Value(tuple(a.value for a in found), found[0].interval())
             said = dict.fromkeys(warning for accuracy in found for warning in accuracy.warnings)
             warnings[column.title] = tuple(said)
+            if column.attacked:
+                warnings[column.title] += tuple(doubts)
+                doubts = {}
     return Row(
         name=row.name,
         overrides=overrides(row.changes),
@@ -241,3 +245,14 @@ def _row(
         values=values,
         warnings=warnings,
     )
+
+
+def _failed_sanity(row: RowResult) -> dict[str, None]:
+    """What should hold of a row's attack and doesn't, each once, in order."""
+    return {
+        f"sanity, {line.name}: {line.figures}: does not hold": None
+        for run in row.runs
+        if run.status == "done"
+        for line in run.sanity
+        if not line.holds
+    }

@@ -203,6 +203,22 @@ def test_what_speaks_against_a_figure_stands_with_it_in_every_markup():
     assert rf"$\dagger$ {said}" in latex(laid_out)
 
 
+def test_a_sanity_check_that_does_not_hold_speaks_against_the_first_attack():
+    name, figures = "an attack without bounds leaves nothing", "PGD-20, Linf ε = 1.0, 93.0 %"
+    bad = {"name": name, "holds": False, "figures": figures}
+    runs = [done(seed, 490, 335, sanity=[bad]) for seed in range(2)]
+    good = done(0, 490, 335, sanity=[{**bad, "holds": True}])
+    for each in [*runs, good]:
+        each["accuracies"].append(accuracy("pgd", 300, 490, 500, steps=50))
+    laid_out = table(results([row("a", runs), row("b", [good])], reference=None))
+    assert [line[1].text + line[5].text for line in laid_out.rows] == [
+        "98.0 ± 0.060.0 ± 0.0",
+        "98.060.0",
+    ]
+    assert [line[3].text for line in laid_out.rows] == ["67.0 ± 0.0 †", "67.0"]
+    assert laid_out.warnings == (f"a, PGD-20: sanity, {name}: {figures}: does not hold",)
+
+
 def test_names_are_escaped_in_every_markup():
     laid_out = table(results([row("α_acm | 50 % & <b>", [done(0, 490, 335)])], reference=None))
     assert r"| α\_acm \| 50 % & &lt;b> |" in markdown(laid_out)
