@@ -45,6 +45,6 @@ def _best(column: Column, rows: Sequence[Row]) -> list[str]:
     best = max(trained, key=lambda row: row.values[column.title].mean)
     value = best.values[column.title]
     _, low, _ = value.error_bar
-    others = [r.name for r in trained if r is not best and r.values[column.title].mean >= low]
+    others = [r.label for r in trained if r is not best and r.values[column.title].mean >= low]
     near = f"; within its error bar: {names(others)}" if others else ""
-    return [f"{column.title}: {best.name}, {value.text()} %{near}"]
+    return [f"{column.title}: {best.label}, {value.text()} %{near}"]

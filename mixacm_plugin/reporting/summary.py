@@ -98,10 +98,17 @@ class Row:
         """Empty where all is well, else what is missing."""
         if not self.done and not self.failed:
             return "not run"
+        if None in self.failed:  # a teacher that is only measured has no seeds
+            return "failed"
         total = len(self.done) + len(self.failed) + len(self.not_run)
         missing = {"failed": len(self.failed), "not run": len(self.not_run)}
         counts = [f"{count} of {total} seeds {what}" for what, count in missing.items() if count]
         return ", ".join(counts)
+
+    @property
+    def label(self) -> str:
+        """The name, with what is missing."""
+        return f"{self.name} ({self.state})" if self.state else self.name
 
 
 @dataclass(frozen=True)
@@ -133,14 +140,14 @@ class Summary:
         """What the figures hold for: attacks, norms, ε, images and seeds."""
         if not any(row.done for row in self.rows):
             return "No run finished."
-        numbers = ", ".join(map(str, self.seeds)) or "none"
-        over = "training seed"
+        numbers = ", ".join(map(str, self.seeds))
+        over = ", training seed " if numbers else ""  # teachers have none
         if self.several_seeds:
-            over = "mean ± standard deviation over training seeds"
+            over = ", mean ± standard deviation over training seeds "
         if self.mixed_seeds:
             numbers += " (without ±: of a single model)"
         settings = "; ".join(column.setting for column in self.columns)
-        return f"Accuracy in %, {over} {numbers}. {settings}."
+        return f"Accuracy in %{over}{numbers}. {settings}."
 
     def warnings(self) -> list[str]:
         """What speaks against figures, with the row and the column of each."""
@@ -160,13 +167,13 @@ class Summary:
             n = f"n = {next(iter(images))}"
         else:
             n = ", ".join(f"{c.title} n = {c.n}" for c in self.columns)
-        seeds = (
-            f"training seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))}"
-        )
+        numbers = ", ".join(map(str, self.seeds))
+        several = "s" if len(self.seeds) > 1 else ""
+        seeds = [f"training seed{several} {numbers}"] if numbers else []
         bars = "standard deviation" if self.several_seeds else "95 % interval"
         if self.mixed_seeds:
             bars += ", of a single model the 95 % interval"
-        text = "; ".join([*threats, n, seeds, f"error bars: {bars}"])
+        text = "; ".join([*threats, n, *seeds, f"error bars: {bars}"])
         return text.replace(" = ", "\xa0=\xa0")  # no line may break there
 
 

@@ -50,7 +50,7 @@ def lay_out(summary: Summary) -> Table:
     rows = summary.rows
     several = len(rows) > 1
     heads = ["row"]
-    columns = [[Cell(f"{row.name} ({row.state})" if row.state else row.name) for row in rows]]
+    columns = [[Cell(row.label) for row in rows]]
     notes = [summary.caption()]
     for column in summary.columns:
         heads.append(column.title)

@@ -181,6 +181,15 @@ def test_seeds_that_were_not_run_are_counted_beside_those_that_failed():
     ]
 
 
+def test_a_teacher_has_no_seeds_in_its_state_nor_in_a_captions():
+    measured = {**done(0, 490, 335), "seed": None}
+    broken = {**failed(0), "seed": None}
+    summary = summarise(made(results([row("good", [measured]), row("bad", [broken])])))
+    assert [row.label for row in summary.rows] == ["good", "bad (failed)"]
+    assert summary.caption().startswith("Accuracy in %. clean: n = 500")
+    assert "seed" not in summary.short_caption()
+
+
 def test_the_spreadsheet_holds_full_figures_and_says_which():
     first, second, _, last = csv.DictReader(
         io.StringIO(comma_separated(summarise(made(results()))))

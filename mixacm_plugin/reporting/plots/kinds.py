@@ -40,7 +40,7 @@ class Bars(Plot):
         }
         lines = {title: v.mean for title, v in reference.values.items()} if reference else {}
         title = title_of(summary, self.title, reference)
-        return horizontal_bars([row.name for row in rows], series, title=title, lines=lines)
+        return horizontal_bars([row.label for row in rows], series, title=title, lines=lines)
 
 
 class Curve(Grouped):
