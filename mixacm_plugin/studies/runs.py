@@ -2,31 +2,27 @@
 
 import functools
 import hashlib
-import importlib.util
 import json
 import logging
-import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..common.errors import RecipeError, UnknownKeyError
-from ..common.files import read_json, read_json_lines, sha256_of
+from ..common.files import read_json, read_json_lines
 from ..reading import sections
 from ..reading.checks import check_part
-from ..reading.nodes import children_of, plain, walk
-from ..reading.read import dependencies_of, folder_of, read_recipe
+from ..reading.nodes import plain, walk
+from ..reading.read import read_recipe
 from ..reading.recipe import Recipe
 from .changes import Change, change_of, sets
+from .inputs import digest_of, files_of, folders_of, own_modules
 from .study import Row, Study
 
 logger = logging.getLogger("mixacm")
 
-OURS = "mixacm_plugin"  # whose version is in the hash
 TOLD = "progress.txt"  # what a run's process tells of its training or attack, meanwhile
 
 
@@ -100,7 +96,7 @@ def resolve(
         RecipeError: if a row's recipe can't be read, or an override doesn't fit it, or any row.
     """
     runs: list[Run] = []
-    digest = functools.cache(_file_digest)  # the rows share their teacher
+    digest = functools.cache(digest_of)  # the rows share their teacher
     unknown: dict[str, list[RecipeError]] = {override: [] for override in overrides or ()}
     for row in study.rows:
         try:
@@ -116,7 +112,8 @@ def resolve(
         own = _own_checkpoints(recipe, roles["student"])
         neutral = read_recipe(row.base, [*flags, *(f"{path}={name}" for path, name in own.items())])
         teacher = sections.get(models, "teacher_model.src_ckpt")
-        files = [digest(teacher), *map(digest, [*_inputs(neutral, own), *_own_modules(neutral)])]
+        read = [*files_of(neutral, own), *own_modules(neutral), *folders_of(neutral)]
+        files = [digest(teacher), *map(digest, read)]
         seeds = study.seeds if row.measure == "student" else [None]
         for seed in seeds:
             measured = [row.measure if seed is None else str(seed)]
@@ -174,34 +171,5 @@ def _own_checkpoints(recipe: Recipe, student: str) -> dict[str, str]:
     return {**names, **{p: files[checkpoints[p]] for p in reads if checkpoints[p] in files}}
 
 
-def _inputs(recipe: Recipe, own: Collection[str]) -> list[str]:
-    """Files that a recipe names, without those that training writes."""
-    named = {
-        node.value
-        for path, node in walk(recipe.root)
-        if isinstance(node, yaml.ScalarNode)
-        and (path.endswith("src_ckpt") or not path.endswith("_ckpt"))
-        and path not in own
-    }
-    return sorted(name for name in named if os.path.isfile(os.path.expanduser(name)))
-
-
-def _own_modules(recipe: Recipe) -> list[str]:
-    """Files of dependencies that lie in the working folder or beside the recipe."""
-    node = children_of(recipe.root).get("dependencies")
-    names = [name for _, name in dependencies_of(plain(node) if node else None)]
-    specs = [importlib.util.find_spec(name) for name in names if name != OURS]
-    files = [Path(spec.origin) for spec in specs if spec is not None and spec.origin]
-    own = {Path.cwd(), folder_of(recipe.path)}
-    return sorted(str(file) for file in files if own & {file.parent, file.parent.parent})
-
-
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-
-
-def _file_digest(file: str | None) -> str:
-    path = Path(file).expanduser() if isinstance(file, str) else None
-    if path is None or not path.is_file():
-        return str(file)
-    return sha256_of(path)

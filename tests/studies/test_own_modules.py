@@ -73,3 +73,50 @@ def test_its_change_is_another_run_in_all_ways_of_naming_it(name, dependencies):
     module.write_text(module.read_text() + "\n")
     (after,) = resolve(read_study("study.yaml"), Path("cache"))
     assert before.key != after.key
+
+
+@pytest.mark.parametrize(
+    ("dependency", "changed"),
+    [
+        ("pack_a/__init__.py", "pack_a/net.py"),
+        ("pack_b/__init__.py", "beside_b.py"),
+        ("single_c.py", "beside_c.py"),
+        ("single_d.py", "pack_d/deep/net.py"),
+    ],
+)
+def test_a_change_of_what_it_imports_is_another_run(dependency, changed):
+    name = dependency.removesuffix(".py").split("/")[0]
+    project(name)
+    own = Path(f"project/{name}.py")
+    text = own.read_text()
+    own.unlink()
+    imported = changed.split("/")[0].removesuffix(".py")
+    for file in (dependency, changed):
+        Path("project", file).parent.mkdir(parents=True, exist_ok=True)
+    relative = "from . import net\n" if imported == name else f"import {imported}\n"
+    Path("project", dependency).write_text(relative + text)
+    Path("project", changed).write_text("")
+    Path("study.yaml").write_text(STUDY)
+    keys = [resolve(read_study("study.yaml"), Path("cache"))[0].key for _ in range(2)]
+    Path("project", changed).write_text("x = 1\n")
+    (after,) = resolve(read_study("study.yaml"), Path("cache"))
+    assert keys[0] == keys[1] != after.key
+
+
+@pytest.mark.parametrize(
+    ("more", "noticed"), [("", True), (", download: True", False), (", download: False", True)]
+)
+def test_a_change_in_a_datasets_folder_is_another_run_unless_it_is_downloaded(more, noticed):
+    Path("images/cat").mkdir(parents=True)
+    Path("images/cat/1.png").write_bytes(b"one")
+    text = scratch()
+    assert "split: test" in text
+    Path("recipe.yaml").write_text(text.replace("split: test", f"root: images{more}"))
+    Path("study.yaml").write_text(STUDY.replace("project/", ""))
+    keys = []
+    for write_more in (b"one", b"another", b"another"):
+        Path("images/cat/1.png").write_bytes(write_more)
+        keys.append(resolve(read_study("study.yaml"), Path("cache"))[0].key)
+    Path("images/cat/2.png").write_bytes(b"")
+    keys.append(resolve(read_study("study.yaml"), Path("cache"))[0].key)
+    assert len(set(keys)) == (3 if noticed else 1)

@@ -1,0 +1,129 @@
+"""What a run reads beside its recipe: files, folders of data, modules of one's own."""
+
+import ast
+import hashlib
+import os
+from collections.abc import Collection, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import yaml
+
+from ..common.files import sha256_of
+from ..reading.nodes import children_of, plain, walk
+from ..reading.read import dependencies_of, folder_of
+from ..reading.recipe import Recipe
+
+OURS = "mixacm_plugin"  # whose version is in the hash
+
+
+def files_of(recipe: Recipe, own: Collection[str]) -> list[str]:
+    """Files that a recipe names, without those that training writes.
+
+    Args:
+        recipe: of a run.
+        own: key paths of what it writes.
+    """
+    named = {
+        node.value
+        for path, node in walk(recipe.root)
+        if isinstance(node, yaml.ScalarNode)
+        and (path.endswith("src_ckpt") or not path.endswith("_ckpt"))
+        and path not in own
+    }
+    return sorted(name for name in named if os.path.isfile(os.path.expanduser(name)))
+
+
+def folders_of(recipe: Recipe) -> list[str]:
+    """Folders of data that a recipe's datasets name.
+
+    Without those to which a dataset downloads, which fill in the first run, and those in which the
+    working folder lies, where runs are written.
+    """
+    named = set()
+    for path, node in walk(recipe.root):
+        if path.startswith("datasets.") and isinstance(node, yaml.MappingNode):
+            values = {
+                name: child.value
+                for name, child in children_of(node).items()
+                if isinstance(child, yaml.ScalarNode)
+            }
+            if values.get("download", "").lower() != "true":
+                named.update(values.values())
+    folders = (name for name in named if os.path.isdir(os.path.expanduser(name)))
+    return sorted(name for name in folders if not Path.cwd().is_relative_to(_resolved(name)))
+
+
+def own_modules(recipe: Recipe) -> list[str]:
+    """Files of dependencies that lie in the working folder or beside the recipe.
+
+    Of a package all of its files, and of each file also what it imports from there.
+    """
+    node = children_of(recipe.root).get("dependencies")
+    names = [name for _, name in dependencies_of(plain(node) if node else None)]
+    own = {Path.cwd(), folder_of(recipe.path)}
+    left = {str(name).partition(".")[0] for name in names}
+    seen, files = {OURS}, set[Path]()
+    while left - seen:
+        name = min(left - seen)
+        seen.add(name)
+        found = _module_files(name, own)
+        files.update(found)
+        left.update(imported for file in found for imported in _imports(file))
+    return sorted(map(str, files))
+
+
+def digest_of(name: str | None) -> str:
+    """Hash of a file's content, or of the names and sizes of a folder's files; else the name."""
+    path = _resolved(name) if isinstance(name, str) else None
+    if path is not None and path.is_file():
+        return sha256_of(path)
+    if path is not None and path.is_dir():
+        return _folder_digest(path)
+    return str(name)
+
+
+def _resolved(name: str) -> Path:
+    return Path(name).expanduser().resolve()
+
+
+def _folder_digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for place, folders, files in os.walk(folder, followlinks=True):  # as torchvision does
+        folders.sort()
+        for file in sorted(files):
+            full = os.path.join(place, file)
+            size = os.path.getsize(full) if os.path.exists(full) else -1
+            digest.update(f"{os.path.relpath(full, folder)}\0{size}\0".encode(errors="replace"))
+    return digest.hexdigest()
+
+
+def _module_files(name: str, own: Collection[Path]) -> list[Path]:
+    """Files of a module at the top level, if it lies in one of our folders."""
+    try:
+        spec = find_spec(name)
+    except (ImportError, ValueError):  # as of __main__
+        return []
+    if spec is None:
+        return []
+    if spec.submodule_search_locations is not None:
+        folders = [Path(place) for place in spec.submodule_search_locations]
+        return [f for folder in folders if _lies_in(folder, own) for f in folder.rglob("*.py")]
+    return [Path(spec.origin)] if spec.origin and _lies_in(Path(spec.origin), own) else []
+
+
+def _lies_in(path: Path, own: Collection[Path]) -> bool:
+    return not {path.parent, path.parent.parent}.isdisjoint(own)
+
+
+def _imports(file: Path) -> Iterator[str]:
+    """Yield the modules at the top level that a file imports."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
