@@ -40,17 +40,15 @@ def folders_of(recipe: Recipe) -> list[str]:
     Without those to which a dataset downloads, which fill in the first run, and those in which the
     working folder lies, where runs are written.
     """
-    named = set()
-    for path, node in walk(recipe.root):
-        if path.startswith("datasets.") and isinstance(node, yaml.MappingNode):
-            values = {
-                name: child.value
-                for name, child in children_of(node).items()
-                if isinstance(child, yaml.ScalarNode)
-            }
-            if values.get("download", "").lower() != "true":
-                named.update(values.values())
-    folders = (name for name in named if os.path.isdir(os.path.expanduser(name)))
+    nodes = [(path, node) for path, node in walk(recipe.root) if path.startswith("datasets.")]
+    named = {path: node.value for path, node in nodes if isinstance(node, yaml.ScalarNode)}
+    downloads = tuple(
+        path.removesuffix("download")
+        for path, value in named.items()
+        if path.endswith(".download") and value.lower() == "true"
+    )
+    names = {value for path, value in named.items() if not path.startswith(downloads or "\0")}
+    folders = (name for name in names if os.path.isdir(os.path.expanduser(name)))
     return sorted(name for name in folders if not Path.cwd().is_relative_to(_resolved(name)))
 
 
