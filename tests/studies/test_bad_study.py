@@ -105,6 +105,6 @@ def test_too_few_classes_for_autoattack_are_refused_before_training():
         re.sub(r"recipes.Few(.*)n: \d+", r"mixacm_plugin.Digits\1classes: [0, 1, 2]", recipe)
     )
     (run,) = resolve(study, Path("cache"))
-    with pytest.raises(RecipeError, match=r"test: AutoAttack's .* 4 classes; found 3"):
+    with pytest.raises(RecipeError, match=r"test: AutoAttack needs .* 4 classes; found 3"):
         done_here(study, [run])
     assert not (run.folder / "student.pt").exists()
