@@ -47,7 +47,7 @@ def test_a_module_beside_the_project_is_taken_along_and_one_in_it_is_left_alone(
 @pytest.mark.parametrize(
     ("first", "words"),
     [
-        (NET.replace("@register_model", ""), "no model 'Net' is registered. Put @register_model"),
+        (NET.replace("@register_model", ""), "Put @register_model above it in"),
         (f"import nowhere\n{NET}", "No module named 'nowhere'"),
     ],
 )
