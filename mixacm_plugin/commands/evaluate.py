@@ -118,9 +118,7 @@ def run(args: argparse.Namespace) -> None:
     if args.sanity and attack.threat is None:
         raise UserError(f"--sanity: needs an attack with a threat model; {args.attack} has none")
     recipe = read_recipe(args.config, args.overrides)
-    model: nn.Module = load_model(recipe, args.model, args.ckpt)
-    if args.precision != "fp32":
-        model = Computed(model, args.precision)
+    model = _model(recipe, args, args.model, args.ckpt)
     _check_outputs(recipe, args)
     dataset = evaluation_dataset(recipe)
     try:
@@ -149,6 +147,13 @@ def _attack(args: argparse.Namespace) -> Attack:
         return attack_of({"name": name, **given})
     except ValueError as error:
         raise UserError(f"--attack {args.attack}: {error}") from error
+
+
+def _model(
+    recipe: Recipe, args: argparse.Namespace, role: str, checkpoint: str | None = None
+) -> nn.Module:
+    model = load_model(recipe, role, checkpoint)
+    return model if args.precision == "fp32" else Computed(model, args.precision)
 
 
 def _named(args: argparse.Namespace) -> str:
@@ -193,9 +198,7 @@ def _disagreement(
     attack: PGD,
     device: torch.device,
 ) -> None:
-    teacher: nn.Module = load_model(recipe, "teacher")
-    if args.precision != "fp32":
-        teacher = Computed(teacher, args.precision)
+    teacher = _model(recipe, args, "teacher")
     with _errors(recipe, args):
         found = disagreement(
             model,

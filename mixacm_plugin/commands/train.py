@@ -14,7 +14,7 @@ from torchdistill.common.main_util import is_main_process
 from tqdm import tqdm
 
 from ..common.distributed import choose_device, init_process_group
-from ..common.errors import told
+from ..common.errors import reason_of
 from ..common.images import count
 from ..common.signals import noticed
 from ..evaluation.accuracy import UnsuitedModelError, clean_accuracies
@@ -197,7 +197,7 @@ def _test(recipe: Recipe, device: torch.device, *, student_only: bool) -> None:
                     continue
                 raise recipe.error(path, str(error)) from error
             except Exception as error:  # of any kind, by which a dataset refuses
-                raise recipe.error(TEST, told(error)) from error
+                raise recipe.error(TEST, reason_of(error)) from error
             also = f" (top-5 {100 * five[0]:.2f} %)" if five else ""
             logger.info("%s%s: %.2f %% of %d test images%s", name, title, 100 * first, n, also)
 

@@ -61,7 +61,7 @@ def raise_all(errors: Sequence[RecipeError]) -> None:
         raise RecipeErrors(errors)
 
 
-def told(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Say in a line what an exception of anybody's is, also where a loader's worker raised it."""
     lines = str(error).strip().splitlines()
     if len(lines) > 1 and "in DataLoader worker process" in lines[0]:

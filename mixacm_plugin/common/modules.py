@@ -1,6 +1,7 @@
 """Modules of a model by their paths, as the host finds them."""
 
 from collections.abc import Iterable, Set
+from typing import Any
 
 from torch import nn
 from torchdistill.common import module_util
@@ -60,3 +61,8 @@ def unwrapped_names(model: nn.Module, names: Iterable[str]) -> list[str]:
         inner = f"{start}module."
         names = [start + n[len(inner) :] if n.startswith(inner) else n for n in names]
     return names
+
+
+def alone(value: Any) -> Any:
+    """Return what a module takes or returns, of a tuple of one what is in it."""
+    return value[0] if isinstance(value, tuple) and len(value) == 1 else value

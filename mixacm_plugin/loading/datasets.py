@@ -105,10 +105,10 @@ def first_batch(loader: DataLoader, size: int) -> Any:
     indices = list(range(min(size, count(dataset))))
     labels = labels_of(dataset)
     if labels is not None:
-        indices[-1] = max(range(len(labels)), key=lambda index: int(labels[index]))
-        lowest = min(range(len(labels)), key=lambda index: int(labels[index]))
-        if labels[lowest] < 0:  # which a loss may take for no label
-            indices[0] = lowest
+        numbers = [int(label) for label in labels]
+        indices[-1] = numbers.index(max(numbers))
+        if min(numbers) < 0:  # which a loss may take for no label
+            indices[0] = numbers.index(min(numbers))
     return loader.collate_fn([dataset[index] for index in indices])
 
 

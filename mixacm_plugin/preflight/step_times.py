@@ -138,12 +138,9 @@ def _timed(
             stack.callback(setattr, box, name, process)
             setattr(box, name, timed("student" if role == "model" else role, process))
         for name, term in terms.items():
-            hooks = (
-                term.register_forward_pre_hook(lambda *_, name=name: begin(name)),
-                term.register_forward_hook(lambda *_, name=name: end(name)),
-            )
-            for hook in hooks:
-                stack.callback(hook.remove)
+            first = term.register_forward_pre_hook(lambda *_, name=name: begin(name))
+            stack.callback(first.remove)
+            stack.callback(term.register_forward_hook(lambda *_, name=name: end(name)).remove)
         yield
 
 

@@ -17,7 +17,7 @@ KD_LOSSES = ("KDLoss", "LogitStdKDLoss")
 # Arguments that are the length of a whole schedule.
 SCHEDULE_LENGTHS = ("T_max", "epochs", "total_steps")
 SAMPLERS = (None, RandomSampler, SequentialSampler, DistributedSampler)  # none picks some images
-FEW = 0.05  # of images, that two published datasets may share
+MOST_SHARED = 0.05  # of images, that two published datasets may share
 
 
 def recipe_warnings(
@@ -128,7 +128,7 @@ def _shared(loader: Any, other: Any, config: Mapping[str, Any]) -> str:
     names = loader["dataset_id"], other["dataset_id"]
     datasets = [config["datasets"][name] for name in names]
     both, n = shared(*datasets), count(datasets[0])
-    return f"{both} of {n} images of {names[0]}" if both > FEW * n else ""
+    return f"{both} of {n} images of {names[0]}" if both > MOST_SHARED * n else ""
 
 
 def _defaults(path: str, stage: Mapping[str, Any]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from ..reading.recipe import Recipe
 OURS = "mixacm_plugin"  # whose version is in the hash
 
 
-def files_of(recipe: Recipe, own: Collection[str]) -> list[str]:
+def named_files(recipe: Recipe, own: Collection[str]) -> list[str]:
     """Files that a recipe names, without those that training writes.
 
     Args:

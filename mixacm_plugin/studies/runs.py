@@ -18,7 +18,7 @@ from ..reading.nodes import plain, walk
 from ..reading.read import read_recipe
 from ..reading.recipe import Recipe
 from .changes import Change, change_of, sets
-from .inputs import digest_of, files_of, folders_of, own_modules
+from .inputs import digest_of, folders_of, named_files, own_modules
 from .study import Row, Study
 
 logger = logging.getLogger("mixacm")
@@ -112,7 +112,7 @@ def resolve(
         own = _own_checkpoints(recipe, roles["student"])
         neutral = read_recipe(row.base, [*flags, *(f"{path}={name}" for path, name in own.items())])
         teacher = sections.get(models, "teacher_model.src_ckpt")
-        read = [*files_of(neutral, own), *own_modules(neutral), *folders_of(neutral)]
+        read = [*named_files(neutral, own), *own_modules(neutral), *folders_of(neutral)]
         files = [digest(teacher), *map(digest, read)]
         seeds = study.seeds if row.measure == "student" else [None]
         for seed in seeds:

@@ -15,7 +15,7 @@ from torchdistill.common.main_util import is_main_process
 from tqdm import tqdm
 
 from ..common.distributed import sum_over_processes
-from ..common.errors import UserError, told
+from ..common.errors import UserError, reason_of
 from ..common.images import unpack
 from ..common.state import set_rng_state
 from .boxes import Box
@@ -59,7 +59,7 @@ class FailedStepError(Exception):
     hint = ""
 
     def __init__(self, step: int, loading: bool, cause: Exception) -> None:
-        super().__init__(f"{told(cause)}, in step {step + 1}")
+        super().__init__(f"{reason_of(cause)}, in step {step + 1}")
         self.step, self.loading, self.cause = step, loading, cause
 
     def key_path(self, stage: str) -> str:
@@ -68,7 +68,7 @@ class FailedStepError(Exception):
 
     def told(self, epoch: int) -> str:
         """Return what happened in an epoch, counted from 0."""
-        return f"{told(self.cause)}, in epoch {epoch + 1}, step {self.step + 1}"
+        return f"{reason_of(self.cause)}, in epoch {epoch + 1}, step {self.step + 1}"
 
 
 @contextmanager

@@ -88,16 +88,9 @@ def check_hooked(
     return warnings
 
 
-def _losses(stage: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield key path and arguments of each ``ACMLoss``."""
-    for where, term in sections.terms(stage, path):
-        if sections.get(term, "criterion.key") == "ACMLoss":
-            yield f"{where}.criterion.kwargs", term["criterion"]["kwargs"]
-
-
 def _pairs(stage: Mapping[str, Any], path: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """Yield key path, role and pair for each side of each pair of ``ACMLoss``."""
-    for where, kwargs in _losses(stage, path):
+    for where, kwargs in sections.acm_losses(stage, path):
         for name, pair in kwargs["pairs"].items():
             for role in SIDES:
                 yield f"{where}.pairs.{name}.{role}", role, pair
@@ -107,7 +100,7 @@ def _check_rectangles(
     recipe: Recipe, stage: Mapping[str, Any], path: str, passes: Mapping[str, Pass]
 ) -> None:
     """Refuse cells of tokens that would be taken for a square, of images that are none."""
-    for where, kwargs in _losses(stage, path):
+    for where, kwargs in sections.acm_losses(stage, path):
         for name, pair in kwargs["pairs"].items():
             grid = pair.get("grid", kwargs.get("grid", 1))
             tokens, sizes = [], []

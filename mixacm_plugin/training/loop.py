@@ -13,7 +13,7 @@ from torchdistill.core.distillation import DistillationBox
 
 from ..common.checkpoints import CheckpointError
 from ..common.distributed import decided_by_first, gather
-from ..common.errors import told
+from ..common.errors import reason_of
 from ..common.signals import Stopped
 from ..common.state import rng_state, set_rng_state
 from ..parts.acm.frozen_teacher import FrozenTeacher
@@ -231,7 +231,7 @@ class Training:
             )
         except Exception as error:  # of any kind, by which a dataset refuses
             stage, _ = sections.current_stage(self.config, self.box)
-            message = f"{told(error)}, after epoch {epoch + 1}; {self.writer.last_good()}"
+            message = f"{reason_of(error)}, after epoch {epoch + 1}; {self.writer.last_good()}"
             raise self.recipe.error(f"{stage}.val_data_loader", message) from error
 
     def _begin_epoch(self, epoch: int) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ..common.errors import told
+from ..common.errors import reason_of
 from ..common.images import count, drawn, unpack
 from ..common.outputs import logits_of
 from ..common.state import eval_mode, preserved_rng
@@ -51,7 +51,7 @@ def measure_teacher(
         right, labels = _answers(models["teacher"], box.val_data_loader, box.device)
     except Exception as error:  # of any kind, by which a dataset refuses
         where = f"{sections.current_stage(config, box)[0]}.val_data_loader"
-        raise recipe.error(where, f"{told(error)}, while the teacher is measured") from error
+        raise recipe.error(where, f"{reason_of(error)}, while the teacher is measured") from error
     if right is None:
         if expected:
             message = f"expected {expected:g} %, which can't be: its classes aren't the data's"
@@ -76,11 +76,18 @@ def measure_teacher(
         ]
     if validation is None:
         return f"teacher: {figure}", []
-    attacked = (models["teacher"], box.val_data_loader, box.device, validation)
-    robust, attack = robust_accuracy(*attacked, most=IMAGES), validation.attack
-    figure += f", {100 * robust:.1f} % under {attack.title} ({', ε = '.join(attack.threat or ())})"
+    robust, attacked = _robustness(models["teacher"], box, validation)
+    figure += attacked
     doubt = f"{path}: it isn't robust: {figure}; a student can't be made robust by such a teacher"
     return f"teacher: {figure}", [doubt] if robust <= chance else []
+
+
+def _robustness(teacher: nn.Module, box: Box, validation: RobustValidation) -> tuple[float, str]:
+    """Return the teacher's accuracy under the attack of robust validation, also in words."""
+    loader, attack = box.val_data_loader, validation.attack
+    robust = robust_accuracy(teacher, loader, box.device, validation, most=IMAGES)
+    threat = ", ε = ".join(attack.threat or ())
+    return robust, f", {100 * robust:.1f} % under {attack.title} ({threat})"
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...common.modules import find_module
+from ...common.modules import alone, find_module
 from ..acm.loss import ACMLoss
 from ..acm.pairs import LAST, SIDES, PairError
 from .hook_points import pair_points
@@ -126,7 +126,7 @@ class ACM(nn.Module):
             if called is not module:  # a copy's, which took the hook along
                 return
             value = output if io == "output" else args and args[0]
-            value = value[0] if isinstance(value, tuple) and len(value) == 1 else value
+            value = alone(value)
             if side == "teacher" and isinstance(value, Tensor):
                 value = value.detach()
             self.hooked[side].setdefault(path, {})[io] = value

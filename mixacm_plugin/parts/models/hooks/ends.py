@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ....common.modules import find_module
+from ....common.modules import alone, find_module
 from ....common.state import eval_mode, preserved_rng
 from .trace import run
 
@@ -54,7 +54,7 @@ def hooked_ends(
 
             def note(_: Any, args: Any, output: Any, hooked: Hooked = hooked, io: str = io) -> None:
                 value = args if io == "input" else output
-                value = value[0] if isinstance(value, tuple) and len(value) == 1 else value
+                value = alone(value)
                 hooked.calls += 1
                 hooked.shape = tuple(value.shape) if isinstance(value, Tensor) else ()
 

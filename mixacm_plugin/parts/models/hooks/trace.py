@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ....common.modules import find_module
+from ....common.modules import alone, find_module
 from ....common.outputs import logits_of
 from ....common.state import eval_mode, preserved_modules, preserved_rng
 from ..layouts import told_layout
@@ -231,7 +231,7 @@ def _noted_ends(model: nn.Module, trace: Trace) -> Iterator[None]:
     noted: list[tuple[Node, str, str]] = []
 
     def note(path: str, io: str, value: Any) -> None:
-        value = value[0] if isinstance(value, tuple) and len(value) == 1 else value
+        value = alone(value)
         node = trace.node(value) if isinstance(value, Tensor) else None
         if node is not None:
             noted.append((node, path, io))
@@ -245,12 +245,10 @@ def _noted_ends(model: nn.Module, trace: Trace) -> Iterator[None]:
     modules = {path: m for path, m in named if path and find_module(model, path) == m}
     with ExitStack() as stack:
         for path, module in modules.items():
-            hooks = (
-                module.register_forward_pre_hook(lambda _, args, p=path: before(p, args)),
-                module.register_forward_hook(lambda _, args, out, p=path: note(p, "output", out)),
-            )
-            for hook in hooks:
-                stack.callback(hook.remove)
+            first = module.register_forward_pre_hook(lambda _, args, p=path: before(p, args))
+            stack.callback(first.remove)
+            last = module.register_forward_hook(lambda _, a, out, p=path: note(p, "output", out))
+            stack.callback(last.remove)
         yield
     for node, path, io in noted:
         told = told_layout(modules[path], node.shape)
