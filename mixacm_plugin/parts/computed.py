@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cache
+from logging import getLogger
 from typing import Any
 
 import torch
@@ -10,6 +12,27 @@ from torch import Tensor, nn
 from ..common.outputs import in_float32
 
 PRECISIONS = ("fp32", "bf16")
+
+logger = getLogger(__name__)
+
+
+def bfloat16_autocast(device: str) -> torch.autocast:
+    """Return bfloat16 autocast, and warn once where the processor has no such arithmetic.
+
+    Args:
+        device: its type, such as ``cpu``.
+    """
+    if device == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        _warn_of_emulation()
+    return torch.autocast(device, torch.bfloat16)
+
+
+@cache
+def _warn_of_emulation() -> None:
+    logger.warning(
+        "this processor has no bfloat16: it is emulated, and a step takes many times as long "
+        "as in float32; take --precision fp32"
+    )
 
 
 class Computed(nn.Module):
@@ -54,8 +77,9 @@ class Computed(nn.Module):
         if self.precision is None:
             return nullcontext()
         device = next((v.device.type for v in args if isinstance(v, Tensor)), "cpu")
-        low = self.precision == "bf16"
-        return torch.autocast(device, torch.bfloat16, enabled=low)
+        if self.precision == "bf16":
+            return bfloat16_autocast(device)
+        return torch.autocast(device, enabled=False)
 
     def __getattr__(self, name: str) -> Any:
         try:

@@ -15,6 +15,7 @@ from torchdistill.core.interfaces.registry import (
 
 from ..common.errors import nearest
 from ..common.outputs import in_float32
+from .computed import Computed, bfloat16_autocast
 
 
 @register_pre_epoch_proc_func
@@ -56,7 +57,9 @@ def forward_bf16(
     Faster where the hardware has bfloat16: recent GPUs, and CPUs with AVX512-BF16 or AMX. On
     others it is emulated, and slower than float32 by ``forward_channels_last``.
     """
-    with torch.autocast(sample_batch.device.type, torch.bfloat16):
+    if isinstance(model, Computed) and model.precision == "fp32":  # by the compute block
+        return forward_channels_last(model, sample_batch)
+    with bfloat16_autocast(sample_batch.device.type):
         output = forward_channels_last(model, sample_batch)
     return in_float32(output)
 

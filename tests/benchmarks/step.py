@@ -202,6 +202,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--memory", action="store_true", help="peak memory in place of times")
     given = parser.parse_args()
+    if given.rounds < 2:
+        parser.error("--rounds: quartiles need at least 2")
     if given.device.type == "cuda":
         torch.cuda.set_device(given.device)  # whose stream events are of
         torch.backends.cudnn.benchmark = True  # as the command sets it

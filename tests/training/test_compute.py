@@ -10,6 +10,7 @@ from torchdistill.models.registry import register_model
 
 from mixacm_plugin import RecipeError, Training, dm_wide_resnet
 from mixacm_plugin.common.images import unpack
+from mixacm_plugin.parts import computed
 from mixacm_plugin.studies.runs import resolve
 from mixacm_plugin.studies.study import read_study
 from mixacm_plugin.training.metrics import record_terms
@@ -93,6 +94,27 @@ def test_the_block_decides_where_a_forward_process_says_otherwise():
     named = mixacm().replace("forward_batch_only", "forward_bf16")
     _, seen = first_losses(named, "compute.precision=fp32")
     assert {value.dtype for value in seen.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides"),
+    [(mixacm(), LOW), (mixacm().replace("forward_batch_only", "forward_bf16"), ())],
+    ids=["block", "forward process"],
+)
+def test_a_processor_without_bfloat16_is_told_of_once(monkeypatch, caplog, text, overrides):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    for precision, times in (((), 1), (("compute.precision=fp32",), 0)):
+        computed._warn_of_emulation.cache_clear()
+        caplog.clear()
+        first_losses(text, *overrides, *precision)
+        assert caplog.text.count("take --precision fp32") == times
+
+
+def test_a_processor_with_bfloat16_is_not_warned_of(monkeypatch, caplog):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    computed._warn_of_emulation.cache_clear()
+    first_losses(mixacm(), *LOW)
+    assert not caplog.text
 
 
 def test_validation_stays_in_fp32():
