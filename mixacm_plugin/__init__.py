@@ -29,9 +29,11 @@ from .parts.adversarial.input_gradients import (
 )
 from .parts.adversarial.losses import (
     ARDLoss,
+    IGDMLoss,
     RSLADLoss,
     TRADESLoss,
     ard_loss,
+    igdm_loss,
     rslad_loss,
     trades_loss,
 )
@@ -89,6 +91,7 @@ __all__ = [
     "CleanAndAdversarial",
     "Digits",
     "FrozenTeacher",
+    "IGDMLoss",
     "ImagesInMemory",
     "InputGradientLoss",
     "LogitsAndInputGradient",
@@ -118,6 +121,7 @@ __all__ = [
     "hold_out",
     "hook_points",
     "hook_snippet",
+    "igdm_loss",
     "input_gradient_forward",
     "input_gradient_loss",
     "keep_teacher_in_eval",

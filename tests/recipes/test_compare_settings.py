@@ -37,6 +37,7 @@ AUTHORS = {
     "trades": Attack(10, 2, 8, "gaussian", "clean"),  # Zhang et al. 2019
     "ard": Attack(10, 2, 8, "uniform", "labels"),  # Goldblum et al. 2020
     "rslad": Attack(10, 2, 8, "gaussian", "teacher"),  # Zi et al. 2021
+    "igdm": Attack(10, 2, 8, "gaussian", "teacher"),  # Lee et al. 2024, on top of RSLAD
 }
 WITHOUT_TEACHER = ("pgd7_at", "fast_at", "free_at", "trades")
 # What a file sets otherwise than the loss it names does by default, and says why beside it.

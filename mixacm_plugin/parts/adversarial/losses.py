@@ -1,4 +1,4 @@
-"""Losses on the student's output on clean and adversarial images: TRADES, ARD and RSLAD."""
+"""Losses on the student's output on clean and adversarial images: TRADES, ARD, RSLAD and IGDM."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchdistill.losses.registry import register_mid_level_loss
 
 from ...common.values import parse_number
-from .clean_and_adversarial import CleanAndAdversarial
+from .clean_and_adversarial import BothWays, CleanAndAdversarial
 from .output_parts import IODict, output_of
 
 
@@ -113,6 +113,27 @@ def rslad_loss(
     return (1 - adversarial_weight) * on_clean + adversarial_weight * on_adversarial
 
 
+def igdm_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    r"""Match how outputs move across the ball, which stands for the input gradients.
+
+    .. math:: KL(\sigma(t(x + \delta) - t(x - \delta)) \| \sigma(s(x + \delta) - s(x - \delta)))
+
+    To the first order in the perturbation :math:`\delta` a difference is
+    :math:`2 \nabla_x f(x)^T \delta`.
+
+    Args:
+        student: difference :math:`s(x + \delta) - s(x - \delta)` of its logits, ``(N, K)``.
+        teacher: the same of the teacher.
+
+    Returns:
+        A scalar, zero where the differences agree.
+
+    Source: Lee et al. 2024 (IGDM), which adds it to the loss of ARD, RSLAD or another. Their code
+    lets its weight grow from 0 to 20 with the epochs; here it is constant.
+    """
+    return kl_divergence(teacher, student)
+
+
 @register_mid_level_loss
 class TRADESLoss(nn.Module):
     """``trades_loss`` for a recipe; the student's output is a ``CleanAndAdversarial``.
@@ -203,12 +224,35 @@ class RSLADLoss(nn.Module):
         return f"adversarial_weight={self.adversarial_weight}"
 
 
+@register_mid_level_loss
+class IGDMLoss(nn.Module):
+    """``igdm_loss`` for a recipe, beside ``ARDLoss`` or ``RSLADLoss``.
+
+    The student's output is a ``BothWays``.
+
+    Raises:
+        ValueError: in the first step, if the output is something else.
+    """
+
+    def forward(
+        self, student_io_dict: IODict, teacher_io_dict: IODict, targets: Tensor | None = None
+    ) -> Tensor:
+        """Return the loss, a scalar."""
+        forward = (
+            "!import_call {key: mixacm_plugin.clean_and_adversarial_forward, init: {kwargs: "
+            "{both_ways: True, ...}}}"
+        )
+        both = output_of(student_io_dict, BothWays, side="student", forward=forward)
+        return igdm_loss(both.student_difference, both.teacher_difference)
+
+
 def _both(io_dict: IODict, away_from: str) -> CleanAndAdversarial:
     forward = (
         "!import_call {key: mixacm_plugin.clean_and_adversarial_forward, init: {kwargs: "
         f"{{away_from: {away_from}, ...}}}}}}"
     )
-    return output_of(io_dict, CleanAndAdversarial, side="student", forward=forward)
+    output: Any = output_of(io_dict, CleanAndAdversarial, BothWays, side="student", forward=forward)
+    return CleanAndAdversarial(output.clean, output.adversarial)
 
 
 def _teacher(io_dict: IODict) -> Tensor:

@@ -11,12 +11,12 @@ IODict = Mapping[str, Mapping[str, Any]]
 Kind = TypeVar("Kind")
 
 
-def output_of(io_dict: IODict, kind: type[Kind], *, side: str, forward: str) -> Kind:
+def output_of(io_dict: IODict, *kinds: type[Kind], side: str, forward: str) -> Kind:
     """Return a model's output from the host's dictionary.
 
     Args:
         io_dict: of the student or the teacher.
-        kind: what the output must be.
+        kinds: of which the output must be one.
         side: ``student`` or ``teacher``, for the error.
         forward: what a recipe calls to have such an output, for the error.
 
@@ -26,9 +26,9 @@ def output_of(io_dict: IODict, kind: type[Kind], *, side: str, forward: str) -> 
     if SELF_MODULE_PATH not in io_dict:
         raise ValueError(f"there is no {side}; the recipe has no models.{side}_model")
     output = io_dict[SELF_MODULE_PATH]["output"]
-    if not isinstance(output, kind):
+    if not isinstance(output, kinds):
         raise ValueError(
-            f"the {side}'s output is a {type(output).__name__}, not {kind.__name__}; set the "
+            f"the {side}'s output is a {type(output).__name__}, not {kinds[0].__name__}; set the "
             f"{side}'s forward_proc to {forward}"
         )
     return output

@@ -1,4 +1,4 @@
-"""TRADES, ARD, RSLAD and matched input gradients, as shipped: under the host and our command."""
+"""Adversarial distillation and TRADES, as shipped: under the host and our command."""
 
 import copy
 import json
@@ -65,6 +65,23 @@ def test_each_method_trains_under_the_host(method):
     assert len(calls) == (0 if method == "trades" else steps)
     tracked = {int(v) for n, v in student.named_buffers() if n.endswith("num_batches_tracked")}
     assert tracked == {METHODS[method] * steps}
+
+
+@pytest.mark.parametrize("method", ["ard", "rslad"])
+def test_igdm_trains_beside_another_method_under_the_host(method):
+    other = f"{TERMS}.rslad.criterion={{key: ARDLoss, kwargs: {{}}}}"
+    models, box = host_box(shipped("igdm", *([other] if method == "ard" else [])))
+    taught = state(models["teacher"])
+    calls = {role: [] for role in models}
+    for role, model in models.items():
+        model.register_forward_hook(
+            lambda module, *_, role=role: calls[role].append(module.training)
+        )
+    losses = [train_epoch(box) for _ in range(EPOCHS)]
+    assert sum(losses[-1]) < 0.9 * sum(losses[0])
+    assert not differing(taught, state(models["teacher"]))
+    assert calls["teacher"] == [False] * 3 * EPOCHS * 2
+    assert calls["student"] == ([False] * 10 + [True] * 3) * EPOCHS * 2
 
 
 @pytest.mark.slow
@@ -167,6 +184,11 @@ def test_acm_beside_adversarial_terms_compares_clean_images():
             f"{TERMS}.ce: .*'logits'; the student's output is a Tensor.*input_gradient_forward",
         ),
         ("ard", f"{TERMS}.ard.criterion.kwargs.alpha=2", "ARDLoss: alpha must be at most 1"),
+        (
+            "igdm",
+            "train.student.forward_proc.init.kwargs.both_ways=False",
+            "not BothWays; set the student's forward_proc to .*both_ways: True",
+        ),
         ("trades", "train.model.forward_proc.init.kwargs.steps=0", "steps must be a whole number"),
     ],
 )
@@ -187,6 +209,7 @@ def test_a_recipe_with_half_of_a_method_is_refused_in_one_line(method, override,
         *(("quickstart/mixacm", method, []) for method in DISTILLED),
         ("quickstart/mixacm_affine", "rslad", []),
         ("quickstart/mixacm", "kdiga", []),
+        ("quickstart/mixacm", "igdm", []),
         ("quickstart/mixacm_affine", "input_gradients", []),
         (
             "cifar10/small",

@@ -1,4 +1,4 @@
-"""TRADES', ARD's and RSLAD's losses: against their formulas, and on the host's dictionaries."""
+"""Losses on clean and adversarial images: against their formulas, on the host's dictionaries."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch
 from scipy.special import log_softmax, rel_entr, softmax
 from torchdistill.losses.registry import get_mid_level_loss
 
-from mixacm_plugin import CleanAndAdversarial, ard_loss, rslad_loss, trades_loss
+from mixacm_plugin import CleanAndAdversarial, ard_loss, igdm_loss, rslad_loss, trades_loss
 from mixacm_plugin.parts.adversarial.losses import kl_divergence
 
 CLASSES = torch.tensor([0, 2, 1, 2, 0])
@@ -54,6 +54,12 @@ def test_ard_distils_adversarial_images_and_classifies_clean_ones(
     expected += (1 - alpha) * cross_entropy(clean, labels)
     loss = ard_loss(clean, adversarial, teacher, labels, alpha=alpha, temperature=temperature)
     assert loss.item() == pytest.approx(expected)
+
+
+def test_igdm_is_the_divergence_of_the_students_difference_from_the_teachers(logits):
+    student, teacher, _ = logits
+    assert igdm_loss(student, teacher).item() == pytest.approx(kl(teacher, student))
+    assert igdm_loss(student, student + 1).item() == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("weight", [0.0, 5 / 6, 1.0])

@@ -17,6 +17,7 @@ from mixacm_plugin import (
     shared_forward,
 )
 from mixacm_plugin.common.checkpoints import load_weights
+from mixacm_plugin.parts.adversarial.clean_and_adversarial import TEACHER_OUTPUT
 from mixacm_plugin.parts.adversarial.pgd import ascend
 from mixacm_plugin.parts.adversarial.threat_model import perturbation_size
 from recipes import soft
@@ -78,7 +79,8 @@ class Step:
         handle.remove()
         self.modes = [mode for mode, _ in passes]
         self.start = passes[1 if attack["away_from"] == "clean" else 0][1]
-        self.adversarial, self.last = passes[-2][1], passes[-1][1]
+        self.images = [images for _, images in passes]
+        self.adversarial, self.last = self.images[-2:]
 
 
 def divergence(target, logits):
@@ -184,6 +186,34 @@ def test_batchnorm_sees_the_two_final_passes_only_and_no_gradient_is_left(
     assert all(p.grad is not None for p in student.parameters())
 
 
+@every_target
+def test_both_ways_has_the_differences_of_both_models_across_the_ball(
+    away_from, student, teacher, batch
+):
+    twin = copy.deepcopy(student)
+    step = Step(student, teacher, *batch, away_from=away_from, both_ways=True)
+    assert step.modes[-4:] == [False, True, True, True]
+    adversarial, opposite, clean = step.images[-3:]
+    assert torch.equal(clean, batch[0])
+    torch.testing.assert_close(opposite - clean, clean - adversarial)
+    taught = teacher(adversarial) - teacher(opposite)
+    torch.testing.assert_close(step.output.teacher_difference, taught)
+    assert not step.output.teacher_difference.requires_grad
+    torch.testing.assert_close(step.output.student_difference, twin(adversarial) - twin(opposite))
+    for part, images in (("adversarial", adversarial), ("clean", clean)):
+        torch.testing.assert_close(getattr(step.output, part), twin(images))
+
+
+def test_the_difference_across_the_ball_is_the_input_gradients_along_the_perturbation(teacher):
+    images = Digits("test").images[:4].double()
+    teacher.double()
+    along = 1e-4 * torch.randn_like(images)
+    _, slope = torch.func.jvp(teacher, (images,), (along,))
+    torch.testing.assert_close(
+        teacher(images + along) - teacher(images - along), 2 * slope, rtol=1e-3, atol=1e-6
+    )
+
+
 def test_one_hot_labels_are_attacked_as_classes_are(student, teacher, batch):
     by_class, by_probability = batch[1], F.one_hot(batch[1], 10).float()
     adversarial = []
@@ -213,7 +243,7 @@ def test_all_passes_run_as_the_named_forward_process_says(away_from, student, te
 def test_the_teacher_may_run_by_another_forward_process(teacher, batch):
     extra = {}
     output = get_forward_proc_func(shared_forward("forward_bf16"))(teacher, *batch, extra)
-    (shared,) = extra.values()
+    shared = extra[TEACHER_OUTPUT]
     assert torch.equal(shared, output) and not shared.requires_grad
     torch.testing.assert_close(output, teacher(batch[0]), atol=0.2, rtol=0.1)
     assert not torch.equal(output, teacher(batch[0]))
@@ -227,8 +257,10 @@ def test_the_teacher_may_run_by_another_forward_process(teacher, batch):
     ],
     ids=["no dict", "no output"],
 )
-def test_a_missing_output_of_the_teacher_is_named(extra, words, student, batch):
-    process = get_forward_proc_func(clean_and_adversarial_forward("teacher", **ATTACK))
+@pytest.mark.parametrize("setting", [{"away_from": "teacher"}, {"both_ways": True}])
+def test_a_missing_output_of_the_teacher_is_named(setting, extra, words, student, batch):
+    arguments = {"away_from": "labels", **ATTACK, **setting}
+    process = get_forward_proc_func(clean_and_adversarial_forward(**arguments))
     with pytest.raises(ValueError, match=words) as error:
         process(student, *batch, extra)
     assert str(error.value).startswith("clean_and_adversarial_forward: ")
@@ -244,6 +276,7 @@ def test_each_configuration_has_a_key_of_its_own_and_can_be_pickled():
         {"step_size": 0.1},
         {"steps": 1},
         {"norm": "L2"},
+        {"both_ways": True},
         {"forward": "forward_bf16"},
     ]
     plain = {"away_from": "labels", **ATTACK}
@@ -265,6 +298,7 @@ def test_each_configuration_has_a_key_of_its_own_and_can_be_pickled():
         ({"eps": 8}, "eps is in pixels of .0, 1.; found 8, is it 8/255"),
         ({"step_size": -1}, "step_size: "),
         ({"norm": "L1"}, "norm must"),
+        ({"both_ways": "yes"}, "both_ways must be True or False"),
         ({"forward": "forward_bf61"}, "forward: no forward process .* Did you mean 'forward_bf16'"),
     ],
 )
