@@ -1,5 +1,6 @@
 """Images: of a batch as the host's loaders yield it, drawn from a dataset, and in [0, 1]."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,6 +54,20 @@ def drawn(dataset: Dataset[Any], n: int | None, seed: int) -> Subset[Any]:
         raise ValueError(f"n must be between 1 and the {size} images of the dataset; found {n}")
     order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
     return Subset(dataset, order[:n].tolist())
+
+
+def images_digest(dataset: Dataset[Any], n: int = 100) -> str:
+    """Return a digest by which a dataset's images are known again.
+
+    Args:
+        dataset: yields ``(image, label)``.
+        n: how many of them are read at most.
+    """
+    digest = hashlib.sha256(str(count(dataset)).encode())
+    some = drawn(dataset, min(n, count(dataset)), 0)
+    for image, label in (some[index] for index in range(len(some))):
+        digest.update(image.numpy().tobytes() + str(int(label)).encode())
+    return digest.hexdigest()[:16]
 
 
 def check_images(images: Tensor) -> None:

@@ -10,6 +10,7 @@ from ..evaluation.attacks import Attack
 from ..studies.changes import overrides
 from ..studies.results import Results, RowResult, RunResult
 
+OTHER_IMAGES = "measured on other test images than the first row"
 Setting: TypeAlias = tuple[Attack, int, int]  # attack, number of images, seed
 
 
@@ -92,6 +93,7 @@ class Row:
     not_run: tuple[int | None, ...]  # seeds
     values: Mapping[str, Value]  # by the column's title; empty where no seed finished
     warnings: Mapping[str, tuple[str, ...]]  # by the column's title: what speaks against a figure
+    other_images: bool  # whether it was measured on other test images than the first row
 
     @property
     def state(self) -> str:
@@ -187,12 +189,13 @@ def summarise(results: Results) -> Summary:
         [by_setting(run) for run in row.runs if run.status == "done"] for row in results.rows
     ]
     columns = _columns([setting for row in measured for run in row for setting in run])
+    images = next((found for found in map(_test_images, results.rows) if found), set())
     reference = results.reference
     return Summary(
         title=results.title,
         columns=columns,
         rows=tuple(
-            _row(row, accuracies, columns)
+            _row(row, accuracies, columns, other_images=bool(_test_images(row) - images))
             for row, accuracies in zip(results.rows, measured, strict=True)
         ),
         reference_label=reference.label if reference else "",
@@ -224,16 +227,19 @@ def _row(
     row: RowResult,
     measured: Sequence[Mapping[Setting, Accuracy]],
     columns: Sequence[Column],
+    *,
+    other_images: bool,
 ) -> Row:
     values, warnings = {}, {}
     doubts = _failed_sanity(row)  # of the first attack
+    told = (OTHER_IMAGES,) if other_images else ()
     for column in columns:
         setting = (column.attack, column.n, column.seed)
         found = [run[setting] for run in measured if setting in run]
         if found:
             values[column.title] = Value(tuple(a.value for a in found), found[0].interval())
             said = dict.fromkeys(warning for accuracy in found for warning in accuracy.warnings)
-            warnings[column.title] = tuple(said)
+            warnings[column.title] = (*told, *said)
             if column.attacked:
                 warnings[column.title] += tuple(doubts)
                 doubts = {}
@@ -251,7 +257,13 @@ def _row(
         not_run=tuple(run.seed for run in row.runs if run.status == "not run"),
         values=values,
         warnings=warnings,
+        other_images=other_images,
     )
+
+
+def _test_images(row: RowResult) -> set[str]:
+    """Digests of the test images of a row's runs."""
+    return {run.test_images for run in row.runs if run.test_images and run.status == "done"}
 
 
 def _failed_sanity(row: RowResult) -> dict[str, None]:

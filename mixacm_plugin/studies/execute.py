@@ -25,7 +25,7 @@ from ..common.checkpoints import CheckpointError, load_checkpoint
 from ..common.distributed import choose_device, decided_by_first, init_process_group
 from ..common.errors import UserError
 from ..common.files import read_json, read_json_lines, write_json
-from ..common.images import drawn
+from ..common.images import drawn, images_digest
 from ..common.memory import keep_freed_memory
 from ..common.signals import Stopped, end_with_parent, noticed
 from ..common.state import eval_mode, preserved_rng
@@ -100,7 +100,7 @@ def _execute(folder: Path, task: Mapping[str, Any], device: torch.device) -> Non
             trained = _take_teacher(recipe)
         if trained is None:
             return
-        result = _write(result_file, trained)
+        result = _write(result_file, {**trained, "test_images": images_digest(dataset)})
     model = load_model(recipe, task["measure"])
     for attack, spec in zip(attacks, task["measurements"], strict=True):
         if spec["key"] not in result["accuracies"]:

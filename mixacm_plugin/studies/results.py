@@ -79,6 +79,7 @@ class RunResult(Spec):
     train_seconds: float | None = None
     recipe_hash: str
     checkpoint: str | None = None
+    test_images: str | None = None  # their digest
     accuracies: list[AccuracyResult]
     sanity: list[SanityResult] = Field(default_factory=list)
 

@@ -138,6 +138,7 @@ def _collect_run(run: Run, result: Mapping[str, Any], study: Study, error: str |
         train_seconds=result.get("train_seconds"),
         recipe_hash=run.key,
         checkpoint=None if run.seed is None else (run.folder / "student.pt").as_posix(),
+        test_images=result.get("test_images"),
         accuracies=[accuracies[m.key] for m in study.measurements if m.key in accuracies],
         sanity=result.get("sanity", {}).get(key, []),
     )

@@ -212,6 +212,20 @@ def test_what_speaks_against_a_figure_stands_with_it_in_every_markup():
     assert rf"$\dagger$ {said}" in latex(laid_out)
 
 
+def test_a_row_of_other_test_images_is_marked_and_has_no_difference():
+    rows = [
+        row(name, [done(0, 490, 335, test_images=images)])
+        for name, images in (("a", "one"), ("b", "other"), ("c", "one"), ("old", None))
+    ]
+    laid_out = table(results(rows, reference=None))
+    assert [line[3].text for line in laid_out.rows] == ["67.0", "67.0 †", "67.0", "67.0"]
+    assert [line[4].text for line in laid_out.rows] == ["–", "–", "+0.0", "+0.0"]
+    assert laid_out.warnings == (
+        "b, clean: measured on other test images than the first row",
+        "b, PGD-20: measured on other test images than the first row",
+    )
+
+
 def test_a_sanity_check_that_does_not_hold_speaks_against_the_first_attack():
     name, figures = "an attack without bounds leaves nothing", "PGD-20, Linf ε = 1.0, 93.0 %"
     bad = {"name": name, "holds": False, "figures": figures}

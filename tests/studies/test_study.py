@@ -187,6 +187,16 @@ def test_results_carry_every_figure_with_its_setting():
     assert read_results("out") == results
 
 
+def test_rows_that_are_measured_on_other_images_are_known():
+    other = {"datasets.few/test.init.kwargs.n": 40}
+    rows = [{"name": "one"}, {"name": "other", "set": other}, {"name": "slow", "set": {LR: 0.01}}]
+    study = write_study(rows=rows)
+    runs = resolve(study, Path("cache"))
+    done_here(study, runs)
+    table = summarise(collect(study, runs, {}))
+    assert [row.other_images for row in table.rows] == [False, True, False]
+
+
 def test_a_row_can_be_a_teacher_that_is_only_measured():
     rows = [{"name": "student"}, {"name": "teacher", "measure": "teacher"}]
     study = write_study(seeds=[0, 1], rows=rows)
