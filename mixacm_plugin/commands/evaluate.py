@@ -16,16 +16,18 @@ from torch import nn
 from torch.utils.data import Dataset
 from torchdistill.common.main_util import is_main_process
 
+from ..common.checkpoints import file_of
 from ..common.distributed import choose_device, init_process_group
 from ..common.errors import UserError
-from ..common.files import not_written, try_writing, write_json
+from ..common.files import RECIPES, not_written, sha256_of, try_writing, write_json
 from ..common.images import drawn
+from ..common.packages import installed_versions
 from ..evaluation.accuracy import UnsuitedModelError, evaluate
 from ..evaluation.attacks import ATTACKS, PGD, Attack, attack_of
 from ..evaluation.disagreement import disagreement
 from ..evaluation.sanity import IMAGES, sanity
 from ..loading.datasets import evaluation_dataset
-from ..loading.models import load_model
+from ..loading.models import checkpoint_of, load_model
 from ..parts.computed import Computed
 from ..reading.nodes import walk
 from ..reading.read import read_recipe
@@ -156,6 +158,25 @@ def _model(
     return model if args.precision == "fp32" else Computed(model, args.precision)
 
 
+def _measured(recipe: Recipe, args: argparse.Namespace, *roles: str) -> dict[str, Any]:
+    """Return what a reader of the figures needs to know of what they are of."""
+    found = {"recipe": args.config, "overrides": args.overrides, "precision": args.precision}
+    config = {"models": recipe.build("models")}
+    for role in roles:
+        given = args.ckpt if role == args.model else None
+        source = given or checkpoint_of(recipe, config, role)[1]
+        prefix = "" if role == args.model else f"{role}_"
+        found[f"{prefix}checkpoint"] = source and _without_place(source)
+        found[f"{prefix}checkpoint_sha256"] = source and sha256_of(file_of(source))
+    return {**found, "packages": installed_versions()}
+
+
+def _without_place(name: str) -> str:
+    """Name a shipped file by what it is called in a recipe, not by where it is installed."""
+    path = Path(name)
+    return path.relative_to(RECIPES).as_posix() if path.is_relative_to(RECIPES) else name
+
+
 def _named(args: argparse.Namespace) -> str:
     return args.model if args.precision == "fp32" else f"{args.model} in {args.precision}"
 
@@ -168,6 +189,8 @@ def _accuracy(
     attack: Attack,
     device: torch.device,
 ) -> None:
+    written = args.json and is_main_process()
+    measured = _measured(recipe, args, args.model) if written else {}
     with _errors(recipe, args):
         accuracy = evaluate(
             model,
@@ -186,8 +209,8 @@ def _accuracy(
     lines = sanity(model, dataset, attack, seed=args.seed, device=device) if args.sanity else []
     if lines:
         print("", *lines, sep="\n")
-    if args.json and is_main_process():
-        write_accuracies(args.json, rows, lines)
+    if written:
+        write_accuracies(args.json, rows, lines, measured)
 
 
 def _disagreement(
@@ -199,6 +222,7 @@ def _disagreement(
     device: torch.device,
 ) -> None:
     teacher = _model(recipe, args, "teacher")
+    measured = _measured(recipe, args, "student", "teacher") if args.json else {}
     with _errors(recipe, args):
         found = disagreement(
             model,
@@ -216,7 +240,7 @@ def _disagreement(
     for line in warnings:
         print(f"\nwarning: {line}")
     if args.json:
-        told = {"model": _named(args), **found.to_json(), "warnings": warnings}
+        told = {"model": _named(args), **measured, **found.to_json(), "warnings": warnings}
         write_json(args.json, [told])
 
 

@@ -56,7 +56,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Any:
     """
     path = os.fspath(path)
     try:
-        file = _downloaded(path) if is_url(path) else Path(path).expanduser()
+        file = file_of(path)
         if file.exists() and not file.is_file():  # a pipe would be waited for
             raise CheckpointError(f"checkpoint {path} isn't a file")
         _check_sums(file)
@@ -74,6 +74,15 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Any:
     except Exception as error:  # whatever the bytes of another kind of file happen to mean
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"can't read checkpoint {path}: {reason}") from error
+
+
+def file_of(path: str) -> Path:
+    """Return the file of a checkpoint that is named by a file or a URL; it is downloaded once.
+
+    Raises:
+        CheckpointError: if it can't be downloaded.
+    """
+    return _downloaded(path) if is_url(path) else Path(path).expanduser()
 
 
 def is_url(path: str) -> bool:

@@ -1,7 +1,8 @@
 """Named accuracies as a table and as a file, with all that a quoted figure needs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..common.files import write_json
 from ..evaluation.accuracy import Accuracy
@@ -50,7 +51,18 @@ def write_accuracies(
     path: str | Path,
     rows: Sequence[tuple[str, Accuracy]],
     sanity: Sequence[SanityLine] = (),
+    measured: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write named accuracies with their settings to a file, and what was checked of the attack."""
+    """Write named accuracies with their settings to a file.
+
+    Args:
+        path: of the file.
+        rows: names and accuracies.
+        sanity: what was checked of the attack.
+        measured: of which recipe, checkpoint and the like the figures are, for each row.
+    """
     checked = {"sanity": [line.to_json() for line in sanity]} if sanity else {}
-    write_json(path, [{"model": name, **accuracy.to_json(), **checked} for name, accuracy in rows])
+    of = measured or {}
+    write_json(
+        path, [{"model": name, **of, **accuracy.to_json(), **checked} for name, accuracy in rows]
+    )

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from ..common.errors import UserError
 from ..common.files import read_json, read_json_lines, write_json
 from ..common.images import drawn, images_digest
 from ..common.memory import keep_freed_memory
+from ..common.packages import installed_versions
 from ..common.signals import Stopped, end_with_parent, noticed
 from ..common.state import eval_mode, preserved_rng
 from ..evaluation.accuracy import evaluate
@@ -40,7 +40,6 @@ from ..training.loop import Training
 from .runs import TOLD
 
 TOLD_EVERY = 1.0  # seconds
-PACKAGES = ("mixacm-plugin", "torch", "torchvision", "torchdistill", "pyautoattack")
 
 
 def execute(
@@ -221,7 +220,7 @@ def _take_teacher(recipe: Recipe) -> dict[str, Any]:
 def _with_versions(result: dict[str, Any]) -> dict[str, Any]:
     """Note the installed packages beside those of earlier training and measurements."""
     earlier = result.get("packages", {})
-    packages = {n: sorted({*earlier.get(n, ()), version(n)}) for n in PACKAGES}
+    packages = {n: sorted({*earlier.get(n, ()), v}) for n, v in installed_versions().items()}
     return {**result, "packages": packages}
 
 

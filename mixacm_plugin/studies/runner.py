@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .execute import PACKAGES
+from ..common.packages import PACKAGES
 from .launchers import Launcher
 from .results import Results, RowResult, RunResult
 from .runs import Run

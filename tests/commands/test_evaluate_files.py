@@ -1,7 +1,10 @@
 """What `mixacm evaluate` writes: never over what it reads, and known before the attack."""
 
+import hashlib
+import json
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -81,6 +84,32 @@ def test_an_earlier_file_of_figures_is_written_anew_and_a_state_gone_on_from(cap
     assert "new/state is the state of an evaluation with another choice of images" in (
         capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ((), {"checkpoint": "teacher.pt", "precision": "fp32"}),
+        (("--ckpt", "./teacher.pt", "--precision", "bf16"), {"checkpoint": "./teacher.pt"}),
+        (("--set", "train.log_freq=3"), {"overrides": ["train.log_freq=3"]}),
+    ],
+)
+def test_figures_name_the_recipe_and_the_checkpoint_that_they_are_of(flags, expected):
+    write()
+    assert run("main", *ARGV, *ATTACK, "--n", "5", *flags, "--json", "out.json") == 0
+    (figure,) = json.loads(Path("out.json").read_text())
+    assert figure["recipe"] == "recipe.yaml"
+    digest = hashlib.sha256(Path("teacher.pt").read_bytes()).hexdigest()
+    assert figure["checkpoint_sha256"] == digest
+    assert figure["packages"]["torch"] == version("torch")
+    assert expected.items() <= figure.items()
+
+
+def test_a_shipped_checkpoint_is_named_without_where_it_is_installed():
+    argv = ("evaluate", "--config", "quickstart/mixacm", "--model", "teacher", "--device", "cpu")
+    assert run("main", *argv, *ATTACK, "--n", "5", "--json", "out.json") == 0
+    (figure,) = json.loads(Path("out.json").read_text())
+    assert figure["checkpoint"] == "quickstart/teacher.pt"
 
 
 @pytest.mark.parametrize("value", ["0", "-1/255", "0/255"])

@@ -1,5 +1,6 @@
 """How far a student's answers can be driven from its teacher's."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -87,6 +88,9 @@ def test_the_command_prints_a_table_and_writes_json(capsys):
     assert figure["attack"]["name"] == "disagreement"
     assert figure["interval_95"][0] < figure["mean"] < figure["interval_95"][1]
     assert figure["clean"] < figure["mean"]
+    for of, file in (("checkpoint", "student.pt"), ("teacher_checkpoint", "teacher.pt")):
+        digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        assert (figure[of], figure[f"{of}_sha256"]) == (file, digest)
     for flags, words in (
         (("--model", "teacher"), "is between student and teacher"),
         (("--state", "s"), "has no --state"),
