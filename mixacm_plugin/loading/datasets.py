@@ -14,6 +14,7 @@ from ..common.values import NAME
 from ..reading import sections
 from ..reading.checks import check_part, require
 from ..reading.recipe import Recipe
+from .image_files import name_files
 
 FEW = 8  # images that show what a loader gives; some collate functions halve a batch
 TEST = "test.test_data_loader"
@@ -189,4 +190,4 @@ def evaluation_dataset(recipe: Recipe) -> Dataset:
     require(recipe, config, "test.test_data_loader")
     dataset_id = sections.get(config, "test.test_data_loader.dataset_id")
     recipe.expect("test.test_data_loader.dataset_id", dataset_id, NAME)
-    return recipe.build("datasets", dataset_id)
+    return name_files(recipe.build("datasets", dataset_id))

@@ -14,6 +14,7 @@ from torchvision.datasets.folder import is_image_file
 from ..common.errors import UserError, nearest
 from ..common.images import count, labels_of
 from ..loading.datasets import class_names
+from ..loading.image_files import name_files
 from ..parts.data import hold_out
 from .images import Look, built, look_at, mean_and_std
 
@@ -47,7 +48,7 @@ class Part:
         """Build it, which may download it."""
         kwargs = {"root": self.root / self.folder, **dict(self.kwargs), "transform": transform}
         dataset: Dataset[Any] = getattr(datasets, self.key)(**kwargs)
-        return dataset
+        return name_files(dataset)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torchdistill.common import main_util
 from ..common.distributed import seed_of_process
 from ..common.state import preserved_rng
 from ..loading.datasets import check_classes, test_loader
+from ..loading.image_files import name_files
 from ..loading.models import build_models
 from ..loading.module_paths import check_module_paths
 from ..reading.checks import check_built, check_yaml
@@ -90,6 +91,8 @@ def prepare(
     warnings = check_yaml(recipe)
     config = recipe.build()
     check_built(recipe, config)
+    for dataset in config["datasets"].values():
+        name_files(dataset)
     validation = robust_validation(recipe, config)
     check_files(recipe, config)
     if start_epoch and "stage1" in config["train"]:

@@ -58,6 +58,11 @@ def hidden_class_in_a_part():
     Path("images/test/.ipynb_checkpoints").mkdir()
 
 
+def damaged_image():
+    draw_shapes("images", 5)
+    min(Path("images/circle").iterdir()).write_text("a shopping list")
+
+
 def fine():
     draw_shapes("images", 5)
     torch.save(dm_wide_resnet(10, 1, 7).state_dict(), "other.pt")
@@ -75,6 +80,7 @@ STUDENT, TEACHER = MODELS[:4], MODELS[4:]
         (other_classes, [], MODELS, "other class folders than each other: star, triangle"),
         (train_alone, [], MODELS, "has train/ but neither test/ nor val/"),
         (empty_class, [], MODELS, "--data: images: Found no valid file for the classes star"),
+        (damaged_image, [], MODELS, "--data: images: can't read the image "),
         (parts_by_other_names, [], MODELS, "has circle/ in both test_set/ and training_set/"),
         (two_for_training, [], MODELS, "has Training/ and train/; expected one of them"),
         (hidden_class, [], MODELS, "images/.thumbnails would be a class; remove it"),

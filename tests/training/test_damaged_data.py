@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from recipes import mixacm, recipe, run, scratch
+from recipes import mixacm, recipe, run, scratch, write
 
 TRAIN, VAL, TEST = "train.train_data_loader", "train.val_data_loader", "test.test_data_loader"
 IN_STEP = r", in epoch 1, step [12]; no checkpoint was written yet"
@@ -57,3 +58,63 @@ def test_what_a_worker_of_a_loader_raised_is_one_short_line(capsys):
     assert trained(scratch(), damaged("train", "file"), workers) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert re.search(f"{TRAIN}: OSError: image file is truncated{IN_STEP}$", line)
+
+
+BAD = "images/3/2.jpg"
+IN_MEMORY = f"{TRAIN}.dataset_wrapper={{key: ImagesInMemory, kwargs: {{}}}}"
+WORKER = f"{TRAIN}.kwargs={{batch_size: 4, num_workers: 1}}"
+BY_TORCHVISION = (
+    "transform: !import_call {key: torchvision.transforms.v2.ToDtype, init: {kwargs: "
+    "{dtype: !import_get {key: torch.float32}, scale: True}}}, "
+    "loader: !import_get {key: torchvision.io.decode_image}"
+)
+BY_PIL = "transform: !import_call {key: torchvision.transforms.ToTensor, init: {}}"
+
+
+def folder(split, read=BY_PIL):
+    """Images of 10 classes, one of which is damaged, as a dataset of a recipe."""
+    for number in range(40):
+        file = Path(f"images/{number % 10}/{number // 10}.jpg")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(file)
+    kwargs = f"{{root: images, {read}}}"
+    key = "torchvision.datasets.ImageFolder"
+    return f"datasets.few/{split}=!import_call {{key: {key}, init: {{kwargs: {kwargs}}}}}"
+
+
+def truncate():
+    Path(BAD).write_bytes(Path(BAD).read_bytes()[:-40])
+
+
+def write_text():
+    Path(BAD).write_text("a shopping list")
+
+
+@pytest.mark.parametrize(
+    ("damage", "split", "read", "overrides"),
+    [
+        (truncate, "train", BY_PIL, []),
+        (write_text, "train", BY_PIL, [WORKER]),
+        (write_text, "train", BY_TORCHVISION, []),
+        (truncate, "train", BY_PIL, [IN_MEMORY]),
+        (truncate, "val", BY_PIL, []),
+        (truncate, "test", BY_PIL, []),
+    ],
+    ids=["PIL", "a worker", "decode_image", "in memory", "validated", "tested"],
+)
+def test_a_file_that_is_no_image_is_named(damage, split, read, overrides, capsys):
+    dataset = folder(split, read)
+    damage()
+    assert trained(WITHOUT_MIXUP, dataset, *overrides) == 2
+    (line,) = [li for li in capsys.readouterr().err.splitlines() if ": error: " in li]
+    assert re.search(rf"recipe.yaml: \S+: .*can't read the image {BAD}: \w", line)
+    assert "shopping" not in line and "remove it" in line
+
+
+def test_a_file_that_is_no_image_is_named_by_an_evaluation(capsys):
+    write(WITHOUT_MIXUP)
+    dataset = folder("test")
+    truncate()
+    argv = ("evaluate", "--config", "recipe.yaml", "--set", dataset, "--attack", "clean")
+    assert run("main", *argv, "--ckpt", "teacher.pt", "--device", "cpu") == 2
+    assert f"recipe.yaml: test: can't read the image {BAD}: " in capsys.readouterr().err
