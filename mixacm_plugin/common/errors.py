@@ -2,8 +2,18 @@
 
 import difflib
 import os
+import re
+import sysconfig
+import traceback
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
+
+# Code of nobody who reads our messages: installed, of Python, of this package, or generated.
+_FOREIGN = re.compile(
+    r".*[/\\]((site|dist)-packages|torchinductor_[^/\\]*)[/\\]|<"
+    f"|{re.escape(sysconfig.get_paths()['stdlib'])}|{re.escape(str(Path(__file__).parents[1]))}"
+)
 
 
 class UserError(Exception):
@@ -68,6 +78,13 @@ def reason_of(error: Exception) -> str:
         return lines[-1]  # of its traceback
     # One of a value is told in words; another may be no more than a key or an index.
     return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+
+
+def place_of(error: Exception) -> str:
+    """Say where in a person's own code an exception came up: `` (FILE:LINE)``, or nothing."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not _FOREIGN.match(frame.filename)]
+    return f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from torchdistill.common.main_util import is_main_process
 from tqdm import tqdm
 
 from ..common.distributed import sum_over_processes
-from ..common.errors import UserError, reason_of
+from ..common.errors import UserError, place_of, reason_of
 from ..common.images import unpack
 from ..common.state import set_rng_state
 from .boxes import Box
@@ -59,8 +59,9 @@ class FailedStepError(Exception):
     hint = ""
 
     def __init__(self, step: int, loading: bool, cause: Exception) -> None:
-        super().__init__(f"{reason_of(cause)}, in step {step + 1}")
-        self.step, self.loading, self.cause = step, loading, cause
+        self.step, self.loading = step, loading
+        self.reason = reason_of(cause) + ("" if loading else place_of(cause))
+        super().__init__(f"{self.reason}, in step {step + 1}")
 
     def key_path(self, stage: str) -> str:
         """Return where the recipe, whose stage lies at a key path, has what failed."""
@@ -68,7 +69,7 @@ class FailedStepError(Exception):
 
     def told(self, epoch: int) -> str:
         """Return what happened in an epoch, counted from 0."""
-        return f"{reason_of(self.cause)}, in epoch {epoch + 1}, step {self.step + 1}"
+        return f"{self.reason}, in epoch {epoch + 1}, step {self.step + 1}"
 
 
 @contextmanager

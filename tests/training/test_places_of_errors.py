@@ -1,10 +1,14 @@
 """What only shows when the host builds or runs a stage is told at the key that it comes from."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+import failing
 from mixacm_plugin import RecipeError
 from mixacm_plugin.training.prepare import prepare
-from recipes import CPU, mixacm, recipe, two_stages
+from recipes import CPU, mixacm, recipe, run, scratch, two_stages
 
 LOADER = "train.train_data_loader"
 RANDOM = "class_or_func: !import_get {key: torch.utils.data.RandomSampler}"
@@ -73,3 +77,17 @@ def test_a_mistake_in_a_later_stage_is_told_at_its_key():
         RecipeError, match=r"yaml: train.stage2.train_data_loader.kwargs: .*shuffle"
     ):
         prepare(recipe(two_stages(mixacm()), later), CPU)
+
+
+def test_a_step_that_fails_in_a_loss_of_ones_own_is_told_with_its_line(capsys):
+    text = scratch().replace("- name: mixacm_plugin", "- name: mixacm_plugin\n  - name: failing")
+    recipe(
+        re.sub("    collate_fn: .*\n", "", text.replace("key: CrossEntropyLoss", "key: FailsLate"))
+    )
+    argv = ("--config", "recipe.yaml", "--device", "cpu", "--set", "train.num_epochs=5")
+    assert run("torchdistill", *argv) == 2
+    (line,) = [li for li in capsys.readouterr().err.splitlines() if ": error: " in li]
+    lines = Path(failing.__file__).read_text().splitlines()
+    (number,) = (n for n, li in enumerate(lines, 1) if li.endswith("# fails here"))
+    place = rf"\(failing\.py:{number}\), in epoch \d, step \d"
+    assert re.search(rf"recipe.yaml: train: Expected input batch_size .*{place}; ", line)
