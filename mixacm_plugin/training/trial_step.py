@@ -13,7 +13,7 @@ from torchdistill.common.main_util import is_dist_avail_and_initialized
 from torchdistill.losses.mid_level import DISTLoss, KDLoss, LogitStdKDLoss
 from torchdistill.models.wrapper import AuxiliaryModelWrapper
 
-from ..common.errors import RecipeError
+from ..common.errors import RecipeError, place_of
 from ..common.images import check_images, count, unpack
 from ..common.modules import covering
 from ..common.outputs import logits_of
@@ -216,7 +216,7 @@ def _said_at(
     except RecipeError:
         raise
     except Exception as error:  # of any kind, by which a collate function or a loss refuses
-        message = f"{type(error).__name__}: {error}"
+        message = f"{type(error).__name__}: {error}{place_of(error)}"
         if isinstance(error, UnsuitedModelError):
             message = str(error)
         if running:

@@ -79,7 +79,11 @@ def test_a_mistake_in_a_later_stage_is_told_at_its_key():
         prepare(recipe(two_stages(mixacm()), later), CPU)
 
 
-def test_a_step_that_fails_in_a_loss_of_ones_own_is_told_with_its_line(capsys):
+@pytest.mark.parametrize(("late", "said"), [(4, r", in epoch \d, step \d; "), (0, "$")])
+def test_a_step_that_fails_in_a_loss_of_ones_own_is_told_with_its_line(
+    late, said, capsys, monkeypatch
+):
+    monkeypatch.setattr(failing, "LATE", late)
     text = scratch().replace("- name: mixacm_plugin", "- name: mixacm_plugin\n  - name: failing")
     recipe(
         re.sub("    collate_fn: .*\n", "", text.replace("key: CrossEntropyLoss", "key: FailsLate"))
@@ -89,5 +93,4 @@ def test_a_step_that_fails_in_a_loss_of_ones_own_is_told_with_its_line(capsys):
     (line,) = [li for li in capsys.readouterr().err.splitlines() if ": error: " in li]
     lines = Path(failing.__file__).read_text().splitlines()
     (number,) = (n for n, li in enumerate(lines, 1) if li.endswith("# fails here"))
-    place = rf"\(failing\.py:{number}\), in epoch \d, step \d"
-    assert re.search(rf"recipe.yaml: train: Expected input batch_size .*{place}; ", line)
+    assert re.search(rf"Expected input batch_size .* \(failing\.py:{number}\){said}", line)
