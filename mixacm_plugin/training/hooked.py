@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..parts.acm.pairs import IO, LAST, SIDES, PairEnd, end_of
 from ..parts.acm.positions import FULL, LAYOUTS, size_of
 from ..parts.models.hooks.ends import Hooked, hooked_ends
-from ..parts.models.hooks.trace import layouts_seen
+from ..parts.models.hooks.trace import Node, ends_seen
 from ..parts.models.layouts import told_layout
 from ..reading import sections
 from ..reading.recipe import Recipe
@@ -30,9 +30,9 @@ class Pass:
     doubled: dict[tuple[str, str], Hooked] = field(default_factory=dict)
 
     @cached_property
-    def layouts(self) -> dict[tuple[str, str], str]:
-        """Layouts as the operations of another pass show them, for what nothing else tells."""
-        return layouts_seen(self.model, self.image.shape[1:])
+    def traced(self) -> dict[tuple[str, str], Node]:
+        """What the operations of another pass show, for what nothing else tells."""
+        return ends_seen(self.model, self.image.shape[1:])
 
 
 def check_hooked(
@@ -52,8 +52,8 @@ def check_hooked(
         images: ``(N, C, H, W)``, of the training data.
 
     Returns:
-        A warning for each module that is called more than once, and for each layout that can't be
-        told.
+        A warning for each module that is called more than once, for each layout that can't be
+        told, and for tokens that don't seem to be positions, or seem to be.
 
     Raises:
         RecipeError: if a pair of ``ACMLoss`` has another layout than its module, a module that is
@@ -138,7 +138,9 @@ def _layout(recipe: Recipe, key: str, end: PairEnd, hooked: Hooked, seen: Pass) 
         return
     doubled = seen.doubled.get((end.path, end.io))
     told = told_layout(hooked.module, hooked.shape, doubled.shape if doubled else None)
-    told = told or seen.layouts.get((end.path, end.io))
+    if told is None or told == "tokens":
+        node = seen.traced.get((end.path, end.io))
+        told, prefix = (told or node.layout, node.prefix) if node else (told, end.prefix_tokens)
     shape = "×".join(map(str, hooked.shape[1:]))
     if told is None:
         yield (
@@ -151,6 +153,11 @@ def _layout(recipe: Recipe, key: str, end: PairEnd, hooked: Hooked, seen: Pass) 
             key,
             f"the {end.io} of {end.path!r} is {SHAPES[told]}, {shape} here; found layout: "
             f"{end.layout}. {fits[0].upper()}{fits[1:]}",
+        )
+    elif told == "tokens" and prefix != end.prefix_tokens:
+        yield (
+            f"{key}: of the {hooked.shape[1]} tokens {prefix} seem to be no positions; found "
+            f"prefix_tokens: {end.prefix_tokens}"
         )
 
 

@@ -97,6 +97,19 @@ def test_a_paired_module_that_returns_a_tuple_is_refused():
         Training(recipe(between("ReturnsTuple", "ReturnsTuple", pairs)), CPU)
 
 
+@pytest.mark.parametrize(
+    ("module", "given", "found"),
+    [("with_class", 0, 1), ("with_class", 1, 1), ("with_class", 2, 1), ("tokens", 1, 0)],
+)
+def test_class_tokens_that_the_pair_does_not_name_are_warned_of(module, given, found):
+    ends = end(module, layout="tokens", prefix_tokens=given)
+    told = warnings(between("Patches", "Patches", pairs_of(ends, ends)))
+    number = 65 if module == "with_class" else 64
+    words = f"of the {number} tokens {found} seem to be no positions; found prefix_tokens: {given}"
+    sides = ("teacher", "student") if given != found else ()
+    assert told == [f"{PAIR}.{side}: {words}" for side in sides]
+
+
 TOKENS = end("tokens", layout="tokens")
 
 

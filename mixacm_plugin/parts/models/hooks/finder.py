@@ -8,7 +8,7 @@ from torch import nn
 
 from .operations import GLOBAL_POOLS, KEEP, POOLS, SATURATING, WEIGHTED
 from .points import HookPoint, HookPoints
-from .trace import Node, main_path, reached, traced
+from .trace import Node, main_path, reached, tell_prefixes, traced
 
 STAGE, BLOCK = PER = ("stage", "block")  # what one hook point is for
 JOINS = {"add", "cat"}  # how a block's branches meet
@@ -44,7 +44,7 @@ def find_hook_points(
     name = type(model).__name__
     trace, logits = traced(model, input_shape)
     path = _features(main_path(logits))
-    _tell_prefixes(trace.nodes, path)
+    tell_prefixes(trace.nodes, path)
     ends = _blocks(path, dict(model.named_modules()))
     found = _raw_and_activated(ends if per == STAGE else _with_joins(path, ends))
     if not found:
@@ -76,14 +76,6 @@ def _raw_and_activated(blocks: Sequence[Node]) -> list[tuple[Node, Node, Node]]:
             found.pop()
         found.append((block, raw, active))
     return found
-
-
-def _tell_prefixes(nodes: Sequence[Node], path: Sequence[Node]) -> None:
-    """Tell class tokens inside blocks, behind linear layers, by the number of tokens."""
-    known = {node.shape[1]: node.prefix for node in path if node.layout == "tokens"}
-    for node in nodes:
-        if node.layout == "tokens":
-            node.prefix = known.get(node.shape[1], node.prefix)
 
 
 def _features(path: Sequence[Node]) -> list[Node]:

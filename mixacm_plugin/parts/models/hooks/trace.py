@@ -169,21 +169,31 @@ def traced(model: nn.Module, input_shape: Sequence[int]) -> tuple[Trace, Node]:
     return trace, logits
 
 
-def layouts_seen(model: nn.Module, input_shape: Sequence[int]) -> dict[tuple[str, str], str]:
-    """Tell the layout at each module's ``input`` and ``output`` from what a pass does with it.
+def ends_seen(model: nn.Module, input_shape: Sequence[int]) -> dict[tuple[str, str], Node]:
+    """Tell what is at each module's ``input`` and ``output`` from what a pass does with it.
 
     Args:
         model: see ``traced``.
         input_shape: likewise.
 
     Returns:
-        By path and end, of modules that are called once; nothing if the model can't be run.
+        By path and end, of modules that are called once, what has a layout; nothing if the model
+        can't be run.
     """
     try:
-        nodes = traced(model, input_shape)[0].nodes
+        trace, logits = traced(model, input_shape)
     except ValueError:
         return {}
-    return {end: node.layout for node in nodes for end in node.ends if node.layout is not None}
+    tell_prefixes(trace.nodes, main_path(logits))
+    return {end: node for node in trace.nodes for end in node.ends if node.layout is not None}
+
+
+def tell_prefixes(nodes: Sequence[Node], path: Sequence[Node]) -> None:
+    """Tell class tokens inside blocks, behind linear layers, by the number of tokens on a path."""
+    known = {node.shape[1]: node.prefix for node in path if node.layout == "tokens"}
+    for node in nodes:
+        if node.layout == "tokens":
+            node.prefix = known.get(node.shape[1], node.prefix)
 
 
 def reached(node: Node, by: str) -> set[Node]:
