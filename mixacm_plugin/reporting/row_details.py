@@ -93,12 +93,12 @@ def _commands(
     row: RowResult, run: RunResult, columns: Sequence[Column], student: str
 ) -> Iterator[str]:
     """Yield the commands that train a run's student again, in a folder of its own, and measure."""
-    trains = row.measure == "student"
     own = ["--model", row.measure]
-    if trains:
-        file = f"{student}.dst_ckpt={AGAIN}/{run.recipe_hash}/student.pt"
-        own = ["--set", file] if student else []
+    if row.measure != "teacher":
+        folder = f"{AGAIN}/{run.recipe_hash}"
+        own = ["--set", f"{student}.dst_ckpt={folder}/student.pt"] if student else []
         yield shlex.join([*row.training_command(run), *own])
+        own += ["--ckpt", f"{folder}/ema_student.pt"] if student and row.measure == "ema" else []
     arguments = [*recipe_arguments(row.base, row.changes), *own]
     for column in columns:
         yield shlex.join(["mixacm", "evaluate", *arguments, *_attack_flags(column)])

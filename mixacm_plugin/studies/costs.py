@@ -37,7 +37,7 @@ def relative_costs(study: Study, runs: Sequence[Run], device: torch.device) -> d
     Returns:
         Row name to seconds per step, as a multiple of the first row's.
     """
-    trained = [row for row in study.rows if row.measure == "student"]
+    trained = [row for row in study.rows if row.measure != "teacher"]
     by_row = {row.name: next(run for run in runs if run.row == row) for row in trained}
     if not trained or trained[0] is not study.rows[0]:
         return {}

@@ -37,6 +37,7 @@ from ..loading.models import load_model
 from ..reading.read import load_plugins, make_importable, read_recipe
 from ..reading.recipe import Recipe
 from ..training.loop import Training
+from ..training.run_files import run_files
 from .runs import TOLD
 
 TOLD_EVERY = 1.0  # seconds
@@ -91,7 +92,7 @@ def _execute(folder: Path, task: Mapping[str, Any], device: torch.device) -> Non
             raise recipe.error("test", f"{attack.name}: {error}") from error
     result = decided_by_first(lambda: read_json(result_file))
     if result is None:
-        if task["measure"] == "student":
+        if task["measure"] != "teacher":
             image = dataset[0][0].unsqueeze(0).to(device)
             with _telling(folder / TOLD) as tell:
                 trained = _train(recipe, device, task, lambda m: _suits(attacks, m, image), tell)
@@ -100,7 +101,11 @@ def _execute(folder: Path, task: Mapping[str, Any], device: torch.device) -> Non
         if trained is None:
             return
         result = _write(result_file, {**trained, "test_images": images_digest(dataset)})
-    model = load_model(recipe, task["measure"])
+    if task["measure"] == "ema":
+        files = run_files({"models": recipe.build("models")})
+        model = load_model(recipe, "student", str(files.ema))
+    else:
+        model = load_model(recipe, task["measure"])
     for attack, spec in zip(attacks, task["measurements"], strict=True):
         if spec["key"] not in result["accuracies"]:
             name = hashlib.sha256(spec["key"].encode()).hexdigest()[:8]

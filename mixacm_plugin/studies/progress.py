@@ -24,7 +24,7 @@ Show = Callable[[Sequence[Run], int, int], None]
 def state(run: Run, study: Study) -> str:
     """Say which epoch a run has done, of how many, or how far it is in which attack."""
     result, epochs = run.result, run.epochs
-    if not result and run.row.measure == "student":
+    if not result and run.row.measure != "teacher":
         if not epochs:
             return run.told or "starting"
         of = study.until_epoch or epochs_of(run.recipe)

@@ -99,7 +99,7 @@ class RowResult(Spec):
     name: str
     base: str
     changes: list[str | dict[str, Any]]
-    measure: Literal["student", "teacher"] = "student"
+    measure: Literal["student", "ema", "teacher"] = "student"
     reference: list[float] | None = None
     parameters: int | None = None
     relative_cost: float | None = None

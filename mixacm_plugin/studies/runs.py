@@ -107,16 +107,17 @@ def resolve(
             raise study.error(f"row {row.name!r}", str(problem)) from problem
         flags = sets(changes)
         roles = sections.model_sections({"models": models})
-        if row.measure not in roles:
+        if row.measure not in roles and not (row.measure == "ema" and "ema" in plain(recipe.root)):
             raise study.error(f"row {row.name!r}", f"measure: no {row.measure} in {row.base}")
         own = _own_checkpoints(recipe, roles["student"])
         neutral = read_recipe(row.base, [*flags, *(f"{path}={name}" for path, name in own.items())])
         teacher = sections.get(models, "teacher_model.src_ckpt")
         read = [*named_files(neutral, own), *own_modules(neutral), *folders_of(neutral)]
         files = [digest(teacher), *map(digest, read)]
-        seeds = study.seeds if row.measure == "student" else [None]
+        seeds = [None] if row.measure == "teacher" else study.seeds
         for seed in seeds:
             measured = [row.measure if seed is None else str(seed)]
+            measured += ["ema"] if row.measure == "ema" else []
             if tasks > 1 and seed is not None and "batch" not in plain(neutral.root):
                 measured.append(f"{tasks} tasks")
             key = _digest(neutral.text(), *measured, *files, version("mixacm-plugin"))

@@ -56,7 +56,7 @@ class RowChanges(Spec):
     base: FileName | None = None
     set: Changes = None
     reference: Any = None
-    measure: Literal["student", "teacher"] | None = None
+    measure: Literal["student", "ema", "teacher"] | None = None
 
 
 class RowSpec(RowChanges):

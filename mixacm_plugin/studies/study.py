@@ -45,14 +45,15 @@ class Row:
         base: a recipe's file, or the name of a shipped one.
         changes: override files by name, and key paths with their values, in their order.
         reference: published figures, one for each of the reference's columns.
-        measure: the ``student``, which is trained, or the recipe's ``teacher``, as it comes.
+        measure: the ``student``, which is trained, the moving average of it (``ema``), or the
+            recipe's ``teacher``, as it comes.
     """
 
     name: str
     base: str
     changes: list[Change] = field(default_factory=list)
     reference: list[float] | None = None
-    measure: Literal["student", "teacher"] = "student"
+    measure: Literal["student", "ema", "teacher"] = "student"
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,10 @@ from studies import WEIGHT, done_here, write_study
 @pytest.mark.slow
 def test_the_commands_of_each_row_give_its_figures_again():
     Path("more.yaml").write_text("train.num_epochs: 2\n")
+    Path("ema.yaml").write_text("ema: {decay: 0.5}\n")
     rows = [
         {"name": "one", "set": ["more.yaml", {WEIGHT: 1.0e-5}]},
+        {"name": "average", "set": "ema.yaml", "measure": "ema"},
         {"name": "teacher", "measure": "teacher"},
     ]
     study = write_study(seeds=[0, 1], rows=rows)
@@ -38,5 +40,5 @@ def test_the_commands_of_each_row_give_its_figures_again():
             assert run("main", *arguments, "--json", "figures.json") == 0
             found.append(json.loads(Path("figures.json").read_text())[0]["correct"])
     expected = [a.correct for row in results.rows for each in row.runs for a in each.figures()]
-    assert len(expected) == 6
+    assert len(expected) == 10
     assert found == expected

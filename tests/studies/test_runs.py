@@ -34,6 +34,11 @@ def test_a_teacher_can_only_be_measured_where_there_is_one():
         resolve(study, Path("cache"))
 
 
+def test_a_moving_average_can_only_be_measured_where_the_recipe_keeps_one():
+    with pytest.raises(RecipeError, match="row 'a': measure: no ema in"):
+        resolve(write_study(rows=[{"name": "a", "measure": "ema"}]), Path("cache"))
+
+
 def test_a_run_is_known_by_its_content():
     def keys(**changes):
         return [run.key for run in resolve(write_study(**changes), Path("cache"))]

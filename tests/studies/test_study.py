@@ -187,6 +187,20 @@ def test_results_carry_every_figure_with_its_setting():
     assert read_results("out") == results
 
 
+def test_a_row_can_be_the_moving_average_of_its_student():
+    Path("ema.yaml").write_text("ema: {decay: 0.5}\n")
+    rows = [{"name": name, "set": "ema.yaml", "measure": name} for name in ("student", "ema")]
+    study = write_study(rows=rows)
+    runs = resolve(study, Path("cache"))
+    done_here(study, runs)
+    average = load_model(runs[1].recipe, "student", str(runs[1].folder / "ema_student.pt"))
+    student = load_model(runs[1].recipe, "student")
+    assert recipes.differing(recipes.state(average), recipes.state(student))
+    (run,) = collect(study, runs, {}).rows[1].runs
+    expected = evaluate(average, recipes.Few("test", 50), Clean())
+    assert run.figures()[0].correct == expected.correct
+
+
 def test_rows_that_are_measured_on_other_images_are_known():
     other = {"datasets.few/test.init.kwargs.n": 40}
     rows = [{"name": "one"}, {"name": "other", "set": other}, {"name": "slow", "set": {LR: 0.01}}]
