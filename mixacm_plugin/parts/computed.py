@@ -22,7 +22,8 @@ def bfloat16_autocast(device: str) -> torch.autocast:
     Args:
         device: its type, such as ``cpu``.
     """
-    if device == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    has = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)  # without oneDNN, none
+    if device == "cpu" and has is not None and not has():
         _warn_of_emulation()
     return torch.autocast(device, torch.bfloat16)
 
