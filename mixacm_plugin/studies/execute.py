@@ -37,7 +37,7 @@ from ..loading.models import load_model
 from ..reading.read import load_plugins, make_importable, read_recipe
 from ..reading.recipe import Recipe
 from ..training.loop import Training
-from ..training.run_files import run_files
+from ..training.run_files import ema_of
 from .runs import TOLD
 
 TOLD_EVERY = 1.0  # seconds
@@ -101,11 +101,9 @@ def _execute(folder: Path, task: Mapping[str, Any], device: torch.device) -> Non
         if trained is None:
             return
         result = _write(result_file, {**trained, "test_images": images_digest(dataset)})
-    if task["measure"] == "ema":
-        files = run_files({"models": recipe.build("models")})
-        model = load_model(recipe, "student", str(files.ema))
-    else:
-        model = load_model(recipe, task["measure"])
+    role = "teacher" if task["measure"] == "teacher" else "student"
+    average = str(ema_of(folder / "student.pt")) if task["measure"] == "ema" else None
+    model = load_model(recipe, role, average)
     for attack, spec in zip(attacks, task["measurements"], strict=True):
         if spec["key"] not in result["accuracies"]:
             name = hashlib.sha256(spec["key"].encode()).hexdigest()[:8]
