@@ -80,6 +80,8 @@ def _max(activation: Tensor) -> Tensor:
     That of ``torch.amax`` is shared among them, for which it reads the whole activation twice.
     """
     if activation.is_contiguous(memory_format=torch.channels_last):  # which the gradient has then
+        if activation.device.type == "cpu":  # of CUDA, a single thread would pool a channel
+            return F.adaptive_max_pool2d(activation, 1).flatten(1)
         return activation.movedim(1, -1).flatten(1, 2).max(1).values
     return activation.flatten(2).max(2).values
 
