@@ -1,11 +1,13 @@
 """Matching input gradients: a forward process that takes them, and a loss on their distance."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torchdistill.losses.registry import register_mid_level_loss
 
 from ..acm.frozen_teacher import FrozenTeacher
@@ -45,7 +47,9 @@ class InputGradientForward:
             teacher = plain.teacher_model
             model = model.around(teacher) if isinstance(model, Computed) else teacher
         trained = torch.is_grad_enabled() and any(p.requires_grad for p in model.parameters())
-        with torch.enable_grad():  # the host turns them off for a frozen teacher
+        # Fused attention has no second derivative.
+        attention = sdpa_kernel(SDPBackend.MATH) if trained else nullcontext()
+        with torch.enable_grad(), attention:  # the host turns gradients off for a frozen teacher
             images = sample_batch.detach().requires_grad_()
             logits = self.forward(model, images, targets, supp_dict)
             loss = F.cross_entropy(logits, targets, reduction="sum")

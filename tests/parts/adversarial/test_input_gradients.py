@@ -187,6 +187,30 @@ def test_a_shipped_model_can_be_differentiated_twice_in_bfloat16():
     assert not torch.equal(*found.values())
 
 
+class Attention(nn.Module):
+    """The smallest classifier of torch's fused attention, as ViTs have it."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.head = nn.Conv2d(3, 4, 3, 3), nn.Linear(4, 4)
+
+    def forward(self, images):
+        tokens = self.patches(images).flatten(2).transpose(1, 2)[:, None].contiguous()
+        return self.head(F.scaled_dot_product_attention(tokens, tokens, tokens).mean((1, 2)))
+
+
+def test_a_model_with_fused_attention_can_be_differentiated_twice(images):
+    student, teacher = Attention().double(), Attention().double().requires_grad_(False)
+    distance(student, teacher, images).backward()
+    weight = student.patches.weight
+    direction, values = torch.randn_like(weight), []
+    for step in (1e-5, -2e-5):
+        weight.data += step * direction
+        values.append(distance(student, teacher, images).item())
+    slope = (weight.grad * direction).sum().item()
+    assert (values[0] - values[1]) / 2e-5 == pytest.approx(slope, rel=1e-4)
+
+
 @pytest.mark.parametrize("side", ["student", "teacher"])
 def test_an_output_without_an_input_gradient_is_refused(side):
     loss = get_mid_level_loss({"key": "InputGradientLoss", "kwargs": {}})
