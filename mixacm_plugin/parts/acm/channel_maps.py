@@ -133,9 +133,9 @@ def channel_map(
         mapping: ``mean``, ``abs_mean``, ``square_mean`` or ``max``, over the positions.
         layout: ``nchw``; ``nhwc``, as in Swin transformers; ``tokens``, ``(N, L, C)``, as in ViTs.
         prefix_tokens: tokens at the beginning that are no positions, such as a ViT's class token.
-        grid: cells a side, or rows and columns of them, each with a channel map of its own; no more
-            than there are positions, and ``full`` for as many. Uneven cells overlap, as those of
-            torch's adaptive pooling. 1 is the paper's.
+        grid: cells a side, each with a channel map of its own; no more than there are positions,
+            and ``full`` for as many. Uneven cells overlap, as those of torch's adaptive pooling. 1
+            is the paper's.
 
     Returns:
         ``(N, C)``, or ``(N · cells, C)``, an image's cells in a row.

@@ -7,9 +7,11 @@ from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
 
+from ...common.values import COUNT
+
 Size = tuple[int, int]
 FULL = "full"  # a grid of all positions
-Grid: TypeAlias = int | str | tuple[int, int]
+Grid: TypeAlias = int | str
 
 
 class Layout(NamedTuple):
@@ -95,18 +97,12 @@ def cells_of(grid: Grid, *activations: Tensor) -> tuple[int, int]:
         ValueError: on another grid, or of tokens in one column.
     """
     sizes = [tuple(a.shape[2:]) if a.ndim == 4 else (1, 1) for a in activations]
-    if isinstance(grid, tuple):
-        rows, columns = grid
-    elif grid == FULL:
-        rows = columns = sys.maxsize
-    elif isinstance(grid, int) and not isinstance(grid, bool) and grid > 0:
-        rows = columns = grid
-    else:
-        raise ValueError(f"grid: expected a whole number of at least 1, or full; found {grid!r}")
+    if grid != FULL and not COUNT.holds(grid):
+        raise ValueError(f"grid: expected {COUNT.words}, or {FULL}; found {grid!r}")
     row = next((size[0] for size in sizes if size[1] == 1 < size[0]), None)
-    fits = isinstance(grid, tuple) or (grid == FULL and len(set(sizes)) == 1)
-    if row is not None and not fits:
+    if row is not None and not (grid == FULL and len(set(sizes)) == 1):
         raise ValueError(
             f"grid: {row} tokens form no square, or not the other side's rectangle; write grid: 1"
         )
-    return min(rows, *(size[0] for size in sizes)), min(columns, *(size[1] for size in sizes))
+    side = sys.maxsize if grid == FULL else int(grid)
+    return min(side, *(size[0] for size in sizes)), min(side, *(size[1] for size in sizes))

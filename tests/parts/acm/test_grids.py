@@ -167,6 +167,12 @@ def test_another_grid_is_refused(grid):
         ACMLoss({"only": {**PAIR, "grid": grid}})
 
 
+@pytest.mark.parametrize("grid", [0, -1, 1.5, False, "half", None, [2], (2, 2), (0, 2), (2,)])
+def test_another_grid_is_refused_of_a_map_alone(grid):
+    with pytest.raises(ValueError, match=r"grid: expected a whole number of at least 1, or full"):
+        channel_map(SMALL, grid=grid)
+
+
 @pytest.mark.parametrize("grid", [2, "full"])
 def test_tokens_that_form_no_square_are_refused(grid):
     pair = {**PAIR, "student": {**PAIR["student"], "layout": "tokens"}}
