@@ -85,11 +85,13 @@ SHIPPED = {
     "dist": "DIST + mixup",
     "skd": "SKD + mixup",
     "input_gradients": "input gradients",
+    "kdiga": "KDIGA",
 }
 FORWARD, WATCH = "forward_proc", "train.post_epoch_process"
 ATTACKING = {
     "ard": _Attacking("ARD", "", f"train.student.{FORWARD}", 0.25),
     "rslad": _Attacking("RSLAD", "", f"train.student.{FORWARD}", 0.25),
+    "igdm": _Attacking("IGDM", "", f"train.student.{FORWARD}", 0.25),
     "pgd7_at": _Attacking("PGD7-AT", SCRATCH, f"train.model.{FORWARD}", 0.25),
     "trades": _Attacking("TRADES", SCRATCH, f"train.model.{FORWARD}", 0.25),
     "fast_at": _Attacking("Fast-AT", SCRATCH, f"train.model.{FORWARD}", 1.25, {WATCH: 0.25}),

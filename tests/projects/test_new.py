@@ -15,11 +15,12 @@ from torch.utils.data import Subset
 from torchvision import datasets
 
 from boxes import host_box, train_epoch
-from mixacm_plugin import dm_wide_resnet, read_recipe
+from mixacm_plugin import dm_wide_resnet, read_recipe, recipe_file
 from mixacm_plugin.parts.models.normalization import model_by_key
 from mixacm_plugin.preflight.inspection import inspect_recipe
 from mixacm_plugin.projects.methods import METHODS
 from mixacm_plugin.projects.models import _normalisation
+from mixacm_plugin.reading.library import override_names
 from mixacm_plugin.studies.changes import sets
 from mixacm_plugin.studies.study import read_study
 from projects import MODELS, new, text_of
@@ -173,6 +174,12 @@ def test_a_method_fits_the_models_and_passes_the_check(project, number):
     found = inspect_recipe(recipe, CPU, random_weights=True, seconds=0)
     assert found.warnings == ["models: weights are random, since no checkpoint was read"]
     assert all(term.value > 0 for stage in found.stages for term in stage.terms)
+
+
+def test_an_override_file_that_is_no_method_names_modules_or_data_of_the_digits():
+    for name in set(override_names()) - {f"compare/{method}" for method in (*METHODS, "mixacm")}:
+        text = Path(recipe_file(name)).read_text()
+        assert re.search(r"forward_hook:.*\[|digits/|layer\.", text), name
 
 
 WIDE = ("--teacher", "dm_wide_resnet", "--teacher-kwargs", "{depth: 10, width: 2}")
