@@ -225,7 +225,7 @@ def _said_at(
             if isinstance(error, KeyError):
                 where += _where_named(sections.get(plain(recipe.root), where), error.args[0])
                 message = f"{error} isn't hooked; list it under forward_hook{_hooked(io_dicts)}"
-            elif isinstance(error, TypeError):
+            elif isinstance(error, TypeError | AttributeError):
                 message += _hint_at_parts(io_dicts)
         raise recipe.error(where, message) from error
 

@@ -108,6 +108,7 @@ TABLE = [
     (f"{PAIRS}.last.student.io=input", f"{PAIRS}.last.student", "forward_hook.input"),
     (f"{KD}.kwargs.student_module_path=logits", f"{TERMS}.kd", "forward_hook"),
     (f"train.student.forward_proc={TWO_OUTPUTS}", f"{TERMS}.kd", "has parts (clean, adversarial)"),
+    ((edit("KDLoss", "LogitStdKDLoss"), f"train.student.forward_proc={TWO_OUTPUTS}"), "", "(clean"),
     ((scratch(), f"{FORWARD}={TWO_OUTPUTS}"), f"{TERMS}.ce", "key: OutputPart"),
     (mixacm(1, 2), f"{PAIRS}.middle", "the teacher has 16 channels and the student 32"),
     (mixacm(2, 1), f"{PAIRS}.middle", "the teacher has 32 channels and the student 16"),
