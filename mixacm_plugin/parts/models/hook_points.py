@@ -7,11 +7,17 @@ from dataclasses import replace
 from torch import nn
 
 from ...common.state import preserved_rng
+from ...common.values import COUNT, Kind
 from .hooks.ends import hooked_ends
 from .hooks.families import FAMILIES
 from .hooks.finder import BLOCK, PER, STAGE, find_hook_points
 from .hooks.points import HookPoint, HookPoints
 from .hooks.trace import random_image
+
+SHAPE = Kind(
+    "three whole numbers of at least 1, (C, H, W)",
+    lambda value: isinstance(value, Sequence) and len(value) == 3 and all(map(COUNT.holds, value)),
+)
 
 
 def hook_points(
@@ -31,8 +37,9 @@ def hook_points(
             residual blocks counts as one.
 
     Raises:
-        ValueError: on another ``per``, if the model doesn't take such images, or if nothing in it
-            can be hooked.
+        TypeError: if it is no model.
+        ValueError: on another ``per`` or ``input_shape``, if the model doesn't take such images, or
+            if nothing in it can be hooked.
 
     Source: MixACM, supplement A.4.2 (block 1 is the first layer's output, blocks 2 to 4 the low,
     mid and high level); A.2 speaks of activated channel maps.
@@ -43,6 +50,10 @@ def hook_points(
         >>> point.path, point.io, point.layout, point.channels
         ('init_conv', 'output', 'nchw', 16)
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: expected a torch.nn.Module; found {model!r}")
+    if not SHAPE.holds(input_shape):
+        raise ValueError(f"input_shape must be {SHAPE.words}; found {input_shape!r}")
     if per not in PER:
         raise ValueError(f"per must be one of {', '.join(PER)}; got {per!r}")
     for kind, points in FAMILIES.items():

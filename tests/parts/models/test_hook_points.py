@@ -228,3 +228,17 @@ def test_points_are_found_where_a_model_leaves_out_a_part_of_its_familys():
     model.fc = torch.nn.Linear(256, 10)
     points = hook_points(model).raw
     assert [point.path for point in points[1:]] == ["layer1", "layer2", "layer3"]
+
+
+@pytest.mark.parametrize("model", ["resnet18", torchvision.models.resnet18, None])
+def test_what_is_no_model_is_refused(model):
+    with pytest.raises(TypeError, match=r"model: expected a torch\.nn\.Module; found"):
+        hook_points(model)
+
+
+@pytest.mark.parametrize(
+    "shape", ["3,32,32", (3, 32), 32, None, (3.0, 32, 32), (3, -1, 4), (0, 8, 8), (1, 3, 32, 32)]
+)
+def test_what_is_no_shape_of_an_image_is_refused(shape):
+    with pytest.raises(ValueError, match=r"input_shape must be three whole numbers of at least 1"):
+        hook_points(dm_wide_resnet(10, 1), shape)
