@@ -34,6 +34,7 @@ from .boxes import (
     terms_of,
     without_ddp,
 )
+from .unset_gradients import refused_unset_gradients
 
 NO_BATCH = "not a single batch: fewer images than batch_size, and drop_last"
 BY_CLASS = (KDLoss, LogitStdKDLoss, DISTLoss)  # they compare answers class by class
@@ -162,6 +163,7 @@ def _step(
         with (
             _said_at(recipe, f"{path}.criterion", running),
             _checked_targets(recipe, without_ddp(student_of(box)), targets, where),
+            refused_unset_gradients(models["student"]),
         ):
             loss = box.forward_process(images, targets, extra)
             if loss.requires_grad:

@@ -40,7 +40,7 @@ def test_it_is_the_loss_of_the_hook_points_maps():
 
 @pytest.mark.parametrize("grid", [1, "full"])
 def test_models_of_any_kind_and_width_train_by_it_alone(grid):
-    student, teacher = tiny_resnet(), tiny_vit().eval()
+    student, teacher = dm_wide_resnet(10, 2), tiny_vit().eval()
     acm = ACM(student, teacher, input_shape=(3, 16, 16), grid=grid)
     before = state(teacher)
     optimiser = torch.optim.SGD(student.parameters(), lr=1.0)
