@@ -169,14 +169,15 @@ def _mistakes(spec: StudySpec, path: str) -> Iterator[Problem]:
     for index, seed in enumerate(seeds):
         if seed in seeds[:index]:  # it would be counted twice, as if it were another run
             yield f"seeds.{index}", f"{seed} is given twice"
+    bases = {"base": spec.base, **{f"rows.{i}.base": r.base for i, r in enumerate(spec.rows or ())}}
+    for where, base in bases.items():
+        if base is not None and _file(base, path, recipe_names()) is None:
+            yield where, _no_file(base, path, "recipe", recipe_names())
     yield from _missing_files(spec.set, path, "set")
     for index, row in enumerate(spec.rows or ()):
         where = f"rows.{index}"
         if row.name in names[:index]:
             yield f"{where}.name", f"{row.name!r} is given twice"
-        base = row.base or spec.base
-        if base is not None and _file(base, path, recipe_names()) is None:
-            yield f"{where}.base", _no_file(base, path, "recipe", recipe_names())
         yield from _missing_files(row.set, path, f"{where}.set")
         yield from _figures(row, spec.reference, f"{where}.reference")
 

@@ -16,7 +16,11 @@ BAD = {
     "unknown key": ({"row": []}, "row: unknown key"),
     "misspelt key of a row": ({"rows": [{"name": "a", "sets": {}}]}, "rows.0.sets: unknown key"),
     "row twice": ({"rows": [{"name": "a"}, {"name": "a"}]}, "rows.1.name: 'a' is given twice"),
-    "no such base": ({"base": "nowhere"}, "rows.0.base: no file"),
+    "no such base": ({"base": "nowhere"}, r"study\.yaml: base: no file"),
+    "no such base of a row": (
+        {"rows": [{"name": "a"}, {"name": "b", "base": "nowhere"}]},
+        r"study\.yaml: rows\.1\.base: no file",
+    ),
     "no such attack": ({"evaluate": [{"attack": "fgsm"}]}, "evaluate.0"),
     "no such override file": (
         {"rows": [{"name": "a", "set": "changes"}]},
