@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..common.errors import UserError
 from ..common.files import not_written
-from ..common.values import parse_count
+from ..common.values import SEED, parse_count
 from ..parts.computed import PRECISIONS
 from ..training.tracking import TRACKERS
 
@@ -35,8 +35,8 @@ def argument_type(read: Callable[[str], Any]) -> Callable[[str], Any]:
 
 def natural(text: str) -> int:
     """Argument type of seeds and epochs."""
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0; found {text!r}")
+    if not text.isdecimal() or not SEED.holds(int(text)):
+        raise argparse.ArgumentTypeError(f"expected {SEED.words}; found {text!r}")
     return int(text)
 
 

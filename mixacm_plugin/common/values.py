@@ -33,6 +33,9 @@ FRACTION = Kind("a number from 0 to below 1", lambda v: FINITE.holds(v) and 0 <=
 DECAY = Kind("a number above 0 and below 1", lambda v: POSITIVE.holds(v) and v < 1)
 SWITCH = Kind("True or False", lambda value: isinstance(value, bool))
 NATURAL = Kind("a whole number", lambda value: _is_whole(value) and value >= 0)
+SEED = Kind(  # as random generators take them
+    "a whole number from 0 to 4294967295", lambda value: _is_whole(value) and 0 <= value < 2**32
+)
 COUNT = Kind("a whole number of at least 1", lambda value: _is_whole(value) and value >= 1)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, Discriminator, Tag
 
 from ..common.validation import TAG, Spec, of_kind
-from ..common.values import COUNT, NAME, NATURAL, Kind, check_kind
+from ..common.values import COUNT, NAME, SEED, Kind, check_kind
 from ..evaluation.attacks import Attack, attack_of
 
 LIST, BY_NAME = f"{TAG}list", f"{TAG}by name"
@@ -39,7 +39,7 @@ def _measurement(spec: dict[str, Any]) -> dict[str, Any]:
 
 FileName: TypeAlias = Annotated[str, of_kind(FILE_NAME)]
 Changes: TypeAlias = Annotated[Any, of_kind(CHANGES)]
-Seeds: TypeAlias = list[Annotated[int, of_kind(NATURAL)]]
+Seeds: TypeAlias = list[Annotated[int, of_kind(SEED)]]
 Measurements: TypeAlias = list[Annotated[dict[str, Any], AfterValidator(_measurement)]]
 
 

@@ -30,6 +30,10 @@ BAD = {
     "row that is no mapping": ({"rows": ["abc"]}, "rows.0: expected a mapping"),
     "seeds that are no list": ({"seeds": 3}, "seeds: expected a list; found 3"),
     "seed that is no number": ({"seeds": ["a"]}, "seeds.0: expected a whole number"),
+    "seed that no generator takes": (
+        {"seeds": [2**32]},
+        "seeds.0: .* 4294967295; found 4294967296",
+    ),
     "seed given twice": ({"seeds": [0, 1, 0]}, "seeds.2: 0 is given twice"),
     "title that is no text": ({"title": 3}, "title: expected text; found 3"),
     "scales that are no mapping": ({"scales": ["s"]}, "scales: expected a mapping"),
