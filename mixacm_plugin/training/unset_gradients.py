@@ -20,7 +20,7 @@ def refused_unset_gradients(model: nn.Module) -> Iterator[None]:
         ValueError: in such a pass, naming the module.
     """
     hooks = [
-        module.register_forward_pre_hook(partial(_check, name))
+        module.register_forward_pre_hook(partial(_check, name), with_kwargs=True)
         for name, module in model.named_modules()
         if isinstance(module, nn.Conv2d) and module.weight.requires_grad
     ]
@@ -31,8 +31,8 @@ def refused_unset_gradients(model: nn.Module) -> Iterator[None]:
             hook.remove()
 
 
-def _check(name: str, module: nn.Conv2d, args: tuple[Any, ...]) -> None:
-    images = args[0]
+def _check(name: str, module: nn.Conv2d, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    (images,) = args or kwargs.values()
     if (
         images.device.type == "cpu"
         and torch.is_autocast_enabled("cpu")

@@ -35,6 +35,7 @@ def test_strided_convolutions_of_a_single_position_are_refused(size, kernel, str
             model(images)
     with refused_unset_gradients(model):  # in float32
         model(images)
+        model[0](input=images)
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (1, 2)])
