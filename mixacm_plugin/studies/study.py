@@ -169,23 +169,22 @@ def _mistakes(spec: StudySpec, path: str) -> Iterator[Problem]:
     for index, seed in enumerate(seeds):
         if seed in seeds[:index]:  # it would be counted twice, as if it were another run
             yield f"seeds.{index}", f"{seed} is given twice"
-    bases = {"base": spec.base, **{f"rows.{i}.base": r.base for i, r in enumerate(spec.rows or ())}}
-    for where, base in bases.items():
-        if base is not None and _file(base, path, recipe_names()) is None:
-            yield where, _no_file(base, path, "recipe", recipe_names())
-    yield from _missing_files(spec.set, path, "set")
+    yield from _missing_files(spec, path)
     for index, row in enumerate(spec.rows or ()):
         where = f"rows.{index}"
         if row.name in names[:index]:
             yield f"{where}.name", f"{row.name!r} is given twice"
-        yield from _missing_files(row.set, path, f"{where}.set")
+        yield from _missing_files(row, path, f"{where}.")
         yield from _figures(row, spec.reference, f"{where}.reference")
 
 
-def _missing_files(changes: Any, path: str, where: str) -> Iterator[Problem]:
-    for change in as_list(changes):
-        if isinstance(change, str) and _file(change, path, override_names()) is None:
-            yield where, _no_file(change, path, "override file", override_names())
+def _missing_files(spec: StudySpec | RowSpec, path: str, where: str = "") -> Iterator[Problem]:
+    """Yield the base recipe and the override files, of a study or a row, that aren't there."""
+    kinds = {"base": ("recipe", recipe_names()), "set": ("override file", override_names())}
+    for key, (kind, names) in kinds.items():
+        for name in as_list(getattr(spec, key)):
+            if isinstance(name, str) and _file(name, path, names) is None:
+                yield f"{where}{key}", _no_file(name, path, kind, names)
 
 
 def _figures(row: RowSpec, reference: ReferenceSpec | None, where: str) -> Iterator[Problem]:

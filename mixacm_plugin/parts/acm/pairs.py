@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from ...common.errors import nearest
-from ...common.values import COUNT, NATURAL, WEIGHT
-from .positions import FULL, LAYOUTS
+from ...common.values import NATURAL, WEIGHT
+from .positions import GRID, LAYOUTS
 from .transforms import POOLINGS
 
 SIDES = ("teacher", "student")
@@ -84,8 +84,8 @@ def _check_layout(part: Mapping[str, Any], where: str) -> None:
 
 def check_grid(grid: Any, where: str) -> None:
     """Raise ``PairError`` unless it is a grid; ``where`` is its key path."""
-    if grid != FULL and not COUNT.holds(grid):
-        raise PairError(where, f"expected {COUNT.words}, or {FULL}; found {grid!r}")
+    if not GRID.holds(grid):
+        raise PairError(where, f"expected {GRID.words}; found {grid!r}")
 
 
 def check_transform(transform: Any, where: str) -> None:

@@ -7,11 +7,12 @@ from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
 
-from ...common.values import COUNT
+from ...common.values import COUNT, Kind
 
 Size = tuple[int, int]
 FULL = "full"  # a grid of all positions
 Grid: TypeAlias = int | str
+GRID = Kind(f"{COUNT.words}, or {FULL}", lambda value: value == FULL or COUNT.holds(value))
 
 
 class Layout(NamedTuple):
@@ -97,8 +98,8 @@ def cells_of(grid: Grid, *activations: Tensor) -> tuple[int, int]:
         ValueError: on another grid, or of tokens in one column.
     """
     sizes = [tuple(a.shape[2:]) if a.ndim == 4 else (1, 1) for a in activations]
-    if grid != FULL and not COUNT.holds(grid):
-        raise ValueError(f"grid: expected {COUNT.words}, or {FULL}; found {grid!r}")
+    if not GRID.holds(grid):
+        raise ValueError(f"grid: expected {GRID.words}; found {grid!r}")
     row = next((size[0] for size in sizes if size[1] == 1 < size[0]), None)
     if row is not None and not (grid == FULL and len(set(sizes)) == 1):
         raise ValueError(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from torch import nn
 
 from ...common.state import preserved_rng
-from ...common.values import COUNT, Kind
+from ...common.values import COUNT, Kind, check_kind
 from .hooks.ends import hooked_ends
 from .hooks.families import FAMILIES
 from .hooks.finder import BLOCK, PER, STAGE, find_hook_points
@@ -52,8 +52,7 @@ def hook_points(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module; found {model!r}")
-    if not SHAPE.holds(input_shape):
-        raise ValueError(f"input_shape must be {SHAPE.words}; found {input_shape!r}")
+    check_kind("input_shape", input_shape, SHAPE)
     if per not in PER:
         raise ValueError(f"per must be one of {', '.join(PER)}; got {per!r}")
     for kind, points in FAMILIES.items():
