@@ -15,6 +15,8 @@ _FOREIGN = re.compile(
     f"|{re.escape(sysconfig.get_paths()['stdlib'])}|{re.escape(str(Path(__file__).parents[1]))}"
 )
 
+_FRAME = re.compile(r'^  File "(.+)", line (\d+)', re.MULTILINE)  # of a traceback's text
+
 
 class UserError(Exception):
     """What a person can mend, in one line: a flag, a file, the machine. Exit code 2."""
@@ -73,18 +75,23 @@ def raise_all(errors: Sequence[RecipeError]) -> None:
 
 def reason_of(error: Exception) -> str:
     """Say in a line what an exception of anybody's is, also where a loader's worker raised it."""
-    lines = str(error).strip().splitlines()
-    if len(lines) > 1 and "in DataLoader worker process" in lines[0]:
-        return lines[-1]  # of its traceback
+    if _raised_by_worker(error):
+        return str(error).strip().splitlines()[-1]  # of its traceback
     # One of a value is told in words; another may be no more than a key or an index.
     return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 
+def _raised_by_worker(error: Exception) -> bool:
+    return "in DataLoader worker process" in str(error).strip().partition("\n")[0]
+
+
 def place_of(error: Exception) -> str:
     """Say where in a person's own code an exception came up: `` (FILE:LINE)``, or nothing."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not _FOREIGN.match(frame.filename)]
-    return f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if _raised_by_worker(error):
+        frames += _FRAME.findall(str(error))
+    own = [(file, line) for file, line in frames if not _FOREIGN.match(file)]
+    return f" ({Path(own[-1][0]).name}:{own[-1][1]})" if own else ""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

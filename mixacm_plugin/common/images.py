@@ -1,12 +1,39 @@
 """Images: of a batch as the host's loaders yield it, drawn from a dataset, and in [0, 1]."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from .errors import UserError, place_of, reason_of
+
+
+def every_batch(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Yield each batch of a loader.
+
+    Args:
+        loader: of a dataset that tells its length.
+
+    Raises:
+        ValueError: if a batch can't be loaded, in whatever way the dataset says so. One that
+            raises ``StopIteration`` would end the loop as if there were no more images.
+    """
+    done = 0
+    try:
+        for done, batch in enumerate(loader, 1):  # noqa: B007
+            yield batch
+    except UserError:
+        raise
+    except Exception as error:  # of any kind, by which a dataset refuses
+        raise ValueError(reason_of(error) + place_of(error)) from error
+    if done < len(loader):
+        raise ValueError(
+            f"the images end after {done} of {len(loader)} batches: the dataset raises "
+            "StopIteration; let it raise IndexError, or tell the right length"
+        )
 
 
 def unpack(batch: Any, device: torch.device) -> tuple[Tensor, Tensor, Any]:

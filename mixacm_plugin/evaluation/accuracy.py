@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchdistill.common.main_util import get_rank, get_world_size
 
 from ..common.distributed import gather, sum_over_processes
-from ..common.images import check_images, count, drawn, unpack
+from ..common.images import check_images, count, drawn, every_batch, unpack
 from ..common.outputs import LogitsOnly, logits_of
 from ..common.state import eval_mode, preserved_rng
 from ..loading.datasets import class_names
@@ -172,7 +172,7 @@ def _right_images(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield, of each batch, images that are classified right, and labels, on the CPU."""
     model, progress = attacking.model, attacking.progress
-    for number, batch in enumerate(loader):
+    for number, batch in enumerate(every_batch(loader)):
         images, labels, _ = unpack(batch, attacking.device)
         check_images(images)
         norm, eps = attacking.attack.ball
@@ -265,7 +265,7 @@ def _differ(first: Tensor, second: Tensor) -> bool:
 
 @torch.no_grad()
 def clean_accuracies(
-    model: nn.Module, loader: Iterable[Any], device: torch.device
+    model: nn.Module, loader: DataLoader[Any], device: torch.device
 ) -> dict[int, float]:
     """Top-k accuracies on unattacked images, as fractions; the model is used in eval mode.
 
@@ -278,7 +278,7 @@ def clean_accuracies(
     """
     total, correct = 0, {1: 0}
     with eval_mode(model):
-        for batch in loader:
+        for batch in every_batch(loader):
             images, labels, _ = unpack(batch, device)
             logits = logits_of(model(images))
             check_logits(logits, labels)

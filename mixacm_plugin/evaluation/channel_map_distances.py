@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from ..common.images import check_images, drawn, unpack
+from ..common.images import check_images, drawn, every_batch, unpack
 from ..common.modules import find_module
 from ..parts.acm.channel_maps import channel_map, normalize_map
 from ..parts.acm.loss import ACMLoss
@@ -147,7 +147,7 @@ def mean_channel_maps(
     sums: dict[str, Tensor] = {}
     with _mapped(model, blocks, role, mapping) as of_batch:
         model = model.to(device).eval()
-        for batch in DataLoader(images_of_seed, batch_size=batch_size):
+        for batch in every_batch(DataLoader(images_of_seed, batch_size=batch_size)):
             images, _, _ = unpack(batch, torch.device(device))
             check_images(images)
             model(images)

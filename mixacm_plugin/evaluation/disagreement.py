@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ..common.images import check_images, count, drawn, unpack
+from ..common.images import check_images, count, drawn, every_batch, unpack
 from ..common.outputs import LogitsOnly
 from ..common.state import preserved_rng
 from ..parts.adversarial.pgd import ascend
@@ -115,7 +115,7 @@ def disagreement(
         torch.manual_seed(seed)
         try:
             told.begin_part(0, count(chosen))
-            for batch in DataLoader(chosen, batch_size=batch_size):
+            for batch in every_batch(DataLoader(chosen, batch_size=batch_size)):
                 images, labels, _ = unpack(batch, torch.device(device))
                 check_images(images)
                 told.begin_batch(told.loaded, len(images))

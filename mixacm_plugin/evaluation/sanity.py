@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ..common.images import count, drawn, unpack
+from ..common.images import count, drawn, every_batch, unpack
 from ..common.outputs import LogitsOnly
 from ..common.state import preserved_rng
 from ..parts.adversarial.pgd import pgd
@@ -132,7 +132,7 @@ def _losses(
     model = LogitsOnly(model).to(device).eval()
     norm, eps = attack.ball
     images, labels, _ = unpack(
-        next(iter(DataLoader(drawn(dataset, n, seed), batch_size=n))), torch.device(device)
+        next(every_batch(DataLoader(drawn(dataset, n, seed), batch_size=n))), torch.device(device)
     )
     means = []
     for quarter in range(5):

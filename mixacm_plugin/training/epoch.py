@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +15,7 @@ from tqdm import tqdm
 
 from ..common.distributed import sum_over_processes
 from ..common.errors import UserError, place_of, reason_of
-from ..common.images import unpack
+from ..common.images import every_batch, unpack
 from ..common.state import set_rng_state
 from .boxes import Box
 from .metrics import record_terms
@@ -60,7 +59,7 @@ class FailedStepError(Exception):
 
     def __init__(self, step: int, loading: bool, cause: Exception) -> None:
         self.step, self.loading = step, loading
-        self.reason = reason_of(cause) + ("" if loading else place_of(cause))
+        self.reason = str(cause) if loading else reason_of(cause) + place_of(cause)
         super().__init__(f"{self.reason}, in step {step + 1}")
 
     def key_path(self, stage: str) -> str:
@@ -73,13 +72,13 @@ class FailedStepError(Exception):
 
 
 @contextmanager
-def _failing(step: int, loading: bool = False) -> Iterator[None]:
+def _failing(step: int) -> Iterator[None]:
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # of any kind, by which a dataset or a loss refuses
-        raise FailedStepError(step, loading, error) from error
+    except Exception as error:  # of any kind, by which a loss refuses
+        raise FailedStepError(step, loading=False, cause=error) from error
 
 
 def not_finite(model: nn.Module) -> str | None:
@@ -256,8 +255,7 @@ def train_steps(
 
 def _batches(loader: Any, begun: Position | None) -> tuple[Iterator[Any], int]:
     """Return an epoch's batches after those that are done, and how many these are."""
-    with _failing(0, loading=True):
-        batches = _loaded(iter(loader))
+    batches = _loaded(loader)
     if begun is None:
         return batches, 0
     for _ in range(begun.steps):  # drawn again, so that workers' generators are where they were
@@ -266,11 +264,11 @@ def _batches(loader: Any, begun: Position | None) -> tuple[Iterator[Any], int]:
     return batches, begun.steps
 
 
-def _loaded(batches: Iterator[Any]) -> Iterator[Any]:
-    for step in count():
-        with _failing(step, loading=True):
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-        yield batch
+def _loaded(loader: Any) -> Iterator[Any]:
+    step = 0
+    try:
+        for batch in every_batch(loader):
+            yield batch
+            step += 1
+    except ValueError as error:
+        raise FailedStepError(step, loading=True, cause=error) from error

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..common.errors import reason_of
-from ..common.images import count, drawn, unpack
+from ..common.images import count, drawn, every_batch, unpack
 from ..common.outputs import logits_of
 from ..common.state import eval_mode, preserved_rng
 from ..reading import sections
@@ -99,7 +99,7 @@ def _answers(
     collate: Any = loader.collate_fn
     right, labels = [], []
     with preserved_rng(), eval_mode(teacher):
-        for batch in DataLoader(some, batch_size=64, collate_fn=collate):
+        for batch in every_batch(DataLoader(some, batch_size=64, collate_fn=collate)):
             images, targets, _ = unpack(batch, device)
             logits = logits_of(teacher(images))
             if targets.ndim != 1 or targets.max() >= logits.shape[1]:

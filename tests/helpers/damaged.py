@@ -14,7 +14,7 @@ class Damaged(Dataset):
     Args:
         split: of the digits.
         n: how many.
-        fault: ``size`` or ``file``, or its label.
+        fault: ``size``, ``file`` or ``stop``, or its label.
         told: whether labels are told without reading an image.
     """
 
@@ -33,6 +33,8 @@ class Damaged(Dataset):
             return image, label
         if self.fault == "file":
             raise OSError("image file is truncated")
+        if self.fault == "stop":
+            next(iter(()))  # StopIteration, by which a loop would end
         if self.fault == "size":
             return F.interpolate(image[None], size=(9, 9))[0], label
         return image, self.fault

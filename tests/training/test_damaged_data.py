@@ -10,6 +10,8 @@ from recipes import mixacm, recipe, run, scratch, write
 
 TRAIN, VAL, TEST = "train.train_data_loader", "train.val_data_loader", "test.test_data_loader"
 IN_STEP = r", in epoch 1, step [12]; no checkpoint was written yet"
+CUT = r"image file is truncated \(damaged.py:\d+\)"
+ENDED = "the images end after [0-4] of [1-7] batches: the dataset raises StopIteration"
 WITHOUT_MIXUP = re.sub("    collate_fn: .*\n", "", scratch())
 N = {"train": 32, "val": 40, "test": 50}
 
@@ -29,14 +31,22 @@ def trained(text, *overrides):
     ("text", "split", "fault", "said"),
     [
         (scratch(), "train", "size", f"{TRAIN}: RuntimeError: stack expects .*{IN_STEP}"),
-        (scratch(), "train", "file", f"{TRAIN}: OSError: image file is truncated{IN_STEP}"),
+        (scratch(), "train", "file", f"{TRAIN}: OSError: {CUT}{IN_STEP}"),
         (scratch(), "train", 10, f"{TRAIN}: RuntimeError: Class values .*{IN_STEP}"),
         (WITHOUT_MIXUP, "train", 10, f"train: IndexError: Target 10 is out of bounds.*{IN_STEP}"),
         (scratch(), "val", "size", f"{VAL}: RuntimeError: stack expects .*, after epoch 1; no"),
-        (scratch(), "val", "file", f"{VAL}: OSError: image file is truncated, after epoch 1; no"),
+        (
+            scratch(),
+            "val",
+            "file",
+            f"{VAL}: OSError: {CUT}, after epoch 1; no",
+        ),
         (scratch(), "test", "size", f"{TEST}: RuntimeError: stack expects "),
-        (scratch(), "test", "file", f"{TEST}: OSError: image file is truncated"),
-        (mixacm(), "val", "file", f"{VAL}: OSError: image file is truncated"),
+        (scratch(), "test", "file", f"{TEST}: OSError: {CUT}"),
+        (scratch(), "train", "stop", f"{TRAIN}: {ENDED}.*{IN_STEP}"),
+        (scratch(), "val", "stop", f"{VAL}: {ENDED}.*, after epoch 1; no"),
+        (scratch(), "test", "stop", f"{TEST}: {ENDED}"),
+        (mixacm(), "val", "file", f"{VAL}: OSError: {CUT}"),
     ],
 )
 def test_a_damaged_image_is_told_in_a_line_with_its_loader(text, split, fault, said, capsys):
@@ -55,9 +65,11 @@ def test_a_label_below_0_is_found_before_training_where_labels_are_told(split, c
 
 def test_what_a_worker_of_a_loader_raised_is_one_short_line(capsys):
     workers = f"{TRAIN}.kwargs={{batch_size: 16, num_workers: 1}}"
+    assert trained(scratch(), damaged("train", "stop"), workers) == 2
+    assert re.search(f"{TRAIN}: {ENDED}.*{IN_STEP}$", capsys.readouterr().err.splitlines()[-1])
     assert trained(scratch(), damaged("train", "file"), workers) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert re.search(f"{TRAIN}: OSError: image file is truncated{IN_STEP}$", line)
+    assert re.search(f"{TRAIN}: OSError: {CUT}{IN_STEP}$", line)
 
 
 BAD = "images/3/2.jpg"
@@ -118,3 +130,15 @@ def test_a_file_that_is_no_image_is_named_by_an_evaluation(capsys):
     argv = ("evaluate", "--config", "recipe.yaml", "--set", dataset, "--attack", "clean")
     assert run("main", *argv, "--ckpt", "teacher.pt", "--device", "cpu") == 2
     assert f"recipe.yaml: test: can't read the image {BAD}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("attack", ["clean", "pgd"])
+@pytest.mark.parametrize("fault", ["stop", "file"])
+def test_a_damaged_image_is_told_by_an_evaluation(attack, fault, capsys):
+    write(mixacm())
+    flags = () if attack == "clean" else ("--steps", "1", "--eps", "0.1")
+    argv = ("evaluate", "--config", "recipe.yaml", "--set", damaged("test", fault), *flags)
+    ckpt = ("--model", "teacher", "--ckpt", "teacher.pt", "--batch-size", "20", "--device", "cpu")
+    assert run("main", *argv, "--attack", attack, *ckpt) == 2
+    told = ENDED if fault == "stop" else f"OSError: {CUT}"
+    assert re.search(f"recipe.yaml: test: {told}", capsys.readouterr().err)

@@ -15,7 +15,7 @@ from torchdistill.core.interfaces.post_epoch_proc import (
 from torchdistill.core.interfaces.registry import register_post_epoch_proc_func
 from torchdistill.core.training import TrainingBox
 
-from ...common.images import unpack
+from ...common.images import every_batch, unpack
 from ...common.state import eval_mode, preserved_rng
 from ...common.values import COUNT, check_kind
 from ..processes import key_of
@@ -98,7 +98,7 @@ class OverfittingWatch:
         n, correct = 0, dict.fromkeys(("clean", *attacks), 0)
         with preserved_rng(), eval_mode(student):
             torch.manual_seed(0)  # the same starts every epoch
-            for batch in box.val_data_loader:
+            for batch in every_batch(box.val_data_loader):
                 images, labels, _ = unpack(batch, box.device)
                 images, labels = images[: self.n - n], labels[: self.n - n]
                 right = student(images).argmax(1) == labels
