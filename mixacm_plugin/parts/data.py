@@ -88,13 +88,33 @@ class FourRotations(BaseDatasetWrapper):
         return torch.stack([torch.rot90(image, turns, (1, 2)) for turns in range(4)]), label, extra
 
 
+class Part(Subset[Any]):
+    """A part of a dataset that tells the labels and the names of the classes, where the whole does.
+
+    The host's ``CRDDatasetWrapper`` asks for both.
+    """
+
+    @property
+    def targets(self) -> Sequence[int]:
+        """A label for each image."""
+        labels = labels_of(self)
+        if labels is None:
+            raise AttributeError(f"{type(self.dataset).__name__} has no targets")
+        return labels
+
+    @property
+    def classes(self) -> Any:
+        """Names of all classes, also of those that the part lacks."""
+        return self.dataset.classes  # type: ignore[attr-defined]
+
+
 def hold_out(
     dataset: Dataset[Any],
     part: str | Mapping[str, float],
     size: int,
     seed: int = 0,
     stratify: bool = False,
-) -> Subset[Any]:
+) -> Part:
     """Split a training set into ``train`` and a held-out ``val``, for validation.
 
     Args:
@@ -127,7 +147,7 @@ def hold_out(
     else:
         order = torch.randperm(total, generator=torch.Generator().manual_seed(seed)).tolist()
         kept, held = order[size:], order[:size]
-    return Subset(dataset, sorted(_first(held if name == "val" else kept, share)))
+    return Part(dataset, sorted(_first(held if name == "val" else kept, share)))
 
 
 def _stratified(dataset: Dataset[Any], size: int, seed: int) -> tuple[list[int], list[int]]:

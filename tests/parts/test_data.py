@@ -7,6 +7,7 @@ import torch
 import torchvision.datasets  # noqa: F401 - torchdistill.datasets expects it to be imported
 from sklearn.datasets import load_digits
 from torchdistill.datasets.registry import get_dataset
+from torchdistill.datasets.wrapper import CRDDatasetWrapper
 
 from mixacm_plugin import Digits, hold_out
 
@@ -122,6 +123,20 @@ def test_held_out_images_and_the_rest_are_the_whole_set_without_overlap():
 def test_a_part_that_cannot_be_held_out_is_refused(part, size):
     with pytest.raises(ValueError, match="hold_out: "):
         hold_out(range(50), part, size)
+
+
+def test_the_hosts_wrapper_that_contrasts_classes_takes_a_held_out_part():
+    part = hold_out(Digits("train"), "train", 97)
+    wrapped = CRDDatasetWrapper(part, num_negative_samples=4, mode="exact", ratio=1.0)
+    for index in range(10):
+        _, label, extra = wrapped[index]
+        others = [part[other][1] for other in extra["contrast_idx"]]
+        assert others[0] == label and label not in others[1:]
+
+
+def test_a_part_tells_no_labels_where_the_whole_has_none():
+    with pytest.raises(AttributeError, match="range has no targets"):
+        _ = hold_out(range(50), "train", 5).targets
 
 
 class Labelled(list):
