@@ -21,6 +21,10 @@ def every_batch(loader: DataLoader[Any]) -> Iterator[Any]:
         ValueError: if a batch can't be loaded, in whatever way the dataset says so. One that
             raises ``StopIteration`` would end the loop as if there were no more images.
     """
+    if getattr(loader, "persistent_workers", False):
+        # New ones, or what they and the main generator draw would depend on earlier passes, which
+        # a resumed run doesn't make again.
+        loader._iterator = None
     done = 0
     try:
         for done, batch in enumerate(loader, 1):  # noqa: B007

@@ -218,8 +218,6 @@ def train_steps(
     loader = box.train_data_loader
     if device.type == "cuda":
         loader.pin_memory = True  # or each copy would wait for the device
-    if getattr(loader, "persistent_workers", False):
-        loader._iterator = None  # new workers, whose generators don't depend on earlier epochs
     sums = EpochSums(lr=box.optimizer.param_groups[0]["lr"]) if begun is None else begun.sums
     batches, first = _batches(loader, begun)
     started = time.perf_counter() - sums.seconds

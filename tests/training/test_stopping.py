@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from torch.utils.data import DataLoader
 
 from mixacm_plugin import RecipeError, Training, read_recipe
 from mixacm_plugin.common.distributed import init_process_group
+from mixacm_plugin.common.images import every_batch
 from mixacm_plugin.common.signals import Stopped
 from processes import PROCESSES, run_processes, wait_until
-from recipes import CPU, differing, mixacm, recipe, scratch, two_stages, write
+from recipes import CPU, Few, differing, mixacm, recipe, scratch, two_stages, write
 from runs import metrics, saved, trained
 
 BATCHES = ("{batch_size: 16}", "{batch_size: 4}")  # eight steps an epoch
@@ -69,6 +71,16 @@ def test_a_run_stopped_within_an_epoch_ends_as_one_that_never_stopped(text, step
     assert not differing(whole.get("transforms", {}), saved().get("transforms", {}))
     assert figures() == whole_figures
     assert "within_epoch" not in saved()
+
+
+def test_each_pass_over_persistent_workers_draws_as_the_first_one_does():
+    loader = DataLoader(Few("val", 10), 5, num_workers=1, persistent_workers=True)
+    states = []
+    for _ in range(2):  # such as two validations, of which a resumed run makes the second alone
+        torch.manual_seed(0)
+        assert len(list(every_batch(loader))) == 2
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step")
