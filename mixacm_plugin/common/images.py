@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from .errors import UserError, place_of, reason_of
+from .signals import SparedWorker, sparing_workers
 
 
 def every_batch(loader: DataLoader[Any]) -> Iterator[Any]:
@@ -21,13 +22,16 @@ def every_batch(loader: DataLoader[Any]) -> Iterator[Any]:
         ValueError: if a batch can't be loaded, in whatever way the dataset says so. One that
             raises ``StopIteration`` would end the loop as if there were no more images.
     """
-    if getattr(loader, "persistent_workers", False):
+    if getattr(loader, "num_workers", 0):
+        loader.worker_init_fn = SparedWorker(loader.worker_init_fn)
         # New ones, or what they and the main generator draw would depend on earlier passes, which
         # a resumed run doesn't make again.
         loader._iterator = None
     done = 0
     try:
-        for done, batch in enumerate(loader, 1):  # noqa: B007
+        with sparing_workers():
+            batches = iter(loader)
+        for done, batch in enumerate(batches, 1):  # noqa: B007
             yield batch
     except UserError:
         raise

@@ -1,5 +1,6 @@
 """How processes end: at Ctrl-C while they are imported, and with the process that started them."""
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ COMMANDS = {"mixacm", "torchdistill", "-m"}
 STOPPING = [signal.SIGTERM, signal.SIGINT]
 if sys.platform != "win32":
     STOPPING += [signal.SIGUSR1, signal.SIGUSR2]
+TELLS_SENDER = hasattr(signal, "sigwaitinfo")  # not on macOS and Windows
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -96,6 +98,53 @@ def noticed() -> Iterator[Callable[[], int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class SparedWorker:
+    """Initialise a loader's worker so that what asks its main process to stop doesn't end it.
+
+    Ctrl-C, ``timeout``, systemd and Slurm signal a job's every process. The main one finishes its
+    step, for which it needs its workers; they end with it. Picklable, for spawned workers.
+
+    Args:
+        then: the loader's own function, called after it.
+    """
+
+    def __init__(self, then: Callable[[int], None] | None) -> None:
+        own = then.then if isinstance(then, SparedWorker) else then
+        self.then: Callable[[int], None] | None = own
+
+    def __call__(self, worker: int) -> None:
+        """Do so in the worker of a number."""
+        for number in STOPPING:
+            if number != signal.SIGTERM:
+                signal.signal(number, signal.SIG_IGN)
+        main = multiprocessing.parent_process()
+        if main is not None and TELLS_SENDER:
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+            threading.Thread(target=_end_if_told, args=(main.pid,), daemon=True).start()
+        if self.then is not None:
+            self.then(worker)
+
+
+@contextmanager
+def sparing_workers() -> Iterator[None]:
+    """Let SIGTERM wait while workers are started, which would end at it before they are ready."""
+    if not TELLS_SENDER:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_if_told(main: int) -> None:
+    # By SIGTERM a main process ends workers that it has no more use for.
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != main:
+        pass
+    os._exit(0)
 
 
 end_at_once()

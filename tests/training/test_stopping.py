@@ -1,5 +1,6 @@
 """Stopping in the middle of an epoch, and going on as if nothing had happened."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from mixacm_plugin import RecipeError, Training, read_recipe
 from mixacm_plugin.common.distributed import init_process_group
@@ -119,6 +120,37 @@ def test_a_kill_loses_no_more_than_the_steps_between_two_saves():
     training.resume("out/student.pt")
     training.run(save_every=3)
     assert not differing(whole["model"], saved()["model"])
+
+
+class TellsItsProcess(Dataset):
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return index, os.getpid()
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="needs to know who signals")
+@pytest.mark.parametrize("name", ["TERM", "INT", "USR1"])
+def test_a_signal_to_all_processes_leaves_workers_to_finish_the_step(name):
+    told = []
+    loader = DataLoader(TellsItsProcess(), 1, num_workers=1, worker_init_fn=told.append)
+    batches = every_batch(loader)
+    _, worker = next(batches)
+    subprocess.run(["kill", f"-{name}", str(int(worker))], check=True)  # whoever sends it
+    assert [int(process) for _, process in batches] == [int(worker)] * 7
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(worker), 0)
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="needs to know who signals")
+def test_a_worker_ends_when_its_main_process_says_so():
+    batches = every_batch(DataLoader(TellsItsProcess(), 1, num_workers=1))
+    _, worker = next(batches)
+    (child,) = (p for p in multiprocessing.active_children() if p.pid == int(worker))
+    child.terminate()
+    child.join(30)
+    assert child.exitcode == 0
 
 
 @pytest.mark.slow
