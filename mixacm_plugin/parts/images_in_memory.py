@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
@@ -15,7 +16,7 @@ from torchvision.transforms import functional as F
 from torchvision.transforms import v2
 
 from ..common.images import count
-from ..common.state import preserved_rng
+from ..common.state import preserved_rng, rng_state
 from ..common.values import POSITIVE, check_kind
 
 logger = logging.getLogger("mixacm")
@@ -62,13 +63,15 @@ class ImagesInMemory(BaseDatasetWrapper):
         """Decode all images, padded as the crop asks, ``(N, C, H, W)``, and take their labels."""
         total, images, labels = count(bare), torch.empty(0, dtype=torch.uint8), []
         for index in range(total):
-            image, label = bare[index]
+            sample = bare[index]
+            if not isinstance(sample, tuple | list) or len(sample) != 2:
+                raise _refused("its samples aren't pairs of an image and a label")
+            image, label = sample
             if not isinstance(image, Tensor) or image.dtype != torch.uint8:
                 kind = image.dtype if isinstance(image, Tensor) else type(image).__name__
                 raise _refused(f"its images are {kind} before the transform, not PIL images")
             if self.crop is not None and self.crop.padding is not None:
-                padding = self.crop.padding, self.crop.fill, self.crop.padding_mode
-                image = F.pad(image, *padding)
+                image = _padded(image, self.crop)
             if index == 0:
                 size = total * image.numel() / 2**30
                 shape = "×".join(map(str, image.shape))
@@ -91,15 +94,27 @@ class ImagesInMemory(BaseDatasetWrapper):
         return images, labels
 
     def _compare(self) -> None:
-        """Raise unless a few images are as the dataset gives them from the same seed."""
-        few = range(min(COMPARED, len(self)))
-        with preserved_rng():
-            torch.manual_seed(0)
-            given = [self.org_dataset[index] for index in few]
-            torch.manual_seed(0)
-            own = self.__getitems__(few)
+        """Raise unless a few images are as the dataset gives them from the same seed.
+
+        They are from all over it, where classes may lie one after the other. What it does to some
+        images alone shows by the generators, of which it takes more than its transform does.
+        """
+        few = torch.linspace(0, len(self) - 1, min(COMPARED, len(self))).long().tolist()
+        taken: list[tuple[list[Any], dict[str, Any]]] = []
+        for take in (
+            lambda: [self.org_dataset[index] for index in few],
+            lambda: self.__getitems__(few),
+        ):
+            with preserved_rng():
+                torch.manual_seed(0)
+                taken.append((take(), rng_state()))
+        (given, theirs), (own, ours) = taken
+        if not all(_same(theirs[name], ours[name]) for name in ours):
+            raise _refused(
+                "the dataset draws at random what its transform doesn't, so it would be lost"
+            )
         for (image, label), (mine, my_label) in zip(given, own, strict=True):
-            if not torch.equal(torch.as_tensor(image), mine) or label != my_label:
+            if not torch.equal(torch.as_tensor(image), mine) or not _same(label, my_label):
                 raise _refused(
                     "the dataset gives other images than its transform makes of them, so it does "
                     "something that would be lost"
@@ -160,6 +175,25 @@ def _without_transform(dataset: Any) -> tuple[Any, Any]:
     bare = copy.copy(dataset)
     bare.transform = _to_bytes
     return bare, transform
+
+
+def _padded(image: Tensor, crop: Any) -> Tensor:
+    """Pad an image as a crop does before it cuts."""
+    if isinstance(crop.fill, dict):
+        raise _refused(f"RandomCrop's fill has to be a number or one a channel; found {crop.fill}")
+    padding = crop.padding
+    if isinstance(crop, v2.RandomCrop):  # which keeps it in an order of its own
+        left, right, top, bottom = padding
+        padding = [left, top, right, bottom]
+    padded: Tensor = v2.functional.pad(image, padding, crop.fill, crop.padding_mode)
+    return padded
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two labels are the same, or two states of a generator; also of several numbers."""
+    if isinstance(one, tuple | list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(np.array_equal(one, other))
 
 
 def _to_bytes(image: Any) -> Any:

@@ -1,6 +1,7 @@
 """Images kept in memory: the same batches as without, and what is refused."""
 
 import pickle
+import random
 
 import numpy as np
 import pytest
@@ -39,6 +40,41 @@ class Pictures(Dataset):
         return (image if self.transform is None else self.transform(image)), self.targets[index]
 
 
+class Labelled(Pictures):
+    """Whose labels are what a function makes of them."""
+
+    def __init__(self, label):
+        super().__init__()
+        self.label = label
+
+    def __getitem__(self, index):
+        image, number = super().__getitem__(index)
+        return image, self.label(number)
+
+
+class DrawsByItself(Pictures):
+    """Turns an image once in a very long while."""
+
+    def __init__(self, draw):
+        super().__init__()
+        self.draw = draw
+
+    def __getitem__(self, index):
+        image, label = super().__getitem__(index)
+        return (image.rot90(1, (1, 2)) if self.draw() < 1e-9 else image), label
+
+
+class TurnsTheLast(Pictures):
+    def __getitem__(self, index):
+        image, label = super().__getitem__(index)
+        return (image.rot90(1, (1, 2)) if index >= len(self) / 2 else image), label
+
+
+class WithIndex(Pictures):
+    def __getitem__(self, index):
+        return *super().__getitem__(index), index
+
+
 class TurnsByItself(Pictures):
     def __getitem__(self, index):
         image, label = super().__getitem__(index)
@@ -72,6 +108,15 @@ TRANSFORMS = {
     "v2": v2.Compose(
         [v2.RandomCrop(8, padding=2, fill=9), v2.RandomHorizontalFlip(), v2.ToImage(), FLOATS]
     ),
+    "v2 padded on each side by itself": v2.Compose(
+        [v2.ToImage(), v2.RandomCrop(8, padding=[1, 2, 3, 0], padding_mode="edge"), FLOATS]
+    ),
+    "filled by channels": v1.Compose(
+        [v1.RandomCrop(8, padding=2, fill=(9, 0, 255)), v1.ToTensor()]
+    ),
+    "v2 filled by channels": v2.Compose(
+        [v2.RandomCrop(8, padding=2, fill=[9, 0, 255]), v2.ToImage(), FLOATS]
+    ),
     "v2 in one direction": v2.Compose(
         [v2.ToImage(), v2.RandomCrop((8, 5)), v2.RandomHorizontalFlip(), FLOATS]
     ),
@@ -88,6 +133,26 @@ def test_batches_are_bit_for_bit_those_of_the_dataset(transform):
 def test_any_collate_function_takes_them(collate_fn):
     dataset = Pictures()
     assert_equal(batches(ImagesInMemory(dataset), collate_fn), batches(dataset, collate_fn))
+
+
+LABELS = {
+    "one-hot": lambda number: torch.eye(10)[number],
+    "arrays": lambda number: np.eye(10)[number],
+    "pairs": lambda number: [number, number + 1],
+    "texts": str,
+}
+
+
+@pytest.mark.parametrize("label", LABELS.values(), ids=LABELS)
+def test_labels_may_be_anything(label):
+    dataset, indices = Labelled(label), range(5)
+    ours, theirs = (
+        default_collate([data[index][1] for index in indices])
+        for data in (ImagesInMemory(dataset), dataset)
+    )
+    assert type(ours) is type(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        assert np.array_equal(one, other)
 
 
 @pytest.mark.slow
@@ -179,6 +244,17 @@ REFUSED = {
         "smaller than RandomCrop's 9×9",
     ),
     "changed elsewhere": (TurnsByItself, "something that would be lost"),
+    "some changed elsewhere": (TurnsTheLast, "something that would be lost"),
+    "rarely changed elsewhere": (lambda: DrawsByItself(random.random), "draws at random"),
+    "rarely changed by numpy": (lambda: DrawsByItself(np.random.rand), "draws at random"),
+    "rarely changed by torch": (lambda: DrawsByItself(lambda: torch.rand(())), "draws at random"),
+    "a fill for each kind": (
+        lambda: Pictures(
+            v2.Compose([v2.RandomCrop(8, padding=2, fill={Image.Image: 1}), v2.ToImage(), FLOATS])
+        ),
+        "fill has to be a number",
+    ),
+    "no pairs": (WithIndex, "aren't pairs"),
 }
 
 
