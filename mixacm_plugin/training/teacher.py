@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from torchdistill.common.main_util import get_world_size
 
+from ..common.distributed import gather
 from ..common.errors import reason_of
 from ..common.images import count, drawn, every_batch, unpack
 from ..common.outputs import logits_of
@@ -26,7 +28,7 @@ def measure_teacher(
     models: Mapping[str, nn.Module],
     validation: RobustValidation | None = None,
 ) -> tuple[str | None, list[str]]:
-    """Measure the teacher's accuracy on validation images, drawn at random.
+    """Measure the teacher's accuracy on validation images, drawn at random, in all processes.
 
     Args:
         recipe: names the file in errors.
@@ -48,11 +50,12 @@ def measure_teacher(
         return None, []
     expected = sections.get(config, f"{path}.expected_accuracy")
     try:
-        right, labels = _answers(models["teacher"], box.val_data_loader, box.device)
+        own = _answers(models["teacher"], box.val_data_loader, box.device)
     except Exception as error:  # of any kind, by which a dataset refuses
         where = f"{sections.current_stage(config, box)[0]}.val_data_loader"
         raise recipe.error(where, f"{reason_of(error)}, while the teacher is measured") from error
-    if right is None:
+    right, labels = _of_all(own)
+    if right is None or labels is None:
         if expected:
             message = f"expected {expected:g} %, which can't be: its classes aren't the data's"
             raise recipe.error(f"{path}.expected_accuracy", message)
@@ -90,12 +93,25 @@ def _robustness(teacher: nn.Module, box: Box, validation: RobustValidation) -> t
     return robust, f", {100 * robust:.1f} % under {attack.title} ({threat})"
 
 
+def _of_all(own: tuple[Tensor, Tensor] | None) -> tuple[Tensor | None, Tensor | None]:
+    """Put answers and labels of all processes together, so that all judge the teacher alike.
+
+    One that went on to its attack, as the others didn't, would wait for them.
+    """
+    shares = gather(own)
+    if any(share is None for share in shares):
+        return None, None
+    right, labels = (torch.cat(parts) for parts in zip(*shares, strict=True))
+    return right, labels
+
+
 @torch.no_grad()
 def _answers(
     teacher: nn.Module, loader: DataLoader[Any], device: torch.device
-) -> tuple[Tensor | None, Tensor]:
+) -> tuple[Tensor, Tensor] | None:
     """Return whether the teacher is right on some images, if it can be, and their labels."""
-    some = drawn(loader.dataset, min(IMAGES, count(loader.dataset)), seed=0)
+    share = -(-IMAGES // get_world_size())
+    some = drawn(loader.dataset, min(share, count(loader.dataset)), seed=0)
     collate: Any = loader.collate_fn
     right, labels = [], []
     with preserved_rng(), eval_mode(teacher):
@@ -103,9 +119,9 @@ def _answers(
             images, targets, _ = unpack(batch, device)
             logits = logits_of(teacher(images))
             if targets.ndim != 1 or targets.max() >= logits.shape[1]:
-                return None, targets
-            right.append(logits.argmax(1) == targets)
-            labels.append(targets)
+                return None
+            right.append((logits.argmax(1) == targets).cpu())
+            labels.append(targets.cpu())
     return torch.cat(right), torch.cat(labels)
 
 

@@ -1,14 +1,19 @@
 """The teacher is measured before a student is taught by it, and a useless one is said to be."""
 
 import logging
+import os
 import re
+from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
-from mixacm_plugin import RecipeError, Training, read_recipe
+from mixacm_plugin import Digits, RecipeError, Training, read_recipe
+from mixacm_plugin.common.distributed import init_process_group
 from mixacm_plugin.common.files import recipe_file
 from mixacm_plugin.training.prepare import prepare
+from processes import PROCESSES, run_processes
 from recipes import CPU, differing, run, state
 
 KEY = "models.teacher_model.expected_accuracy"
@@ -144,3 +149,24 @@ def test_measuring_leaves_no_trace():
     for role, model in measured.models.items():
         assert not differing(state(model), state(plain.models[role]))
         assert model.training == plain.models[role].training
+
+
+def measure_unlike_shares(rank, folder):
+    """The teacher is right on the first process's share of the images alone."""
+    os.chdir(folder)
+    init_process_group(CPU, f"file://{folder}/group")
+    item = Digits.__getitem__
+    Digits.__getitem__ = lambda self, i: (item(self, i)[0], (item(self, i)[1] + i % 2) % 10)
+    prepared = prepare(quickstart(f"{KEY}=null", VALIDATE.replace("n: 100", "n: 8")), CPU, seed=0)
+    Path(f"{rank}.txt").write_text(prepared.teacher)
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_processes_judge_the_teacher_alike(tmp_path):
+    run_processes(measure_unlike_shares, tmp_path)
+    first, second = (tmp_path.joinpath(f"{rank}.txt").read_text() for rank in range(PROCESSES))
+    assert first == second
+    assert re.match(
+        r"teacher: (49|50)\.\d % of 200 validation images right, .* under PGD-10", first
+    )
