@@ -4,8 +4,7 @@ A guard against careless sharing, not a sandbox: it knows names, not what code d
 """
 
 import inspect
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,22 +14,14 @@ import yaml
 from ..common.checkpoints import is_url
 from ..parts.models.teachers import TEACHERS
 from ..reading.keys import registries
-from ..reading.nodes import MERGE_TAG, Unbuilt, children_of, join, plain
+from ..reading.nodes import IMPORTS, MERGE_TAG, PYTHON_NAME, Unbuilt, children_of, join, plain, told
 from ..reading.read import dependencies_of, folder_of
 from ..reading.recipe import Recipe
 from ..reading.schema import recipe_keys
 from ..training.run_files import files_of
 from .judging import Judged, judge
 
-MADE: Mapping[str, Callable[..., str]] = {  # the host's tags whose value the YAML tells
-    "!join": lambda *parts: "".join(parts),
-    "!pathjoin": lambda *parts: os.path.expanduser(os.path.join(*parts)),
-    "!expanduser": os.path.expanduser,
-    "!abspath": os.path.abspath,
-}
-IMPORTS = ("!import_get", "!import_call", "!import_call_method")
 OF_OBJECTS = ("!call_method", "!getattr", "!setattr")
-PYTHON_NAME = "tag:yaml.org,2002:python/name:"
 FILES = ("root", "file", "folder", "data_dir", "img_folder", "ann_file", "split_file", "checkpoint")
 
 
@@ -225,28 +216,6 @@ def _all_nodes(root: yaml.Node) -> Iterator[tuple[str, yaml.Node]]:
         elif isinstance(node, yaml.SequenceNode):
             below = [(join(where, index), item) for index, item in enumerate(node.value)]
         waiting += reversed(below)
-
-
-def told(value: Any) -> Any:
-    """Return plain values with those tags made whose value the YAML tells; ``*`` is a random name.
-
-    Example:
-        >>> told({"a": Unbuilt("!join", ["po", "six"])})
-        {'a': 'posix'}
-    """
-    if isinstance(value, Mapping):
-        return {name: told(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [told(item) for item in value]
-    if not isinstance(value, Unbuilt):
-        return value
-    content = told(value.content)
-    if value.tag == "!import_call" and content in ({"key": "uuid.uuid4"}, {"key": "uuid.uuid1"}):
-        return "*"
-    parts = content if isinstance(content, list) else [content]
-    if value.tag in MADE and parts and all(isinstance(part, str | int | float) for part in parts):
-        return MADE[value.tag](*map(str, parts))
-    return Unbuilt(value.tag, content)
 
 
 def path_of(tag: str, entry: Mapping[str, Any]) -> list[Any]:

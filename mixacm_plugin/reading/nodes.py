@@ -1,6 +1,7 @@
 """YAML nodes: walked by key path, changed, looked at as plain values."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -9,6 +10,14 @@ import yaml
 STRING_TAG = "tag:yaml.org,2002:str"
 MERGE_TAG = "tag:yaml.org,2002:merge"
 MAP_TAG = "tag:yaml.org,2002:map"
+PYTHON_NAME = "tag:yaml.org,2002:python/name:"
+MADE: Mapping[str, Callable[..., str]] = {  # the host's tags whose value the YAML tells
+    "!join": lambda *parts: "".join(parts),
+    "!pathjoin": lambda *parts: os.path.expanduser(os.path.join(*parts)),
+    "!expanduser": os.path.expanduser,
+    "!abspath": os.path.abspath,
+}
+IMPORTS = ("!import_get", "!import_call", "!import_call_method")
 
 Problem: TypeAlias = tuple[str, str]  # key path and message
 
@@ -132,3 +141,25 @@ def _scalar(node: yaml.Node) -> Any:
         return Unbuilt(node.tag, node.value)
     finally:
         loader.dispose()
+
+
+def told(value: Any) -> Any:
+    """Return plain values with those tags made whose value the YAML tells; ``*`` is a random name.
+
+    Example:
+        >>> told({"a": Unbuilt("!join", ["po", "six"])})
+        {'a': 'posix'}
+    """
+    if isinstance(value, Mapping):
+        return {name: told(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [told(item) for item in value]
+    if not isinstance(value, Unbuilt):
+        return value
+    content = told(value.content)
+    if value.tag == "!import_call" and content in ({"key": "uuid.uuid4"}, {"key": "uuid.uuid1"}):
+        return "*"
+    parts = content if isinstance(content, list) else [content]
+    if value.tag in MADE and parts and all(isinstance(part, str | int | float) for part in parts):
+        return MADE[value.tag](*map(str, parts))
+    return Unbuilt(value.tag, content)

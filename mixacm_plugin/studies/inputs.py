@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from ..common.files import sha256_of
-from ..reading.nodes import children_of, plain, walk
+from ..reading.nodes import IMPORTS, MADE, PYTHON_NAME, children_of, plain, told, walk
 from ..reading.read import dependencies_of, folder_of
 from ..reading.recipe import Recipe
 
@@ -25,11 +25,9 @@ def named_files(recipe: Recipe, own: Collection[str]) -> list[str]:
         own: key paths of what it writes.
     """
     named = {
-        node.value
-        for path, node in walk(recipe.root)
-        if isinstance(node, yaml.ScalarNode)
-        and (path.endswith("src_ckpt") or not path.endswith("_ckpt"))
-        and path not in own
+        text
+        for path, text in _texts(recipe)
+        if (path.endswith("src_ckpt") or not path.endswith("_ckpt")) and path not in own
     }
     return sorted(name for name in named if os.path.isfile(os.path.expanduser(name)))
 
@@ -40,8 +38,7 @@ def folders_of(recipe: Recipe) -> list[str]:
     Without those to which a dataset downloads, which fill in the first run, and those in which the
     working folder lies, where runs are written.
     """
-    nodes = [(path, node) for path, node in walk(recipe.root) if path.startswith("datasets.")]
-    named = {path: node.value for path, node in nodes if isinstance(node, yaml.ScalarNode)}
+    named = {path: text for path, text in _texts(recipe) if path.startswith("datasets.")}
     downloads = tuple(
         path.removesuffix("download")
         for path, value in named.items()
@@ -52,13 +49,26 @@ def folders_of(recipe: Recipe) -> list[str]:
     return sorted(name for name in folders if not Path.cwd().is_relative_to(_resolved(name)))
 
 
-def own_modules(recipe: Recipe) -> list[str]:
-    """Files of dependencies that lie in the working folder or beside the recipe.
+def _texts(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Yield each text of a recipe with its key path, also what a tag such as !pathjoin makes."""
+    for path, node in walk(recipe.root):
+        if node.tag in MADE:
+            made = told(plain(node))
+            if isinstance(made, str):
+                yield path, made
+        elif isinstance(node, yaml.ScalarNode):
+            yield path, node.value
 
-    Of a package all of its files, and of each file also what it imports from there.
+
+def own_modules(recipe: Recipe) -> list[str]:
+    """Files of modules that a recipe names, and that lie in the working folder or beside it.
+
+    A recipe names them as dependencies, or by a tag such as ``!import_call``. Of a package all of
+    its files, and of each file also what it imports from there.
     """
     node = children_of(recipe.root).get("dependencies")
     names = [name for _, name in dependencies_of(plain(node) if node else None)]
+    names += _imported_by_tags(recipe)
     own = {Path.cwd(), folder_of(recipe.path)}
     left = {str(name).partition(".")[0] for name in names}
     seen, files = {OURS}, set[Path]()
@@ -69,6 +79,18 @@ def own_modules(recipe: Recipe) -> list[str]:
         files.update(found)
         left.update(imported for file in found for imported in _imports(file))
     return sorted(map(str, files))
+
+
+def _imported_by_tags(recipe: Recipe) -> Iterator[str]:
+    """Yield what tags import: they need no dependency, since these folders are on the path."""
+    for _, node in walk(recipe.root):
+        if node.tag.startswith(PYTHON_NAME):
+            yield node.tag.removeprefix(PYTHON_NAME)
+        elif node.tag in IMPORTS:
+            entry = told({name: plain(child) for name, child in children_of(node).items()})
+            name = entry.get("package") or entry.get("key")
+            if isinstance(name, str):
+                yield name
 
 
 def digest_of(name: str | None) -> str:

@@ -120,3 +120,28 @@ def test_a_change_in_a_datasets_folder_is_another_run_unless_it_is_downloaded(mo
     Path("images/cat/2.png").write_bytes(b"")
     keys.append(resolve(read_study("study.yaml"), Path("cache"))[0].key)
     assert len(set(keys)) == (3 if noticed else 1)
+
+
+def test_a_change_of_a_module_that_only_a_tag_names_is_another_run():
+    module = Path("named_by_a_tag.py")
+    module.write_text("from recipes import Few\n")
+    text = scratch()
+    assert "recipes.Few" in text
+    write(text.replace("recipes.Few", "named_by_a_tag.Few"))
+    Path("study.yaml").write_text(STUDY.replace("project/", ""))
+    (before,) = resolve(read_study("study.yaml"), Path("cache"))
+    module.write_text("from recipes import Few\nx = 1\n")
+    (after,) = resolve(read_study("study.yaml"), Path("cache"))
+    assert before.key != after.key
+
+
+@pytest.mark.parametrize("name", ["!pathjoin [files, init.pt]", "!join [files/in, it.pt]"])
+def test_a_change_of_a_file_that_a_tag_names_is_another_run(name):
+    Path("files").mkdir()
+    write(scratch().replace("dst_ckpt:", f"src_ckpt: {name}\n    dst_ckpt:"))
+    Path("study.yaml").write_text(STUDY.replace("project/", ""))
+    keys = []
+    for content in (b"one", b"two"):
+        Path("files/init.pt").write_bytes(content)
+        keys.append(resolve(read_study("study.yaml"), Path("cache"))[0].key)
+    assert keys[0] != keys[1]
