@@ -1,13 +1,14 @@
 """``mixacm study``."""
 
 import argparse
+import ast
 import logging
-import math
 import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..common.distributed import choose_device
 from ..common.errors import UserError
@@ -35,7 +36,8 @@ from .common import (
 
 logger = logging.getLogger("mixacm")
 
-TASKS = ("nodes", "slurm_nodes", "tasks_per_node", "slurm_ntasks_per_node")  # of submitit
+# Parameters of submitit by which tasks multiply: names of one, its last is also of all clusters.
+TASKS = (("nodes",), ("ntasks_per_node", "tasks_per_node"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -179,17 +181,44 @@ def launcher_of(args: argparse.Namespace, out: Path, runs: int) -> Launcher:
         return Processes(args.jobs or 1)
     cluster = args.launcher.removeprefix("submitit-")
     jobs = args.jobs or (runs if cluster == "slurm" else 1)
-    return Cluster(out / "submitit", cluster, dict(map(_parameter, args.cluster)), jobs)
+    return Cluster(out / "submitit", cluster, _parameters(args), jobs)
 
 
 def tasks_of(args: argparse.Namespace) -> int:
-    """Return how many tasks share a run, by the parameters of ``--cluster``."""
-    given = dict(map(_parameter, args.cluster)) if args.launcher != "processes" else {}
-    return math.prod(v for name, v in given.items() if name in TASKS and isinstance(v, int))
+    """Return how many tasks share a run, by the parameters of ``--cluster``.
+
+    As submitit reads them: one of the cluster's own wins over that of all clusters, and those of
+    other clusters have no effect.
+    """
+    given = _parameters(args)
+    cluster = args.launcher.removeprefix("submitit-")
+    found = 1
+    for names in TASKS:
+        own = [f"{cluster}_{name}" for name in names]
+        values = [given[name] for name in (*own, names[-1]) if name in given]
+        found *= values[0] if values and isinstance(values[0], int) else 1
+    return found
 
 
-def _parameter(text: str) -> tuple[str, str | int]:
+def _parameters(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the parameters of ``--cluster``.
+
+    Raises:
+        UserError: if one is no parameter, or there is no cluster for them.
+    """
+    if args.cluster and args.launcher == "processes":
+        reason = "runs would be processes on this machine; add --launcher slurm"
+        raise UserError(f"--cluster {args.cluster[0]}: {reason}")
+    return dict(map(_parameter, args.cluster))
+
+
+def _parameter(text: str) -> tuple[str, Any]:
     name, separator, value = text.partition("=")
     if not separator:
         raise UserError(f"--cluster {text}: expected NAME=VALUE")
-    return name, int(value) if value.isdecimal() else value
+    try:
+        read = ast.literal_eval(value)
+    except (ValueError, SyntaxError):  # a text, such as a partition's name
+        return name, value
+    # Others, such as 1,2 of a list of nodes, are texts, too.
+    return name, read if isinstance(read, bool | int | float | list | dict) else value

@@ -143,7 +143,7 @@ class Cluster:
             raise UserError(f"--launcher: {error}") from error
         try:
             self.executor.update_parameters(**{"timeout_min": 24 * 60, **parameters})
-        except (NameError, TypeError, ValueError) as error:
+        except (AssertionError, NameError, TypeError, ValueError) as error:  # of any wrong value
             raise UserError(f"--cluster: {str(error).strip().splitlines()[0]}") from error
         self.together = self.executor.batch  # of Slurm, a job array
         self.running: dict[Path, Any] = {}

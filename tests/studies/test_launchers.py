@@ -3,6 +3,7 @@
 import os
 import subprocess
 import time
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import yaml
 from torchdistill.models.registry import MODEL_DICT
 
 import recipes
+from mixacm_plugin.commands.study import _parameters, tasks_of
 from mixacm_plugin.common.checkpoints import load_checkpoint
 from mixacm_plugin.studies.launchers import Cluster, Processes
 from mixacm_plugin.studies.runner import run_all
@@ -197,8 +199,11 @@ def test_the_tasks_of_a_job_share_a_run(paths):
     [
         (["slurm"], "--launcher: "),
         (["submitit-local", "--cluster", "gpus=1"], "--cluster: "),
+        (["submitit-local", "--cluster", "timeout_min=1:30:00"], "--cluster: "),
+        (["submitit-local", "--cluster", "gpus_per_node=1.5"], "--cluster: "),
+        (["processes", "--cluster", "slurm_partition=gpu"], "--cluster slurm_partition=gpu: "),
     ],
-    ids=["no scheduler", "no such parameter"],
+    ids=["no scheduler", "no such parameter", "a text", "a fraction", "no cluster"],
 )
 def test_a_cluster_that_cannot_be_used_is_one_line(arguments, words, capsys, monkeypatch):
     monkeypatch.setenv("PATH", "")
@@ -207,6 +212,34 @@ def test_a_cluster_that_cannot_be_used_is_one_line(arguments, words, capsys, mon
     error = capsys.readouterr().err
     assert error.startswith(f"mixacm: error: {words}")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("launcher", "given", "tasks"),
+    [
+        ("slurm", ["nodes=2", "tasks_per_node=4"], 8),
+        ("slurm", ["slurm_tasks_per_node=4"], 4),
+        ("slurm", ["slurm_ntasks_per_node=4", "slurm_tasks_per_node=3", "tasks_per_node=2"], 4),
+        ("slurm", ["slurm_nodes=2", "nodes=3", "local_tasks_per_node=5"], 2),
+        ("submitit-local", ["local_tasks_per_node=2", "tasks_per_node=3"], 2),
+        ("submitit-local", ["slurm_ntasks_per_node=4"], 1),
+    ],
+)
+def test_tasks_are_counted_as_submitit_reads_them(launcher, given, tasks):
+    assert tasks_of(Namespace(launcher=launcher, cluster=given)) == tasks
+
+
+def test_parameters_of_a_cluster_have_their_kinds():
+    given = ["mem_gb=1.5", "slurm_use_srun=False", "slurm_nodelist=1,2", "timeout_min=90"]
+    given += ["slurm_additional_parameters={'account': 'a'}", "slurm_time=1:30:00"]
+    assert _parameters(Namespace(launcher="slurm", cluster=given)) == {
+        "mem_gb": 1.5,
+        "slurm_use_srun": False,
+        "slurm_nodelist": "1,2",
+        "timeout_min": 90,
+        "slurm_additional_parameters": {"account": "a"},
+        "slurm_time": "1:30:00",
+    }
 
 
 def test_only_jobs_that_still_run_are_cancelled():
