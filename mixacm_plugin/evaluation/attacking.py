@@ -68,10 +68,13 @@ class Attacking:
         self.suite = progress.suite
         self.begun = 0  # chunks, by this process
         self.rng: dict[str, Any] | None = None
+        # After each finished chunk: a randomised model also draws while the next one is loaded.
+        self.rng_after: list[dict[str, Any]] = []
         self.place = Place([0 for _ in self.suite], [{} for _ in self.suite])
         if state is not None and state.content:
             self.place = Place(**state.content["place"])
-            self.rng = state.content["rng"]
+            self.rng_after = state.content["rng_after"]
+            self.rng = None if self.place.standing is None else state.content["rng"]
 
     def attack_chunk(self, images: Tensor, labels: Tensor) -> None:
         """Attack images that the model classifies correctly, unless that is done.
@@ -86,11 +89,12 @@ class Attacking:
             digest = hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
             if number < len(place.chunks):
                 self.state.expect("images", place.chunks[number], digest)
-                if number < len(place.chunks) - 1 or place.standing is None:
+                if number < len(self.rng_after):
+                    set_rng_state(self.rng_after[number])
                     return
             else:
                 place.chunks.append(digest)
-        if self.rng is not None:  # where the state's process was
+        if self.rng is not None:  # where the state's process was, within this chunk
             set_rng_state(self.rng)
             self.rng = None
         if place.standing is None:
@@ -101,6 +105,7 @@ class Attacking:
             place.standing_after[part] += int(place.standing.sum())
             place.done = 0
         place.part, place.standing = 0, None
+        self.rng_after.append(rng_state())
         self._save()
 
     def _attack_part(self, number: int, images: Tensor, labels: Tensor, standing: Tensor) -> None:
@@ -123,7 +128,8 @@ class Attacking:
 
     def _save(self) -> None:
         if self.state is not None:
-            self.state.save({"place": asdict(self.place), "rng": rng_state()})
+            found = {"place": asdict(self.place), "rng": rng_state(), "rng_after": self.rng_after}
+            self.state.save(found)
 
 
 def in_chunks(batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -12,7 +12,7 @@ from torch import nn
 from ..common.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from ..common.errors import UserError
 
-FORMAT = 1
+FORMAT = 2  # 1 had the random generators only of the last batch
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -46,8 +46,10 @@ class StateFile:
         except CheckpointError as error:
             raise UserError(f"--state: {error}; name another file, or remove it") from error
         known = isinstance(found, Mapping) and {"format", "of", "content"} <= set(found)
-        if not known or found["format"] != FORMAT:
+        if not known:
             raise self.error("isn't the state of an evaluation")
+        if found["format"] != FORMAT:
+            raise self.error("is the state of an evaluation by another version of this package")
         for name, expected in self.of.items():
             self.expect(name, found["of"].get(name), expected)
         self.content = dict(found["content"])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import TensorDataset
 
 from mixacm_plugin import PGD, AutoAttack, dm_wide_resnet, evaluate
@@ -59,6 +60,34 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(chunk, model, monkeypatc
     done = counting()
     assert evaluate(model, Few("test", 80), done, **setting).correct == expected.correct
     assert done.calls[0] == []
+
+
+class Randomised(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images):
+        noise = 0.05 * torch.randn_like(images)
+        self.last = noise.sum().item()
+        return self.model(images + noise)
+
+
+def test_a_randomised_model_draws_as_if_nothing_had_happened(model, monkeypatch):
+    monkeypatch.setattr(attacking, "CHUNK", 16 * 192 * 4)
+    setting = {"batch_size": 8}
+    noisy, few = Randomised(model), Few("test", 80)
+    whole = counting()
+    expected = evaluate(noisy, few, whole, **setting)
+    last = noisy.last
+    for number in range(1, len(whole.calls[0])):
+        with pytest.raises(Interrupted):
+            evaluate(noisy, few, counting(number), **setting, state=f"{number}.state")
+        rest = counting()
+        figure = evaluate(noisy, few, rest, **setting, state=f"{number}.state")
+        assert (figure.correct, figure.clean_correct) == (expected.correct, expected.clean_correct)
+        assert rest.calls[0] == whole.calls[0][number:]
+        assert noisy.last == last
 
 
 @pytest.mark.slow
@@ -135,6 +164,12 @@ def test_what_is_no_state_is_refused(content, model):
     assert Path("state").read_bytes() == content
     torch.save({"model": 1}, "state")
     with pytest.raises(UserError, match="isn't the state of an evaluation"):
+        evaluate(model, Few("test", 5), PGD(eps=EPS, steps=1), state="state")
+
+
+def test_the_state_of_another_version_is_refused(model):
+    torch.save({"format": 1, "of": {}, "content": {}}, "state")
+    with pytest.raises(UserError, match="by another version of this package; name another file"):
         evaluate(model, Few("test", 5), PGD(eps=EPS, steps=1), state="state")
 
 
