@@ -242,8 +242,9 @@ def tune(
             candidate.error = next((errors[run.key] for run in mine if run.key in errors), None)
             if candidate.error is None:
                 candidate.accuracies.append([accuracy(run, epoch) for run in mine])
-        alive = ranked([candidate for candidate in alive if candidate.error is None])
-        alive = alive[: math.ceil(len(alive) / factor)]
+        best = ranked([candidate for candidate in alive if candidate.error is None])
+        best = best[: math.ceil(len(best) / factor)]
+        alive = [candidate for candidate in alive if candidate in best]  # as listed, for equals
     return ranked(candidates)
 
 

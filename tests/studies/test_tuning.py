@@ -110,6 +110,22 @@ def test_the_better_share_goes_on_and_the_best_at_the_end_is_chosen():
     assert [c.error for c in order] == [None] * 4 + ["it diverged"]
 
 
+def test_among_equals_the_first_listed_goes_on_whatever_an_earlier_rung_said():
+    study, candidates, runs = tuned({LR: [0.1, 0.2, 0.3, 0.4]})
+    figures = {"lr 0.1": 0.6, "lr 0.2": 0.7, "lr 0.3": 0.5, "lr 0.4": 0.5}
+    order = tune(
+        study,
+        candidates,
+        runs,
+        [1, 2, 3],
+        lambda at, wanted: {},
+        factor=2,
+        accuracy=lambda run, epoch: figures[run.row.name] if epoch == 1 else 0.8,
+    )
+    assert [len(c.accuracies) for c in candidates] == [3, 2, 1, 1]
+    assert order[0].row.name == "lr 0.1"
+
+
 def test_seeds_count_by_their_mean():
     study, candidates, runs = tuned({LR: [0.1, 0.2]}, seeds=(0, 1))
     figures = {("lr 0.1", 0): 0.9, ("lr 0.1", 1): 0.1, ("lr 0.2", 0): 0.6, ("lr 0.2", 1): 0.6}
