@@ -18,6 +18,7 @@ from torchdistill.datasets.util import build_data_loader
 from torchdistill.models.wrapper import AuxiliaryModelWrapper
 
 from ..common.checkpoints import save_checkpoint
+from ..common.state import rng_state, set_rng_state
 from ..reading.sections import Config, current_stage, get, stage_sections
 
 Box: TypeAlias = DistillationBox | TrainingBox
@@ -64,6 +65,30 @@ def processes_of(box: Box) -> list[Any]:
     processes += [type(box).post_forward_process, type(box).post_epoch_process]
     owners = [getattr(process, "__self__", process) for process in processes]
     return list({id(owner): owner for owner in owners}.values())
+
+
+def rng_of(box: Box) -> dict[str, Any]:
+    """Return the state of all generators, also of those that a recipe gives to its loaders."""
+    return {**rng_state(), "loaders": [own.get_state() for own in _generators_of(box)]}
+
+
+def set_rng_of(box: Box, state: dict[str, Any]) -> None:
+    """Put all generators back into a state from ``rng_of``, in the same stage."""
+    set_rng_state(state)
+    # Earlier checkpoints have none, those of other settings not as many.
+    for own, kept in zip(_generators_of(box), state.get("loaders", []), strict=False):
+        own.set_state(kept)
+
+
+def _generators_of(box: Box) -> list[torch.Generator]:
+    """Generators of a box's loaders and their samplers, each once."""
+    owners: list[Any] = []
+    for loader in (box.train_data_loader, box.val_data_loader):
+        batches = getattr(loader, "batch_sampler", None)
+        samplers = (getattr(loader, "sampler", None), getattr(batches, "sampler", None))
+        owners += [loader, batches, *samplers]
+    found = [getattr(owner, "generator", None) for owner in owners]
+    return list({id(own): own for own in found if isinstance(own, torch.Generator)}.values())
 
 
 def without_ddp(model: nn.Module) -> nn.Module:

@@ -9,10 +9,9 @@ from torchdistill.common.main_util import get_rank, get_world_size
 
 from ..common.checkpoints import CheckpointError, load_checkpoint
 from ..common.distributed import gather
-from ..common.state import rng_state, set_rng_state
 from ..reading.recipe import Recipe
 from .box_state import box_state, load_box_state
-from .boxes import Box, processes_of
+from .boxes import Box, processes_of, rng_of, set_rng_of
 from .epoch import Position
 from .moving_average import MovingAverage
 
@@ -39,7 +38,7 @@ def run_state(
     within = None if position is None else gather(position.state())
     return {
         **box_state(box, models),
-        "rng": gather(rng_state()),
+        "rng": gather(rng_of(box)),
         "processes": gather(of_processes),
         **({} if average is None else {"ema": average.state()}),
         **({} if within is None else {"within_epoch": within}),
@@ -104,7 +103,7 @@ def restore(
         stateful = [p for p in processes_of(box) if hasattr(p, "state_dict")]
         for process, state in zip(stateful, checkpoint["processes"][own], strict=True):
             process.load_state_dict(state)
-    set_rng_state(states[own])
+    set_rng_of(box, states[own])
     if "within_epoch" not in checkpoint:
         return None
     return Position.from_state(checkpoint["within_epoch"][own], states[own])

@@ -16,8 +16,7 @@ from tqdm import tqdm
 from ..common.distributed import sum_over_processes
 from ..common.errors import UserError, place_of, reason_of
 from ..common.images import every_batch, unpack
-from ..common.state import set_rng_state
-from .boxes import Box
+from .boxes import Box, set_rng_of
 from .metrics import record_terms
 
 
@@ -219,7 +218,7 @@ def train_steps(
     if device.type == "cuda":
         loader.pin_memory = True  # or each copy would wait for the device
     sums = EpochSums(lr=box.optimizer.param_groups[0]["lr"]) if begun is None else begun.sums
-    batches, first = _batches(loader, begun)
+    batches, first = _batches(box, begun)
     started = time.perf_counter() - sums.seconds
     shown = sys.stderr.isatty() and is_main_process()
     bar = tqdm(
@@ -251,14 +250,14 @@ def train_steps(
     return sums
 
 
-def _batches(loader: Any, begun: Position | None) -> tuple[Iterator[Any], int]:
+def _batches(box: Box, begun: Position | None) -> tuple[Iterator[Any], int]:
     """Return an epoch's batches after those that are done, and how many these are."""
-    batches = _loaded(loader)
+    batches = _loaded(box.train_data_loader)
     if begun is None:
         return batches, 0
     for _ in range(begun.steps):  # drawn again, so that workers' generators are where they were
         next(batches)
-    set_rng_state(begun.now)
+    set_rng_of(box, begun.now)
     return batches, begun.steps
 
 

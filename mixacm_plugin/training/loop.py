@@ -15,11 +15,10 @@ from ..common.checkpoints import CheckpointError
 from ..common.distributed import decided_by_first, gather
 from ..common.errors import reason_of
 from ..common.signals import Stopped
-from ..common.state import rng_state, set_rng_state
 from ..parts.acm.frozen_teacher import FrozenTeacher
 from ..reading import sections
 from ..reading.recipe import Recipe
-from .boxes import distribute, seed_sampler, skip_stage
+from .boxes import distribute, rng_of, seed_sampler, set_rng_of, skip_stage
 from .building import check_stage
 from .checkpoint import compare_recipes, read_run, restore, run_state
 from .epoch import EpochSums, FailedStepError, NotFiniteError, Position, not_finite, train_steps
@@ -193,8 +192,8 @@ class Training:
         begun, self.begun = self.begun, None
         if begun is not None:
             started -= begun.sums.seconds
-            set_rng_state(begun.rng)
-        rng = rng_state()
+            set_rng_of(box, begun.rng)
+        rng = rng_of(box)
         self._begin_epoch(epoch)
 
         def after_step(steps: int, sums: EpochSums) -> None:

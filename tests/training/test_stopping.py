@@ -30,8 +30,11 @@ def with_workers(persistent):
     return SMALL.replace("batch_size: 4}", f"batch_size: 4, num_workers: 2{persistent}}}", 1)
 
 
+GENERATOR = "generator: !import_call {key: torch.Generator}"
+SAMPLER = "!import_get {key: torch.utils.data.RandomSampler}"
 RECIPES = {
     "plain": SMALL,
+    "a sampler's own generator": SMALL.replace(SAMPLER, f"{SAMPLER}, kwargs: {{{GENERATOR}}}"),
     "affine": mixacm(kind="affine").replace(*BATCHES),
     "gradients summed": SMALL.replace("key: SGD", "key: SGD\n    grad_accum_step: 3"),
     "scheduler by steps": SMALL.replace("key: Cos", "scheduling_step: 3\n    key: Cos"),
