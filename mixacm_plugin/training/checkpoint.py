@@ -98,6 +98,12 @@ def restore(
             path,
             len(states),
         )
+    if get_world_size() > 1 and _with_memory(checkpoint):
+        logger.warning(
+            "%s has the first process's memory of %s, with which all go on: they had one each",
+            path,
+            ", ".join(_with_memory(checkpoint)),
+        )
     own = get_rank() % len(states)
     if "processes" in checkpoint:
         stateful = [p for p in processes_of(box) if hasattr(p, "state_dict")]
@@ -107,6 +113,12 @@ def restore(
     if "within_epoch" not in checkpoint:
         return None
     return Position.from_state(checkpoint["within_epoch"][own], states[own])
+
+
+def _with_memory(checkpoint: Mapping[str, Any]) -> list[str]:
+    """Return the loss terms with a memory, which would be too much to keep of all processes."""
+    names = checkpoint.get("auxiliary", {})
+    return [name.removeprefix("loss.") for name in names if name.startswith("loss.")]
 
 
 def compare_recipes(recipe: Recipe, path: str, then: str) -> None:

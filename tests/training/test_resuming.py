@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mixacm_plugin import RecipeError, Training, dm_wide_resnet
+from mixacm_plugin.training import checkpoint
 from recipes import CPU, differing, mixacm, recipe, two_stages
 from runs import metrics, saved, trained
 
@@ -132,3 +133,14 @@ def test_a_kill_while_a_resumed_run_begins_leaves_its_history(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         resumed.run()
     assert metrics() == before
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_processes_remember_each_for_itself_is_said_to_be_lost(processes, monkeypatch, caplog):
+    arguments = mixacm().replace("recipes.Few", "recipes.FirstDigits"), "compare/crd"
+    trained(*arguments, "train.num_epochs=1")
+    training = Training(recipe(*arguments, "train.num_epochs=1"), CPU)
+    torch.save({**saved(), "rng": saved()["rng"] * processes}, "given.pt")
+    monkeypatch.setattr(checkpoint, "get_world_size", lambda: processes)
+    training.resume("given.pt")
+    assert ("the first process's memory of crd" in caplog.text) == (processes == 2)
