@@ -83,7 +83,15 @@ def restore(
     Raises:
         KeyError, ValueError, RuntimeError, TypeError, AttributeError: if it is another run's.
     """
+    rates = _first_rates(box)
     load_box_state(box, models, checkpoint)
+    if rates != _first_rates(box):  # by -adjust_lr or the recipe
+        logger.warning(
+            "%s was begun with learning rate %s, with which it goes on, not with %s",
+            path,
+            _told(_first_rates(box)),
+            _told(rates),
+        )
     if average is not None and "ema" in checkpoint:
         average.load_state(checkpoint["ema"])
     states = checkpoint["rng"]  # one for each process, like the others
@@ -113,6 +121,20 @@ def restore(
     if "within_epoch" not in checkpoint:
         return None
     return Position.from_state(checkpoint["within_epoch"][own], states[own])
+
+
+def _first_rates(box: Box) -> list[float]:
+    """Return the rates at which the optimiser's groups began, as far as a schedule tells them."""
+    unscheduled = box.lr_scheduler is None
+    return [
+        group.get("initial_lr", group["lr"])
+        for group in box.optimizer.param_groups
+        if unscheduled or "initial_lr" in group
+    ]
+
+
+def _told(rates: list[float]) -> str:
+    return ", ".join(f"{rate:.3g}" for rate in rates)
 
 
 def _with_memory(checkpoint: Mapping[str, Any]) -> list[str]:

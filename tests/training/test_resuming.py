@@ -144,3 +144,17 @@ def test_what_processes_remember_each_for_itself_is_said_to_be_lost(processes, m
     monkeypatch.setattr(checkpoint, "get_world_size", lambda: processes)
     training.resume("given.pt")
     assert ("the first process's memory of crd" in caplog.text) == (processes == 2)
+
+
+@pytest.mark.parametrize("scheduled", [True, False])
+@pytest.mark.parametrize("begun, goes_on", [(False, True), (True, False), (True, True)])
+def test_a_learning_rate_that_is_adjusted_too_late_is_told(
+    begun, goes_on, scheduled, monkeypatch, caplog
+):
+    monkeypatch.setattr("torchdistill.common.main_util.get_world_size", lambda: 2)
+    text = recipe(None, *([] if scheduled else ["train.scheduler=null"]))
+    Training(text, CPU, 0, adjust_lr=begun).run()
+    Training(text, CPU, adjust_lr=goes_on).resume("out/student.pt")
+    first, now = (0.05 * (1 + adjusted) for adjusted in (begun, goes_on))
+    told = f"begun with learning rate {first:g}, with which it goes on, not with {now:g}"
+    assert (told in caplog.text) == (begun != goes_on)
