@@ -39,6 +39,12 @@ class Writer:
         """
         there = [file for file in self.files.written if file.exists()]
         self.replaces = self.last_saved is None and bool(there)
+        if start_epoch > 0 and self.last_saved is not None and self.files.best not in there:
+            logger.warning(
+                "%s isn't there: the best epoch of the run that is gone on with; it is written "
+                "when a later one is better",
+                self.files.best,
+            )
         try:
             lines = lines_before(self.files.metrics, start_epoch)
             if self.replaces:

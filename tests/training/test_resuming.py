@@ -158,3 +158,15 @@ def test_a_learning_rate_that_is_adjusted_too_late_is_told(
     first, now = (0.05 * (1 + adjusted) for adjusted in (begun, goes_on))
     told = f"begun with learning rate {first:g}, with which it goes on, not with {now:g}"
     assert (told in caplog.text) == (begun != goes_on)
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_best_epoch_that_lies_in_another_folder_is_said_to_be_missing(moved, caplog):
+    trained(None, "train.num_epochs=1")
+    folder = "elsewhere" if moved else "out"
+    training = Training(recipe(None, f"models.student_model.dst_ckpt={folder}/student.pt"), CPU)
+    training.resume("out/student.pt")
+    training.validator.best.score = [2.0]  # which no later epoch has
+    training.run()
+    assert ("elsewhere/best_student.pt isn't there" in caplog.text) == moved
+    assert Path(folder, "best_student.pt").exists() != moved
