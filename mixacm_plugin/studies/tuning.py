@@ -111,7 +111,7 @@ def read_candidates(
         if f"{path}.".startswith(judging):
             reason = "candidates are compared by the same images and attack"
             raise UserError(f"--over {path}: {reason}; change it for all by --set")
-        if path.startswith("ema."):
+        if f"{path}.".startswith("ema."):
             reason = "the moving average doesn't change the student, by whom is judged"
             raise UserError(f"--over {path}: {reason}; compare averages by mixacm evaluate --ckpt")
     changes = [change_of(text) for text in overrides]

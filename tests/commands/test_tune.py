@@ -38,6 +38,7 @@ REFUSED = {
         "--over datasets.few/val.init.kwargs.n: candidates are compared by",
     ),
     "an average, which isn't judged": (("ema.decay=0.9,0.99",), "--over ema.decay: the moving"),
+    "a whole average": (("ema={decay: 0.9},{decay: 0.99}",), "--over ema: the moving average"),
 }
 
 
