@@ -4,6 +4,7 @@ Source: Jamieson & Talwalkar 2016, "Non-stochastic best arm identification and h
 optimization".
 """
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,8 @@ from ..training.prepare import prepare
 from .changes import change_of, sets
 from .runs import Run, epochs_of
 from .study import Row, Study
+
+logger = logging.getLogger("mixacm")
 
 CLEAN, ROBUST = "val_accuracy", "robust_val_accuracy"  # keys of metrics.jsonl
 
@@ -243,7 +246,13 @@ def tune(
             if candidate.error is None:
                 candidate.accuracies.append([accuracy(run, epoch) for run in mine])
         best = ranked([candidate for candidate in alive if candidate.error is None])
-        best = best[: math.ceil(len(best) / factor)]
+        share = math.ceil(len(best) / factor)
+        best, left = best[:share], best[share:]
+        if left and mean(left[0].accuracies[-1]) == mean(best[-1].accuracies[-1]):
+            logger.warning(
+                f"{left[0].row.name} is as good as {best[-1].row.name} after epoch {epoch}, and "
+                "left out since it is listed after it"
+            )
         alive = [candidate for candidate in alive if candidate in best]  # as listed, for equals
     return ranked(candidates)
 

@@ -110,7 +110,7 @@ def test_the_better_share_goes_on_and_the_best_at_the_end_is_chosen():
     assert [c.error for c in order] == [None] * 4 + ["it diverged"]
 
 
-def test_among_equals_the_first_listed_goes_on_whatever_an_earlier_rung_said():
+def test_among_equals_the_first_listed_goes_on_whatever_an_earlier_rung_said(caplog):
     study, candidates, runs = tuned({LR: [0.1, 0.2, 0.3, 0.4]})
     figures = {"lr 0.1": 0.6, "lr 0.2": 0.7, "lr 0.3": 0.5, "lr 0.4": 0.5}
     order = tune(
@@ -124,6 +124,9 @@ def test_among_equals_the_first_listed_goes_on_whatever_an_earlier_rung_said():
     )
     assert [len(c.accuracies) for c in candidates] == [3, 2, 1, 1]
     assert order[0].row.name == "lr 0.1"
+    assert [record.message for record in caplog.records if record.name == "mixacm"] == [
+        "lr 0.2 is as good as lr 0.1 after epoch 2, and left out since it is listed after it"
+    ]
 
 
 def test_seeds_count_by_their_mean():
