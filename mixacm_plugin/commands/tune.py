@@ -14,7 +14,7 @@ from ..common.distributed import choose_device
 from ..common.errors import UserError
 from ..common.files import replacing, write_json
 from ..reading.read import read_recipe
-from ..studies.runs import epochs_of, resolve
+from ..studies.runs import resolve
 from ..studies.study import Study
 from ..studies.tuning import (
     CLEAN,
@@ -25,6 +25,7 @@ from ..studies.tuning import (
     read_candidates,
     rung_epochs,
     short_names,
+    stage_epochs,
     tune,
     values_over,
 )
@@ -115,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     candidates = read_candidates(args.recipe, args.overrides, over)
     recipe = read_recipe(args.recipe, args.overrides)
     judge, every = judged_by(recipe)
-    rungs = _rungs(args, epochs_of(recipe), len(candidates), every)
+    rungs = _rungs(args, stage_epochs(recipe), len(candidates), every)
     if judge == CLEAN:
         logger.warning(
             "judged by clean validation accuracy, which alone doesn't show robustness; "
@@ -145,12 +146,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _rungs(args: argparse.Namespace, epochs: int, candidates: int, every: int) -> list[int]:
-    """Return epochs to compare after, which are put off to the next that is judged."""
+def _rungs(
+    args: argparse.Namespace, stages: Sequence[int], candidates: int, every: int
+) -> list[int]:
+    """Return epochs to compare after, which are put off to the next that is judged.
+
+    Those that aren't given lie in the last stage: what differs may come with it alone, and stages
+    before it often train no classifier.
+    """
+    epochs = sum(stages)
     if args.factor < 2:
         raise UserError(f"--factor: expected a whole number of at least 2; found {args.factor}")
     if args.rungs is None:
-        rungs = rung_epochs(epochs, candidates, args.factor)
+        before = epochs - stages[-1]
+        rungs = [before + rung for rung in rung_epochs(stages[-1], candidates, args.factor)]
         return sorted({min(epochs, -(-rung // every) * every) for rung in rungs})
     late = [rung for rung in args.rungs if rung > epochs]
     if late:

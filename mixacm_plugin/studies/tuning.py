@@ -186,6 +186,11 @@ def judged_by(recipe: Recipe) -> tuple[str, int]:
     return (CLEAN, 1) if robust is None else (ROBUST, robust.get("every") or 1)
 
 
+def stage_epochs(recipe: Recipe) -> list[int]:
+    """Return how many epochs each stage of a recipe trains."""
+    return [stage["num_epochs"] for _, stage in sections.stages(plain(recipe.root))]
+
+
 def rung_epochs(epochs: int, candidates: int, factor: int) -> list[int]:
     """Return after how many epochs candidates are compared; the last are all of them.
 
@@ -193,7 +198,7 @@ def rung_epochs(epochs: int, candidates: int, factor: int) -> list[int]:
     1 / ``factor`` of its candidates, as often as there are that many.
 
     Args:
-        epochs: of a whole run.
+        epochs: of a whole run, or of its last stage.
         candidates: how many there are.
         factor: at least 2.
 

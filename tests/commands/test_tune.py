@@ -8,6 +8,8 @@ import yaml
 
 import recipes
 from mixacm_plugin import read_recipe
+from mixacm_plugin.commands import tune as command
+from mixacm_plugin.common.errors import UserError
 from studies import LR, WEIGHT
 
 TUNE = ("tune", "recipe.yaml", "--device", "cpu", "--factor", "2")
@@ -72,6 +74,20 @@ def test_a_wrong_flag_is_one_line(flags, words, capsys):
     recipes.write()
     assert recipes.run("main", *TUNE, "--over", f"{LR}=0.1,0.2", *flags) == 2
     assert capsys.readouterr().err == f"mixacm: error: {words}\n"
+
+
+def test_rungs_lie_in_the_last_stage_where_candidates_differ_at_the_latest(monkeypatch):
+    recipes.write(recipes.two_stages(recipes.mixacm()))
+    rungs = []
+
+    def stopped(study, candidates, runs, at, *_, **__):
+        rungs.extend(at)
+        raise UserError("far enough")
+
+    monkeypatch.setattr(command, "tune", stopped)
+    over = "train.stage2.optimizer.kwargs.lr=0.01,0.02,0.05,0.1"
+    assert recipes.run("main", *TUNE, "--over", over) == 2
+    assert rungs == [3, 4]  # of two epochs each
 
 
 @pytest.mark.slow
