@@ -15,7 +15,7 @@ from recipes import run
 
 
 def panels_of(figure):
-    return {axes.get_title(): axes for axes in figure.axes if axes.get_visible()}
+    return {axes.get_title().replace("\n", " "): axes for axes in figure.axes if axes.get_visible()}
 
 
 def legend_of(figure):
@@ -142,6 +142,21 @@ def test_every_validation_accuracy_has_a_panel_with_the_epochs_where_it_was_meas
     ]
     (line,) = panels["robust validation accuracy (%)"].lines
     assert (list(line.get_xdata()), list(line.get_ydata())) == ([1, 3], [25, 50])
+
+
+def test_no_heading_is_cut_off_at_the_edge_or_reaches_into_its_neighbour():
+    keys = {
+        key: 0.5 for key in ("robust_val_accuracy", "ema_val_accuracy", "ema_robust_val_accuracy")
+    }
+    term = {"a_term_of_a_long_name_such_as_some_have": 1.0, "kd": 2.0}
+    lines = [json.dumps({**json.loads(epoch(0, **term)), **keys})]
+    figure = draw_training(read_courses([metrics("run", "\n".join(lines) + "\n")]))
+    figure.canvas.draw()
+    width = figure.bbox.width
+    for axes in panels_of(figure).values():
+        box = axes.title.get_window_extent()
+        left = axes.get_subplotspec().is_first_col()
+        assert (0 if left else width / 2) <= box.x0 < box.x1 <= (width / 2 if left else width)
 
 
 def test_a_loss_that_explodes_leaves_the_others_legible():

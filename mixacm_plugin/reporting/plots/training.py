@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ...common.errors import UserError
 from ..courses import Course, accuracy_keys, accuracy_words
-from .style import WIDTH, legend_below, line_of, new_figure
+from .style import WIDTH, legend_below, line_of, new_figure, wrapped
 
 WIDE = 50  # a loss whose largest value is so many times the smallest is drawn on a log axis
 
@@ -43,7 +43,7 @@ def draw_training(courses: Sequence[Course]) -> Figure:
                 markersize=3.5,
                 linewidth=1.4 if len(courses) == len(numbers) else 1,
             )
-        here.set_title(heading, fontsize=9)
+        here.set_title(wrapped(heading, 0.4 * WIDTH), fontsize=9)
         here.set_xlabel("epoch" if index >= len(panels) - 2 else "", fontsize=8)
         here.tick_params(labelsize=8)
         here.xaxis.get_major_locator().set_params(integer=True)
