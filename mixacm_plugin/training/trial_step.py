@@ -101,10 +101,19 @@ def try_step(recipe: Recipe, box: Box, models: Mapping[str, nn.Module], path: st
         if hasattr(owner, "check_box"):
             owner.check_box(box)
     with preserved_rng():
-        for size in _batch_sizes(box.train_data_loader):
-            with _said_at(recipe, f"{path}.train_data_loader"):
-                batch = unpack(first_batch(box.train_data_loader, size), box.device)
-            _step(recipe, box, models, batch, path)
+        loaded = f"{path}.train_data_loader"
+        usual, *_ = sizes = _batch_sizes(box.train_data_loader)
+        for size in sizes:
+            try:
+                with _said_at(recipe, loaded):
+                    batch = unpack(first_batch(box.train_data_loader, size), box.device)
+                _step(recipe, box, models, batch, path)
+            except RecipeError as error:
+                if size == usual:
+                    raise
+                message = f"in the last batch, of {size} of the images: {error.message}"
+                hint = "; kwargs.drop_last: True leaves it out"
+                raise recipe.error(loaded, message + hint) from error
         where = f"{path}.val_data_loader"
         with _said_at(recipe, where):
             few = few_measured(recipe, where, box.val_data_loader, box.device)

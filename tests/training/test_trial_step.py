@@ -88,8 +88,11 @@ def test_a_last_batch_that_cannot_be_trained_on_is_refused_before_training(image
     if not refused:
         Training(read, CPU, seed=0).run()
         return
-    with pytest.raises(RecipeError, match="more than 1 value per channel"):
+    with pytest.raises(RecipeError, match="more than 1 value per channel") as caught:
         Training(read, CPU)
+    assert caught.value.where == LOADER
+    assert caught.value.message.startswith("in the last batch, of 1 of the images: ValueError: ")
+    assert caught.value.message.endswith("; kwargs.drop_last: True leaves it out")
 
 
 def trained(method):
