@@ -172,6 +172,16 @@ def test_runs_can_be_named():
     assert named == ["α = 200", "b=1", "c"]
 
 
+def test_dollar_signs_in_names_are_no_formula(capsys):
+    one, two = (metrics(f"runs/{name}", epoch(0, kd=2.0) + epoch(1, kd=1.0e-3)) for name in "ab")
+    names = ("$_$ a", "from $5 to $6")
+    runs = [f"{name}={folder}" for name, folder in zip(names, (one, two), strict=True)]
+    assert run("main", "plot", "training", *runs, "--out", "out") == 0
+    picture = Path("out/training.svg").read_text()
+    assert all(f"<!-- {name} -->" in picture for name in names)
+    assert "mathdefault" in picture  # of the log axis
+
+
 def test_two_runs_of_one_name_are_refused(capsys):
     for folder in ("a", "b"):
         metrics(folder, epoch(0, kd=2.0))

@@ -10,6 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 # Okabe and Ito's colours, which stay apart under the common colour-vision deficiencies; the first
 # three do so in grey too.
@@ -58,6 +59,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     """
     stem.parent.mkdir(parents=True, exist_ok=True)
     files = [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "svg")]
+    _take_names_as_written(figure)
     figure.savefig(files[0], dpi=200)
     save_svg(figure, files[1])
     return files
@@ -65,8 +67,21 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
 def save_svg(figure: Figure, file: Path | BinaryIO) -> None:
     """Save a figure as SVG, byte for byte the same each time."""
+    _take_names_as_written(figure)
     with mpl.rc_context({"svg.hashsalt": "mixacm"}):
         figure.savefig(file, format="svg", metadata={"Date": None})
+
+
+def _take_names_as_written(figure: Figure) -> None:
+    """Let two dollar signs in a name be no formula, which may even be a wrong one."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if axis.get_scale() == "log":  # whose powers of ten are formulas
+                for text in axis.findobj(Text):
+                    text.set_parse_math(True)
+                axis.label.set_parse_math(False)
 
 
 def horizontal_bars(
