@@ -87,7 +87,9 @@ def rename(slot: Slot, other: Slot, which: int) -> None:
     if not isinstance(node, yaml.MappingNode):
         return
     key, value = node.value[index]
-    name = getattr(key, "value", "")
+    if not isinstance(key, yaml.ScalarNode):  # by an earlier change
+        return
+    name = key.value
     names = [name[1:], name[:-1], name + "s", name.upper(), name[1:2] + name[:1] + name[2:]]
     keys = [yaml.ScalarNode(STRING_TAG, name) for name in names]
     if isinstance(other[0], yaml.MappingNode):
