@@ -54,8 +54,8 @@ def forward_bf16(
 ) -> Any:
     """Run the model under bfloat16 autocast on channels-last images; float32 logits ``(N, K)``.
 
-    Faster where the hardware has bfloat16: recent GPUs, and CPUs with AVX512-BF16 or AMX. On
-    others it is emulated, and slower than float32 by ``forward_channels_last``.
+    Faster where the hardware computes in bfloat16: recent GPUs, and CPUs with AMX. On others it is
+    no faster than float32 by ``forward_channels_last`` or, where it is emulated, much slower.
     """
     if isinstance(model, Computed) and model.precision == "fp32":  # by the compute block
         return forward_channels_last(model, sample_batch)
