@@ -265,5 +265,5 @@ def test_kdiga_is_soft_labels_and_the_norm_of_the_difference_of_input_gradients(
     distance = (gradients[0] - gradients[1]).flatten(1).norm(dim=1).mean()
     own, taught = (one / 10 for one in logits)
     divergence = F.kl_div(own.log_softmax(1), taught.softmax(1), reduction="batchmean")
-    expected = 0.05 * F.cross_entropy(logits[0], targets) + 95 * divergence + distance
+    expected = 0.05 * F.cross_entropy(logits[0], targets) + 95 * divergence + 3 * distance
     torch.testing.assert_close(value, expected)
