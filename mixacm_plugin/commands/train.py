@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..common.distributed import choose_device, init_process_group
 from ..common.errors import reason_of
-from ..common.images import count
+from ..common.images import count, every_batch
 from ..common.signals import noticed
 from ..evaluation.accuracy import UnsuitedModelError, clean_accuracies
 from ..loading.datasets import TEST, evaluation_dataset, test_loader
@@ -185,8 +185,9 @@ def _test(recipe: Recipe, device: torch.device, *, student_only: bool) -> None:
             loader = test_loader(recipe, config, model)
             try:
                 shown = tqdm(
-                    loader,
+                    every_batch(loader),
                     f"testing {name}",
+                    len(loader),
                     leave=False,
                     disable=not (sys.stderr.isatty() and is_main_process()),
                 )

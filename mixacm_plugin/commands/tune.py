@@ -13,6 +13,8 @@ import yaml
 from ..common.distributed import choose_device
 from ..common.errors import UserError
 from ..common.files import replacing, write_json
+from ..reading import sections
+from ..reading.nodes import plain
 from ..reading.read import read_recipe
 from ..studies.runs import resolve
 from ..studies.study import Study
@@ -25,7 +27,6 @@ from ..studies.tuning import (
     read_candidates,
     rung_epochs,
     short_names,
-    stage_epochs,
     tune,
     values_over,
 )
@@ -116,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
     candidates = read_candidates(args.recipe, args.overrides, over)
     recipe = read_recipe(args.recipe, args.overrides)
     judge, every = judged_by(recipe)
-    rungs = _rungs(args, stage_epochs(recipe), len(candidates), every)
+    rungs = _rungs(args, sections.stage_epochs(plain(recipe.root)), len(candidates), every)
     if judge == CLEAN:
         logger.warning(
             "judged by clean validation accuracy, which alone doesn't show robustness; "

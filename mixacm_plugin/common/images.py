@@ -22,8 +22,9 @@ def every_batch(loader: DataLoader[Any]) -> Iterator[Any]:
         ValueError: if a batch can't be loaded, in whatever way the dataset says so. One that
             raises ``StopIteration`` would end the loop as if there were no more images.
     """
-    if getattr(loader, "num_workers", 0):
-        loader.worker_init_fn = SparedWorker(loader.worker_init_fn)
+    if loader.num_workers:
+        if not isinstance(loader.worker_init_fn, SparedWorker):
+            loader.worker_init_fn = SparedWorker(loader.worker_init_fn)
         # New ones, or what they and the main generator draw would depend on earlier passes, which
         # a resumed run doesn't make again.
         loader._iterator = None

@@ -111,8 +111,7 @@ class SparedWorker:
     """
 
     def __init__(self, then: Callable[[int], None] | None) -> None:
-        own = then.then if isinstance(then, SparedWorker) else then
-        self.then: Callable[[int], None] | None = own
+        self.then = then
 
     def __call__(self, worker: int) -> None:
         """Do so in the worker of a number."""

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -265,9 +265,14 @@ def _differ(first: Tensor, second: Tensor) -> bool:
 
 @torch.no_grad()
 def clean_accuracies(
-    model: nn.Module, loader: DataLoader[Any], device: torch.device
+    model: nn.Module, batches: Iterable[Any], device: torch.device
 ) -> dict[int, float]:
     """Top-k accuracies on unattacked images, as fractions; the model is used in eval mode.
+
+    Args:
+        model: in whatever mode.
+        batches: from ``every_batch``.
+        device: of the model.
 
     Returns:
         k to accuracy: for 1 and, where there are more than five classes, for 5.
@@ -278,7 +283,7 @@ def clean_accuracies(
     """
     total, correct = 0, {1: 0}
     with eval_mode(model):
-        for batch in every_batch(loader):
+        for batch in batches:
             images, labels, _ = unpack(batch, device)
             logits = logits_of(model(images))
             check_logits(logits, labels)

@@ -100,15 +100,8 @@ class ImagesInMemory(BaseDatasetWrapper):
         images alone shows by the generators, of which it takes more than its transform does.
         """
         few = torch.linspace(0, len(self) - 1, min(COMPARED, len(self))).long().tolist()
-        taken: list[tuple[list[Any], dict[str, Any]]] = []
-        for take in (
-            lambda: [self.org_dataset[index] for index in few],
-            lambda: self.__getitems__(few),
-        ):
-            with preserved_rng():
-                torch.manual_seed(0)
-                taken.append((take(), rng_state()))
-        (given, theirs), (own, ours) = taken
+        given, theirs = _from_a_seed(lambda: [self.org_dataset[index] for index in few])
+        own, ours = _from_a_seed(lambda: self.__getitems__(few))
         if not all(_same(theirs[name], ours[name]) for name in ours):
             raise _refused(
                 "the dataset draws at random what its transform doesn't, so it would be lost"
@@ -175,6 +168,13 @@ def _without_transform(dataset: Any) -> tuple[Any, Any]:
     bare = copy.copy(dataset)
     bare.transform = _to_bytes
     return bare, transform
+
+
+def _from_a_seed(take: Callable[[], list[Any]]) -> tuple[list[Any], dict[str, Any]]:
+    """Return what is taken, always from the same seed, and the generators' states after it."""
+    with preserved_rng():
+        torch.manual_seed(0)
+        return take(), rng_state()
 
 
 def _padded(image: Tensor, crop: Any) -> Tensor:

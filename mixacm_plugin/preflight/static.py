@@ -14,7 +14,17 @@ import yaml
 from ..common.checkpoints import is_url
 from ..parts.models.teachers import TEACHERS
 from ..reading.keys import registries
-from ..reading.nodes import IMPORTS, MERGE_TAG, PYTHON_NAME, Unbuilt, children_of, join, plain, told
+from ..reading.nodes import (
+    IMPORTS,
+    MERGE_TAG,
+    PYTHON_NAME,
+    Unbuilt,
+    children_of,
+    join,
+    path_of,
+    plain,
+    told,
+)
 from ..reading.read import dependencies_of, folder_of
 from ..reading.recipe import Recipe
 from ..reading.schema import recipe_keys
@@ -216,20 +226,6 @@ def _all_nodes(root: yaml.Node) -> Iterator[tuple[str, yaml.Node]]:
         elif isinstance(node, yaml.SequenceNode):
             below = [(join(where, index), item) for index, item in enumerate(node.value)]
         waiting += reversed(below)
-
-
-def path_of(tag: str, entry: Mapping[str, Any]) -> list[Any]:
-    """Return the module that an import tag names and the names in it, as the host takes them."""
-    if tag == "!import_call_method":
-        names = [entry.get(name) for name in ("package", "class_name", "method_name")]
-        split = names[1] is None or names[2] is None
-        if split and isinstance(names[0], str):
-            return [*names[0].rsplit(".", 2), None, None][:3]
-        return names
-    key, package = entry["key"], entry.get("package")
-    if package is None and isinstance(key, str):
-        package, _, key = key.rpartition(".")
-    return [package, key]
 
 
 def _shown(value: Any) -> str:

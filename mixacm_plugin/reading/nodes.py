@@ -163,3 +163,17 @@ def told(value: Any) -> Any:
     if value.tag in MADE and parts and all(isinstance(part, str | int | float) for part in parts):
         return MADE[value.tag](*map(str, parts))
     return Unbuilt(value.tag, content)
+
+
+def path_of(tag: str, entry: Mapping[str, Any]) -> list[Any]:
+    """Return the module that an import tag names and the names in it, as the host takes them."""
+    if tag == "!import_call_method":
+        names = [entry.get(name) for name in ("package", "class_name", "method_name")]
+        split = names[1] is None or names[2] is None
+        if split and isinstance(names[0], str):
+            return [*names[0].rsplit(".", 2), None, None][:3]
+        return names
+    key, package = entry.get("key"), entry.get("package")
+    if package is None and isinstance(key, str):
+        package, _, key = key.rpartition(".")
+    return [package, key]

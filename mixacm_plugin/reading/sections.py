@@ -42,9 +42,14 @@ def stages(config: Config) -> Iterator[tuple[str, Config]]:
         yield f"train.{name}", train[name]
 
 
+def stage_epochs(config: Config) -> list[int]:
+    """Epochs of training of each stage."""
+    return [stage["num_epochs"] for _, stage in stages(config)]
+
+
 def num_epochs(config: Config) -> int:
     """Epochs of training, in all stages."""
-    return sum(stage["num_epochs"] for _, stage in stages(config))
+    return sum(stage_epochs(config))
 
 
 def current_stage(config: Config, box: Any) -> tuple[str, Config]:

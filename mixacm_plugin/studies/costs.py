@@ -79,7 +79,7 @@ def stage_steps(run: Run, device: torch.device) -> list[tuple[float, Callable[[]
         device: where to train.
     """
     config = {"train": run.recipe.build("train")}
-    epochs = [stage["num_epochs"] for _, stage in sections.stages(config)]
+    epochs = sections.stage_epochs(config)
     return [(n / sum(epochs), _stepper(run, device, stage)) for stage, n in enumerate(epochs)]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from ..common.files import sha256_of
-from ..reading.nodes import IMPORTS, MADE, PYTHON_NAME, children_of, plain, told, walk
+from ..reading.nodes import IMPORTS, MADE, PYTHON_NAME, children_of, path_of, plain, told, walk
 from ..reading.read import dependencies_of, folder_of
 from ..reading.recipe import Recipe
 
@@ -88,9 +88,9 @@ def _imported_by_tags(recipe: Recipe) -> Iterator[str]:
             yield node.tag.removeprefix(PYTHON_NAME)
         elif node.tag in IMPORTS:
             entry = told({name: plain(child) for name, child in children_of(node).items()})
-            name = entry.get("package") or entry.get("key")
-            if isinstance(name, str):
-                yield name
+            module, *_ = path_of(node.tag, entry)
+            if isinstance(module, str):
+                yield module
 
 
 def digest_of(name: str | None) -> str:

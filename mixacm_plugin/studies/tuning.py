@@ -186,11 +186,6 @@ def judged_by(recipe: Recipe) -> tuple[str, int]:
     return (CLEAN, 1) if robust is None else (ROBUST, robust.get("every") or 1)
 
 
-def stage_epochs(recipe: Recipe) -> list[int]:
-    """Return how many epochs each stage of a recipe trains."""
-    return [stage["num_epochs"] for _, stage in sections.stages(plain(recipe.root))]
-
-
 def rung_epochs(epochs: int, candidates: int, factor: int) -> list[int]:
     """Return after how many epochs candidates are compared; the last are all of them.
 

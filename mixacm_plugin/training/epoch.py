@@ -58,7 +58,7 @@ class FailedStepError(Exception):
 
     def __init__(self, step: int, loading: bool, cause: Exception) -> None:
         self.step, self.loading = step, loading
-        self.reason = str(cause) if loading else reason_of(cause) + place_of(cause)
+        self.reason = reason_of(cause) + place_of(cause)
         super().__init__(f"{self.reason}, in step {step + 1}")
 
     def key_path(self, stage: str) -> str:

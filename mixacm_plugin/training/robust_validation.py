@@ -12,7 +12,7 @@ from torchdistill.common.main_util import get_rank, get_world_size, is_main_proc
 
 from ..common.distributed import sum_over_processes
 from ..common.errors import nearest
-from ..common.images import count, unpack
+from ..common.images import count, every_batch, unpack
 from ..common.outputs import LogitsOnly
 from ..common.state import eval_mode, preserved_rng
 from ..evaluation.accuracy import check_class_count, clean_accuracies, evaluate
@@ -153,7 +153,7 @@ def accuracies(
         UnsuitedModelError, TypeError: on what isn't logits; see ``evaluate``.
         ValueError: on images outside of [0, 1].
     """
-    clean = clean_accuracies(student, loader, device)[1]
+    clean = clean_accuracies(student, every_batch(loader), device)[1]
     if validation is None:
         return clean, None
     return clean, robust_accuracy(student, loader, device, validation)

@@ -54,12 +54,13 @@ def measure_teacher(
     except Exception as error:  # of any kind, by which a dataset refuses
         where = f"{sections.current_stage(config, box)[0]}.val_data_loader"
         raise recipe.error(where, f"{reason_of(error)}, while the teacher is measured") from error
-    right, labels = _of_all(own)
-    if right is None or labels is None:
+    answers = _of_all(own)
+    if answers is None:
         if expected:
             message = f"expected {expected:g} %, which can't be: its classes aren't the data's"
             raise recipe.error(f"{path}.expected_accuracy", message)
         return "teacher: not measured, since its classes aren't the data's", []
+    right, labels = answers
     accuracy, n = float(right.double().mean()), len(right)
     figure = f"{100 * accuracy:.1f} % of {n} validation images right"
     if expected is not None and accuracy < _least(expected / 100, n):
@@ -93,14 +94,14 @@ def _robustness(teacher: nn.Module, box: Box, validation: RobustValidation) -> t
     return robust, f", {100 * robust:.1f} % under {attack.title} ({threat})"
 
 
-def _of_all(own: tuple[Tensor, Tensor] | None) -> tuple[Tensor | None, Tensor | None]:
+def _of_all(own: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] | None:
     """Put answers and labels of all processes together, so that all judge the teacher alike.
 
     One that went on to its attack, as the others didn't, would wait for them.
     """
     shares = gather(own)
     if any(share is None for share in shares):
-        return None, None
+        return None
     right, labels = (torch.cat(parts) for parts in zip(*shares, strict=True))
     return right, labels
 

@@ -102,14 +102,14 @@ def try_step(recipe: Recipe, box: Box, models: Mapping[str, nn.Module], path: st
             owner.check_box(box)
     with preserved_rng():
         loaded = f"{path}.train_data_loader"
-        usual, *_ = sizes = _batch_sizes(box.train_data_loader)
+        sizes = _batch_sizes(box.train_data_loader)
         for size in sizes:
             try:
                 with _said_at(recipe, loaded):
                     batch = unpack(first_batch(box.train_data_loader, size), box.device)
                 _step(recipe, box, models, batch, path)
             except RecipeError as error:
-                if size == usual:
+                if size == sizes[0]:
                     raise
                 message = f"in the last batch, of {size} of the images: {error.message}"
                 hint = "; kwargs.drop_last: True leaves it out"

@@ -40,45 +40,25 @@ class Pictures(Dataset):
         return (image if self.transform is None else self.transform(image)), self.targets[index]
 
 
-class Labelled(Pictures):
-    """Whose labels are what a function makes of them."""
+class Changed(Pictures):
+    """Whose samples are what a function makes of image, label and index."""
 
-    def __init__(self, label):
+    def __init__(self, change):
         super().__init__()
-        self.label = label
+        self.change = change
 
     def __getitem__(self, index):
-        image, number = super().__getitem__(index)
-        return image, self.label(number)
+        return self.change(*super().__getitem__(index), index)
 
 
-class DrawsByItself(Pictures):
-    """Turns an image once in a very long while."""
-
-    def __init__(self, draw):
-        super().__init__()
-        self.draw = draw
-
-    def __getitem__(self, index):
-        image, label = super().__getitem__(index)
-        return (image.rot90(1, (1, 2)) if self.draw() < 1e-9 else image), label
+def turned(when):
+    """Pictures that are turned where a function of their index says so."""
+    return Changed(lambda i, label, at: (i.rot90(1, (1, 2)) if when(at) else i, label))
 
 
-class TurnsTheLast(Pictures):
-    def __getitem__(self, index):
-        image, label = super().__getitem__(index)
-        return (image.rot90(1, (1, 2)) if index >= len(self) / 2 else image), label
-
-
-class WithIndex(Pictures):
-    def __getitem__(self, index):
-        return *super().__getitem__(index), index
-
-
-class TurnsByItself(Pictures):
-    def __getitem__(self, index):
-        image, label = super().__getitem__(index)
-        return image.rot90(1, (1, 2)), label
+def drawn(draw):
+    """Pictures that are turned once in a very long while."""
+    return turned(lambda _: draw() < 1e-9)
 
 
 def batches(dataset, collate_fn=None, **arguments):
@@ -145,7 +125,7 @@ LABELS = {
 
 @pytest.mark.parametrize("label", LABELS.values(), ids=LABELS)
 def test_labels_may_be_anything(label):
-    dataset, indices = Labelled(label), range(5)
+    dataset, indices = Changed(lambda image, number, _: (image, label(number))), range(5)
     ours, theirs = (
         default_collate([data[index][1] for index in indices])
         for data in (ImagesInMemory(dataset), dataset)
@@ -243,18 +223,21 @@ REFUSED = {
         lambda: Pictures(v1.Compose([v1.RandomCrop(9), v1.ToTensor()])),
         "smaller than RandomCrop's 9×9",
     ),
-    "changed elsewhere": (TurnsByItself, "something that would be lost"),
-    "some changed elsewhere": (TurnsTheLast, "something that would be lost"),
-    "rarely changed elsewhere": (lambda: DrawsByItself(random.random), "draws at random"),
-    "rarely changed by numpy": (lambda: DrawsByItself(np.random.rand), "draws at random"),
-    "rarely changed by torch": (lambda: DrawsByItself(lambda: torch.rand(())), "draws at random"),
+    "changed elsewhere": (lambda: turned(lambda _: True), "something that would be lost"),
+    "some changed elsewhere": (
+        lambda: turned(lambda index: index >= 50),
+        "something that would be lost",
+    ),
+    "rarely changed elsewhere": (lambda: drawn(random.random), "draws at random"),
+    "rarely changed by numpy": (lambda: drawn(np.random.rand), "draws at random"),
+    "rarely changed by torch": (lambda: drawn(lambda: torch.rand(())), "draws at random"),
     "a fill for each kind": (
         lambda: Pictures(
             v2.Compose([v2.RandomCrop(8, padding=2, fill={Image.Image: 1}), v2.ToImage(), FLOATS])
         ),
         "fill has to be a number",
     ),
-    "no pairs": (WithIndex, "aren't pairs"),
+    "no pairs": (lambda: Changed(lambda *sample: sample), "aren't pairs"),
 }
 
 

@@ -35,12 +35,7 @@ def trained(text, *overrides):
         (scratch(), "train", 10, f"{TRAIN}: RuntimeError: Class values .*{IN_STEP}"),
         (WITHOUT_MIXUP, "train", 10, f"train: IndexError: Target 10 is out of bounds.*{IN_STEP}"),
         (scratch(), "val", "size", f"{VAL}: RuntimeError: stack expects .*, after epoch 1; no"),
-        (
-            scratch(),
-            "val",
-            "file",
-            f"{VAL}: OSError: {CUT}, after epoch 1; no",
-        ),
+        (scratch(), "val", "file", f"{VAL}: OSError: {CUT}, after epoch 1; no"),
         (scratch(), "test", "size", f"{TEST}: RuntimeError: stack expects "),
         (scratch(), "test", "file", f"{TEST}: OSError: {CUT}"),
         (scratch(), "train", "stop", f"{TRAIN}: {ENDED}.*{IN_STEP}"),
