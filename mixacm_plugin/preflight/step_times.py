@@ -1,6 +1,7 @@
 """Where the time of a training step goes, and what it computes."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,12 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import flop_registry
 
-from ..common.distributed import available_cpus
 from ..common.images import unpack
 from ..training.boxes import Box, forward_process_names, models_of, terms_of
 
 MOST_TIMED_STEPS = 20
-MUCH = 0.2  # share of a step from which the loader is worth a word
 
 
 @dataclass(frozen=True)
@@ -79,22 +78,27 @@ def timed_steps(box: Box, device: torch.device, seconds: float) -> StepTimes:
                 return StepTimes(images, now() - started, parts)
 
 
-def operations(box: Box, batch: tuple[Any, ...]) -> float:
+def operations(box: Box, batch: tuple[Any, ...]) -> dict[torch.dtype, float]:
     """Return the floating-point operations of a step's products and convolutions, an image.
 
     Args:
         box: that has made a step; gradients are left behind.
         batch: images, targets and the host's supplementary dict.
+
+    Returns:
+        by the type that they are computed in.
     """
     with _Operations() as counted:
         box.forward_process(*batch).backward()
-    return counted.total / len(batch[0])
+    return {dtype: count / len(batch[0]) for dtype, count in counted.totals.items()}
 
 
 class _Operations(TorchDispatchMode):
     """Sums what torch's FlopCounterMode does, which an attack's own gradients make fail."""
 
-    total = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.totals: Counter[torch.dtype] = Counter()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -102,7 +106,8 @@ class _Operations(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         count = flop_registry.get(getattr(func, "_overloadpacket", None))
         if count is not None:
-            self.total += count(*args, **(kwargs or {}), out_val=result)
+            dtype = next(arg.dtype for arg in args if isinstance(arg, torch.Tensor))
+            self.totals[dtype] += count(*args, **(kwargs or {}), out_val=result)
         return result
 
 
@@ -147,29 +152,3 @@ def _timed(
 def _repeated(loader: DataLoader[Any]) -> Iterator[Any]:
     while True:
         yield from loader
-
-
-def faster(
-    times: StepTimes, workers: int, device: torch.device, precision: str | None
-) -> Iterator[str]:
-    """Yield a line for each setting that is likely to make steps faster on this machine.
-
-    Args:
-        times: of some steps.
-        workers: processes that load images.
-        device: of the training.
-        precision: that the recipe's ``compute`` block has.
-    """
-    waited, cores = times.shares()["loader"], available_cpus()
-    if waited > MUCH:
-        more = f"num_workers: {min(8, cores)} ({cores} cores here)" if not workers else ""
-        memory = "dataset_wrapper: {key: ImagesInMemory} for small images"
-        yield f"to wait less for the loader: {' or '.join(filter(None, (more, memory)))}"
-    if precision is None and _has_bfloat16(device):
-        yield "this device computes in bfloat16: try --precision bf16 --channels_last"
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -1,6 +1,5 @@
 """Where a step's time goes is measured on a recipe's own steps."""
 
-import re
 import time
 
 import pytest
@@ -11,7 +10,7 @@ from mixacm_plugin.common.images import unpack
 from mixacm_plugin.loading.models import build_models
 from mixacm_plugin.preflight import step_times
 from mixacm_plugin.preflight.inspection import inspect_recipe
-from mixacm_plugin.preflight.step_times import StepTimes, faster, timed_steps
+from mixacm_plugin.preflight.step_times import timed_steps
 from recipes import CPU, Few, mixacm, recipe, scratch
 
 
@@ -44,30 +43,6 @@ def test_a_slow_data_set_is_the_loaders(monkeypatch):
     monkeypatch.setattr(Few, "__getitems__", slow)
     monkeypatch.setattr(Few, "__getitem__", lambda self, index: slow(self, [index])[0])
     assert times_of().shares()["loader"] > fast.shares()["loader"]
-
-
-@pytest.mark.parametrize(
-    ("loader", "workers", "hint"),
-    [
-        (0.1, 0, None),
-        (0.5, 0, "num_workers: .* or dataset_wrapper"),
-        (0.5, 4, "loader: dataset_wrapper"),
-    ],
-)
-def test_a_setting_is_named_where_the_loader_is_waited_for(loader, workers, hint, monkeypatch):
-    monkeypatch.setattr(step_times, "_has_bfloat16", lambda device: False)
-    told = list(faster(StepTimes(10, 1.0, {"loader": loader}), workers, CPU, None))
-    assert len(told) == bool(hint)
-    assert all(re.search(hint, line) for line in told)
-
-
-@pytest.mark.parametrize(("precision", "named"), [(None, True), ("bf16", False), ("fp32", False)])
-def test_bfloat16_is_named_where_the_device_has_it_and_nothing_is_said(
-    precision, named, monkeypatch
-):
-    monkeypatch.setattr(step_times, "_has_bfloat16", lambda device: True)
-    told = list(faster(StepTimes(10, 1.0, {"loader": 0.0}), 0, torch.device("cpu"), precision))
-    assert any("bf16" in line for line in told) == named
 
 
 def products(model, image):
