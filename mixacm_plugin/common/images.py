@@ -38,6 +38,8 @@ def every_batch(loader: DataLoader[Any]) -> Iterator[Any]:
         raise
     except Exception as error:  # of any kind, by which a dataset refuses
         raise ValueError(reason_of(error) + place_of(error)) from error
+    finally:
+        loader._iterator = None  # or persistent workers would end when it is collected, 5 s each
     if done < len(loader):
         raise ValueError(
             f"the images end after {done} of {len(loader)} batches: the dataset raises "

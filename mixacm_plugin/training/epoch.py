@@ -3,8 +3,8 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -230,7 +230,8 @@ def train_steps(
         leave=False,
         bar_format="{desc} |{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}",
     )
-    with record_terms(box.criterion) as terms:
+    # Its workers end with it, not when what stopped it is forgotten.
+    with closing(batches), record_terms(box.criterion) as terms:
         for step, batch in enumerate(bar, first):
             with _failing(step):
                 images, targets, extra = unpack(batch, device)
@@ -250,7 +251,7 @@ def train_steps(
     return sums
 
 
-def _batches(box: Box, begun: Position | None) -> tuple[Iterator[Any], int]:
+def _batches(box: Box, begun: Position | None) -> tuple[Generator[Any], int]:
     """Return an epoch's batches after those that are done, and how many these are."""
     batches = _loaded(box.train_data_loader)
     if begun is None:
@@ -261,7 +262,7 @@ def _batches(box: Box, begun: Position | None) -> tuple[Iterator[Any], int]:
     return batches, begun.steps
 
 
-def _loaded(loader: Any) -> Iterator[Any]:
+def _loaded(loader: Any) -> Generator[Any]:
     step = 0
     try:
         for batch in every_batch(loader):

@@ -77,6 +77,14 @@ def test_a_run_stopped_within_an_epoch_ends_as_one_that_never_stopped(text, step
     assert "within_epoch" not in saved()
 
 
+@pytest.mark.parametrize("kind", ["workers", "persistent workers"])
+def test_workers_have_ended_where_a_run_has_stopped(kind):
+    with pytest.raises(Stopped) as kept:
+        Training(recipe(RECIPES[kind]), CPU, 0).run(asked_to_stop=stop_after(3))
+    assert kept.tb is not None  # with all that it refers to
+    assert not multiprocessing.active_children()
+
+
 def test_each_pass_over_persistent_workers_draws_as_the_first_one_does():
     loader = DataLoader(Few("val", 10), 5, num_workers=1, persistent_workers=True)
     states = []
