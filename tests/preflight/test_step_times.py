@@ -37,7 +37,7 @@ def test_a_slow_data_set_is_the_loaders(monkeypatch):
     fast, load = times_of(), Few.__getitems__
 
     def slow(*args):
-        time.sleep(0.3)
+        time.sleep(0.05)
         return load(*args)
 
     monkeypatch.setattr(Few, "__getitems__", slow)
