@@ -41,9 +41,12 @@ class Disagreement:
     seed: int
 
     def interval(self) -> tuple[float, float]:
-        """95 % confidence interval (normal) of the mean, over the choice of test images."""
-        half = 1.96 * self.deviation / math.sqrt(self.n)
-        return self.mean - half, self.mean + half
+        """95 % confidence interval (normal) of the mean, over the choice of test images.
+
+        Within [0, 1], where distances lie; all of it for a single image, which has no spread.
+        """
+        half = 1.96 * self.deviation / math.sqrt(self.n) if self.n > 1 else 1.0
+        return max(0.0, self.mean - half), min(1.0, self.mean + half)
 
     def to_json(self) -> dict[str, Any]:
         """Return the figure and its setting as plain values."""

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mixacm_plugin import PGD
-from mixacm_plugin.evaluation.disagreement import disagreement, total_variation
+from mixacm_plugin.evaluation.disagreement import Disagreement, disagreement, total_variation
 from recipes import Few, dm_wide_resnet, run, write
 
 
@@ -44,6 +44,20 @@ def test_it_is_the_largest_distance_in_the_ball(norm, eps, moved):
     assert found.mean == pytest.approx(float(distances.amax(0).mean()), abs=2e-3)
     assert found.clean == pytest.approx(float(distances[1000].mean()), abs=1e-5)
     assert found.deviation == pytest.approx(float(distances.amax(0).std()), abs=3e-3)
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation", "n", "interval"),
+    [
+        (0.5, 0.2, 400, (0.4804, 0.5196)),
+        (0.02, 0.1, 25, (0.0, 0.0592)),
+        (0.99, 0.1, 25, (0.9508, 1.0)),
+        (0.3, 0.0, 1, (0.0, 1.0)),
+    ],
+)
+def test_the_interval_lies_where_distances_do(mean, deviation, n, interval):
+    found = Disagreement(mean, deviation, 0.0, n, PGD(eps=0.1), 0)
+    assert found.interval() == pytest.approx(interval)
 
 
 def test_a_student_that_is_its_teacher_never_disagrees(model):
