@@ -6,11 +6,15 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, Discriminator, Tag
 
 from ..common.validation import TAG, Spec, of_kind
-from ..common.values import COUNT, NAME, SEED, Kind, check_kind
+from ..common.values import COUNT, SEED, Kind, check_kind
 from ..evaluation.attacks import Attack, attack_of
 
 LIST, BY_NAME = f"{TAG}list", f"{TAG}by name"
 FILE_NAME = Kind("the name of a file", lambda value: isinstance(value, str))
+ROW_NAME = Kind(  # it stands in tables and figures
+    "a name, in one line",
+    lambda value: isinstance(value, str) and bool(value.strip()) and value.isprintable(),
+)
 CHANGES = Kind(
     "key paths and values, or an override file",
     lambda value: all(isinstance(part, str | dict) for part in as_list(value)),
@@ -62,7 +66,7 @@ class RowChanges(Spec):
 class RowSpec(RowChanges):
     """A row of a study's file."""
 
-    name: Annotated[str, of_kind(NAME)]
+    name: Annotated[str, of_kind(ROW_NAME)]
 
 
 def _rows_are(value: Any) -> str:

@@ -67,6 +67,9 @@ BAD = {
     "base that is no name": ({"base": 3}, "base: expected the name of a file; found 3"),
     "scale's row": ({"scales": {"s": {"rows": {"two": 3}}}}, "scales.s.rows.two: expected a map"),
     "name that is a list": ({"rows": [{"name": ["a", "b"]}]}, "rows.0.name: expected a name"),
+    "name that is empty": ({"rows": [{"name": ""}]}, "rows.0.name: expected a name"),
+    "name that is a space": ({"rows": [{"name": " "}]}, "rows.0.name: expected a name"),
+    "name of two lines": ({"rows": [{"name": "a\nb"}]}, "rows.0.name: .* in one line"),
     "rows of a scale that are no names": (
         {"scales": {"s": {"rows": {1: {}, "x": {}}}}},
         "scales.s.rows: the study has no row 1",
