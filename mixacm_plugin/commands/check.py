@@ -107,6 +107,7 @@ def report(found: Inspection) -> list[str]:
         lines += ["", f"{stage.path}: {epochs}", *_stage(stage)]
     if found.peak_memory is not None:
         lines += ["", f"peak memory: {found.peak_memory / 2**20:,.0f} MiB"]
+    lines += found.faster
     if found.suggestion:
         lines += ["", "no ACMLoss here; lines that would make it MixACM, under train:", ""]
         lines += [f"{'+' if new else ' '} {line}" for line, new in found.suggestion]

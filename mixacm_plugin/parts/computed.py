@@ -22,10 +22,15 @@ def bfloat16_autocast(device: str) -> torch.autocast:
     Args:
         device: its type, such as ``cpu``.
     """
-    has = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)  # without oneDNN, none
-    if device == "cpu" and has is not None and not has():
+    if device == "cpu" and emulates_bfloat16():
         _warn_of_emulation()
     return torch.autocast(device, torch.bfloat16)
+
+
+def emulates_bfloat16() -> bool:
+    """Whether the processor has no such arithmetic, as far as torch tells."""
+    has = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)  # without oneDNN, none
+    return has is not None and not has()
 
 
 @cache

@@ -1,16 +1,22 @@
 """Settings that are likely to make training faster on this machine."""
 
+import math
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch.nn.functional import conv2d
 
 from ..common.distributed import available_cpus
+from ..common.images import unpack
+from ..parts.computed import emulates_bfloat16
+from ..training.compute import Compute, computed
+from ..training.prepare import Prepared
+from ..training.unset_gradients import refused_unset_gradients
 
 WAITED = 0.2  # share of a step from which the loader is worth a word
-GAIN = 1.2  # and how much faster another precision has to be
-ROUNDS = 5  # of which the fastest counts, since the machine may be busy
+GAIN = 1.2  # how many times as fast another setting has to be
+MOST_ROUNDS = 5
 
 
 def faster_loading(waited: float, workers: int) -> Iterator[str]:
@@ -27,43 +33,52 @@ def faster_loading(waited: float, workers: int) -> Iterator[str]:
         yield f"to wait less for the loader: {' or '.join(filter(None, (more, memory)))}"
 
 
-def faster_precision(device: torch.device, bfloat16: bool) -> Iterator[str]:
-    """Yield a line where the other precision is faster on this device.
+def faster_computing(prepared: Prepared, device: torch.device, seconds: float) -> Iterator[str]:
+    """Yield a line where steps are faster in another precision or memory format, measured.
 
-    What a CPU says of itself doesn't tell: with AVX512-BF16 alone some are slower in bfloat16.
+    What a device says of itself doesn't tell: some CPUs with AVX512-BF16 are slower in it.
 
     Args:
-        device: of the training.
-        bfloat16: whether most of a step runs in it now.
+        prepared: with the box in a stage that has made a step; weights are trained on.
+        device: of the images.
+        seconds: to spend on each setting, a step at least.
     """
-    if device.type == "cuda":
-        if not bfloat16 and torch.cuda.is_bf16_supported(including_emulation=False):
-            yield "this device computes in bfloat16: try --precision bf16 --channels_last"
+    given = Compute(**(prepared.config.get("compute") or {}))
+    if given.compile:  # others would be compiled anew, for minutes
         return
-    gain = bfloat16_gain(device)
-    if bfloat16 and 1 / gain > GAIN:
+    batch = unpack(next(iter(prepared.box.train_data_loader)), device)
+    spent = {setting: math.inf for setting in (given, *_others(given, device))}
+    begun = time.perf_counter()
+    for _ in range(MOST_ROUNDS):
+        for setting in spent:  # by turns, since machines are noisy; the fastest of each counts
+            spent[setting] = min(spent[setting], _step(prepared, setting, batch, device))
+        if time.perf_counter() - begun > seconds * len(spent):
+            break
+    best = min(spent, key=spent.__getitem__)
+    if spent[given] > GAIN * spent[best]:
         yield (
-            f"convolutions in float32 are {1 / gain:.1f} times as fast as in bfloat16 here: try "
-            "--precision fp32 --channels_last"
-        )
-    if not bfloat16 and gain > GAIN:
-        yield (
-            f"convolutions in bfloat16 are {gain:.1f} times as fast as in float32 here: try "
-            "--precision bf16 --channels_last"
+            f"--precision {best.precision} --channels_last makes steps "
+            f"{spent[given] / spent[best]:.1f} times as fast here"
         )
 
 
-def bfloat16_gain(device: torch.device) -> float:
-    """Return how many times as fast as in float32 a convolution in bfloat16 is, measured."""
-    images, weights = torch.ones(16, 64, 16, 16), torch.ones(64, 64, 3, 3)
-    spent: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
-    for _ in range(ROUNDS):
-        for dtype, seconds in spent.items():
-            x, w = (
-                value.to(device, dtype, memory_format=torch.channels_last)
-                for value in (images, weights)
-            )
-            started = time.perf_counter()
-            conv2d(x, w, padding=1)
-            seconds.append(time.perf_counter() - started)
-    return min(spent[torch.float32]) / min(spent[torch.bfloat16])
+def _others(given: Compute, device: torch.device) -> list[Compute]:
+    bfloat16 = given.precision != "fp32" and not (device.type == "cpu" and emulates_bfloat16())
+    precisions = ("fp32", "bf16") if bfloat16 else ("fp32",)
+    return [s for s in (Compute(name, channels_last=True) for name in precisions) if s != given]
+
+
+def _step(
+    prepared: Prepared, setting: Compute, batch: tuple[Any, ...], device: torch.device
+) -> float:
+    """Return the seconds of a step; infinite of one that this setting doesn't suit."""
+    box, models = prepared.box, prepared.models
+    with computed(box, models, setting), refused_unset_gradients(models["student"]):
+        started = time.perf_counter()
+        try:
+            loss = box.forward_process(*batch)
+            box.post_forward_process(loss=loss)
+            finite = math.isfinite(loss.item())  # waits for the device
+        except (RuntimeError, ValueError):
+            return math.inf
+        return time.perf_counter() - started if finite else math.inf

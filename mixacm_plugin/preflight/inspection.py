@@ -14,6 +14,7 @@ from ..reading import sections
 from ..reading.recipe import Recipe
 from ..training.boxes import skip_stage
 from ..training.prepare import Prepared, prepare
+from .faster import faster_computing
 from .stage import Stage, inspect_stage
 from .stand_ins import use_batch_size, use_random_images, use_random_weights
 from .traps import recipe_warnings
@@ -31,6 +32,7 @@ class Inspection:
         suggestion: lines under ``train`` that would make it MixACM, each with whether it is new.
         peak_memory: in bytes: on CUDA of tensors, on the CPU of the whole process; ``None`` where
             it can't be measured.
+        faster: a precision and memory format in which the last stage's steps are faster here.
     """
 
     models: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -39,6 +41,7 @@ class Inspection:
     warnings: list[str] = field(default_factory=list)
     suggestion: list[tuple[str, bool]] = field(default_factory=list)
     peak_memory: int | None = None
+    faster: list[str] = field(default_factory=list)
 
     @property
     def size_ratio(self) -> float | None:
@@ -65,7 +68,8 @@ def inspect_recipe(
         input_shape: ``(C, H, W)`` of random images that take the place of every dataset.
         batch_size: in place of the recipe's.
         random_weights: don't load any checkpoint.
-        seconds: how long to time further steps, at least one.
+        seconds: how long to time further steps, at least one; then, if above 0, steps in other
+            precisions and memory formats.
 
     Raises:
         RecipeError: on anything that would stop the training.
@@ -91,6 +95,9 @@ def inspect_recipe(
                 skip_stage(prepared.box)  # it was tried when the box was set up
             measured = inspect_stage(recipe, prepared, device, path, stage, found.warnings, seconds)
             found.stages.append(measured)
+        found.peak_memory = _peak_memory(device)  # other settings may take more
+        if seconds:
+            found.faster += faster_computing(prepared, device, seconds)
     if input_shape is not None:
         for inspected in found.stages:
             inspected.images_per_epoch = inspected.steps_per_epoch = None
@@ -100,7 +107,6 @@ def inspect_recipe(
     )
     if "teacher" in prepared.models and not any(stage.pairs for stage in found.stages):
         found.suggestion = _suggest(prepared, found.warnings)
-    found.peak_memory = _peak_memory(device)
     return found
 
 

@@ -14,7 +14,7 @@ from ..reading.recipe import Recipe
 from ..training.boxes import models_of, terms_of
 from ..training.metrics import record_terms
 from ..training.prepare import Prepared
-from .faster import faster_loading, faster_precision
+from .faster import faster_loading
 from .measured_step import (
     PairEnd,
     Term,
@@ -117,28 +117,15 @@ def inspect_stage(
         if not math.isfinite(loss.item()):
             raise recipe.error(f"{path}.criterion", f"the loss is {loss.item()} at the start")
         box.post_forward_process(loss=loss)
-        _measure_speed(result, prepared, (images, targets, extra), device, seconds)
+        result.times = timed_steps(box, device, seconds)
+        if not sections.get(prepared.config, "compute.compile"):
+            result.operations = operations(box, (images, targets, extra))
+        workers = getattr(box.train_data_loader, "num_workers", 0)
+        result.hints += faster_loading(result.times.shares()["loader"], workers)
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
         where = f"{type(error).__name__}: {error}"
         raise recipe.error(f"{path}: the first training step", where) from error
     return result
-
-
-def _measure_speed(
-    result: Stage, prepared: Prepared, batch: tuple[Any, ...], device: torch.device, seconds: float
-) -> None:
-    """Time some steps more, count a step's operations and note what may make it faster."""
-    box, compute = prepared.box, sections.get(prepared.config, "compute") or {}
-    result.times = timed_steps(box, device, seconds)
-    workers = getattr(box.train_data_loader, "num_workers", 0)
-    result.hints += faster_loading(result.times.shares()["loader"], workers)
-    if compute.get("compile"):  # whose operations aren't seen
-        return
-    counted = operations(box, batch)
-    result.operations = sum(counted.values())
-    if counted and compute.get("precision") != "fp32":  # which was chosen
-        bfloat16 = max(counted, key=counted.__getitem__) is torch.bfloat16
-        result.hints += faster_precision(device, bfloat16)
 
 
 def _put_teacher_in_eval(

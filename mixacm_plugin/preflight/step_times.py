@@ -1,7 +1,6 @@
 """Where the time of a training step goes, and what it computes."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import flop_registry
 
 from ..common.images import unpack
-from ..training.boxes import Box, forward_process_names, models_of, terms_of
+from ..training.boxes import Box, forward_process_names, models_of, stand_ins, terms_of
 
 MOST_TIMED_STEPS = 20
 
@@ -78,27 +77,23 @@ def timed_steps(box: Box, device: torch.device, seconds: float) -> StepTimes:
                 return StepTimes(images, now() - started, parts)
 
 
-def operations(box: Box, batch: tuple[Any, ...]) -> dict[torch.dtype, float]:
+def operations(box: Box, batch: tuple[Any, ...]) -> float:
     """Return the floating-point operations of a step's products and convolutions, an image.
 
     Args:
         box: that has made a step; gradients are left behind.
         batch: images, targets and the host's supplementary dict.
-
-    Returns:
-        by the type that they are computed in.
     """
-    with _Operations() as counted:
+    # Half a step, of which processes that end it don't hear.
+    with stand_ins(box), _Operations() as counted:
         box.forward_process(*batch).backward()
-    return {dtype: count / len(batch[0]) for dtype, count in counted.totals.items()}
+    return counted.total / len(batch[0])
 
 
 class _Operations(TorchDispatchMode):
     """Sums what torch's FlopCounterMode does, which an attack's own gradients make fail."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.totals: Counter[torch.dtype] = Counter()
+    total = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -106,8 +101,7 @@ class _Operations(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         count = flop_registry.get(getattr(func, "_overloadpacket", None))
         if count is not None:
-            dtype = next(arg.dtype for arg in args if isinstance(arg, torch.Tensor))
-            self.totals[dtype] += count(*args, **(kwargs or {}), out_val=result)
+            self.total += count(*args, **(kwargs or {}), out_val=result)
         return result
 
 

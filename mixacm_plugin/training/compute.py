@@ -1,7 +1,8 @@
 """A recipe's ``compute`` block: precision, memory format and compilation of a training's passes."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from torchdistill.core.interfaces.registry import (
 from ..parts.computed import Computed
 from ..reading import sections
 from ..reading.recipe import Recipe
+from .boxes import Box, forward_process_names
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,7 @@ def use_compute(config: Mapping[str, Any], models: Mapping[str, nn.Module]) -> N
     if compute == Compute():
         return
     if compute.channels_last:
-        for tensor in (t for m in models.values() for t in (*m.parameters(), *m.buffers())):
-            if tensor.ndim == 4:
-                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+        put_channels_last(models)
     if compute.compile:
         # Which modules are hooked changes with the stage; by default that isn't looked at again.
         torch._dynamo.config.skip_nnmodule_hook_guards = False
@@ -97,6 +97,41 @@ def use_compute(config: Mapping[str, Any], models: Mapping[str, nn.Module]) -> N
                 ComputedForward(get_forward_proc_func(name), compute)
             )
             stage[section] = {**stage[section], "forward_proc": key}
+
+
+def put_channels_last(models: Mapping[str, nn.Module], last: bool = True) -> None:
+    """Let the channels of models' weights lie last in memory, or where torch has them."""
+    layout = torch.channels_last if last else torch.contiguous_format
+    for tensor in (t for m in models.values() for t in (*m.parameters(), *m.buffers())):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=layout)
+
+
+@contextmanager
+def computed(box: Box, models: Mapping[str, nn.Module], compute: Compute) -> Iterator[None]:
+    """Let a box run its models otherwise for a while, not compiled.
+
+    Args:
+        box: in whose stage they run.
+        models: the plain models, by role.
+        compute: how; what it leaves open is as in the box.
+    """
+    kept = {name: getattr(box, name) for name in forward_process_names(box)}
+    were_last = any(
+        process.compute.channels_last
+        for process in kept.values()
+        if isinstance(process, ComputedForward)
+    )
+    try:
+        put_channels_last(models, compute.channels_last)
+        for name, process in kept.items():
+            plain = process.process if isinstance(process, ComputedForward) else process
+            setattr(box, name, ComputedForward(plain, compute))
+        yield
+    finally:
+        for name, process in kept.items():
+            setattr(box, name, process)
+        put_channels_last(models, were_last)
 
 
 def check_compiler(recipe: Recipe, config: Mapping[str, Any], device: torch.device) -> None:
