@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import flop_registry
 
 from ..common.images import unpack
-from ..training.boxes import Box, forward_process_names, models_of, stand_ins, terms_of
+from ..training.boxes import Box, forward_process_names, models_of, terms_of
 
 MOST_TIMED_STEPS = 20
 
@@ -81,12 +81,11 @@ def operations(box: Box, batch: tuple[Any, ...]) -> float:
     """Return the floating-point operations of a step's products and convolutions, an image.
 
     Args:
-        box: that has made a step; gradients are left behind.
+        box: that has made a step, and makes another.
         batch: images, targets and the host's supplementary dict.
     """
-    # Half a step, of which processes that end it don't hear.
-    with stand_ins(box), _Operations() as counted:
-        box.forward_process(*batch).backward()
+    with _Operations() as counted:
+        box.post_forward_process(loss=box.forward_process(*batch))
     return counted.total / len(batch[0])
 
 

@@ -25,12 +25,16 @@ def test_the_parts_of_a_step_add_up():
     assert all(share > 0 for share in shares.values())
 
 
-def test_steps_of_a_process_that_is_an_objects_method_are_timed():
+def test_all_replays_of_free_adversarial_training_are_in_a_steps_operations():
     free = "!import_call {key: mixacm_plugin.free_adversarial_forward, init: {kwargs: {%s}}}"
-    text = scratch("&free " + free % "replays: 2, eps: 0.1").replace(
-        "  criterion:\n", "  post_forward_process: *free\n  criterion:\n", 1
-    )
-    assert inspect_recipe(recipe(text), CPU).stages[0].times.shares()["student"] > 0
+    found = []
+    for replays in (1, 2):
+        text = scratch("&free " + free % f"replays: {replays}, eps: 0.1").replace(
+            "  criterion:\n", "  post_forward_process: *free\n  criterion:\n", 1
+        )
+        found.append(inspect_recipe(recipe(text), CPU).stages[0])
+    assert found[0].times.shares()["student"] > 0
+    assert found[1].operations == pytest.approx(2 * found[0].operations)
 
 
 def test_a_slow_data_set_is_the_loaders(monkeypatch):
