@@ -11,6 +11,8 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from .errors import UserError, place_of, reason_of
 from .signals import SparedWorker, sparing_workers
 
+ROUNDING = 1e-6  # of pixels: resizing float tensors makes white 1.0000002
+
 
 def every_batch(loader: DataLoader[Any]) -> Iterator[Any]:
     """Yield each batch of a loader.
@@ -109,11 +111,11 @@ def images_digest(dataset: Dataset[Any], n: int = 100) -> str:
 
 
 def check_images(images: Tensor) -> None:
-    """Raise ``ValueError`` unless images are finite floats in [0, 1]."""
+    """Raise ``ValueError`` unless images are finite floats in [0, 1], but for rounding."""
     if not images.is_floating_point():
         raise ValueError(f"images are {images.dtype}; expected floats in [0, 1]")
     low, high = images.aminmax()
-    if not (low >= 0 and high <= 1):
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):
         raise ValueError(
             f"images range from {low:.3g} to {high:.3g}; expected [0, 1], so that ε means pixels. "
             "Normalise inside the model (dm_wide_resnet, normalized), not in the dataset"

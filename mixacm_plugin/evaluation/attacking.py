@@ -164,7 +164,7 @@ def check_adversarial(adversarial: Tensor, images: Tensor, attack: Attack) -> No
     except ValueError as error:
         raise RuntimeError(f"{attack.title} left [0, 1]: {error}") from error
     norm, eps = attack.ball
-    largest = perturbation_size(adversarial - images, norm).max()
+    largest = perturbation_size(adversarial - images.clamp(0, 1), norm).max()
     if largest > eps * (1 + 1e-5) + 1e-6:  # rounding
         raise RuntimeError(f"{attack.title} left its ball: {norm} {largest:.6f} > {eps:.6f}")
 

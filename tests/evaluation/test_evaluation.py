@@ -193,6 +193,17 @@ def test_an_attack_that_leaves_the_range_of_pixels_is_caught(model):
         evaluate(model, Few("test", 5), OutOfPixels(eps=0.2))
 
 
+@pytest.mark.parametrize("eps", [0, EPS])
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_white_that_was_resized_is_white_but_for_rounding(model, norm, eps):
+    white = torch.full((3, 8, 8), 1 + 2.4e-7)  # as torchvision resizes a float tensor
+    images = TensorDataset(torch.stack([white, 1 - white]), torch.tensor([0, 1]))
+    assert evaluate(model, images, PGD(norm, eps, 2)).n == 2
+    beyond = TensorDataset(images.tensors[0] + 1e-5, images.tensors[1])
+    with pytest.raises(ValueError, match=r"expected \[0, 1\]"):
+        evaluate(model, beyond, PGD(norm, eps, 2))
+
+
 def test_table_and_json_say_all_that_a_quoted_figure_needs():
     pgd = PGD("L2", "128/255", 7, "15/255", 3)
     clean = Accuracy(8, 8, 10, Clean(), 6)

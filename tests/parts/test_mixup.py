@@ -232,6 +232,12 @@ def test_noise_on_images_that_are_not_in_0_to_1_is_refused_and_not_clamped():
         MixupCollate(0.0, 3, noise=0.1)(normalised)
 
 
+def test_noise_takes_white_that_resizing_rounded_up():
+    rounded = [(torch.full((3, 4, 4), 1 + 2.4e-7), 0), (torch.full((3, 4, 4), -2.4e-7), 1)]
+    images, _ = MixupCollate(0.0, 3, noise=0.1)(rounded)
+    assert images.min() == 0 and images.max() == 1
+
+
 def test_a_deviation_for_each_sample_is_for_all_its_turned_images():
     turned = [(torch.full((4, 3, 4, 4), 0.5), i % 3) for i in range(8)]
     torch.manual_seed(0)
