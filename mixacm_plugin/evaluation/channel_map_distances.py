@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from ..common.images import check_images, drawn, every_batch, unpack
-from ..common.modules import find_module
+from ..common.modules import alone, find_module
 from ..parts.acm.channel_maps import channel_map, normalize_map
 from ..parts.acm.loss import ACMLoss
 from ..parts.acm.pairs import IO, SIDES, PairEnd, PairError
@@ -179,10 +179,16 @@ def _mapped(
             # Mapped at once: a later in-place ReLU would change the tensor. Of a module that is
             # called several times the last call counts, as in the host.
             def hook(
-                _: nn.Module, args: Any, output: Tensor, name: str = block.name, end: PairEnd = end
+                _: nn.Module, args: Any, output: Any, name: str = block.name, end: PairEnd = end
             ) -> None:
+                value = alone(output if end.io == "output" else args)
+                if not isinstance(value, Tensor):
+                    raise ValueError(
+                        f"the {end.io} of {end.path!r} is no tensor alone (block {name}); name a "
+                        "module that takes or returns one"
+                    )
                 own = channel_map(
-                    output if end.io == "output" else args[0],
+                    value,
                     mapping=mapping,
                     layout=end.layout,
                     prefix_tokens=end.prefix_tokens,

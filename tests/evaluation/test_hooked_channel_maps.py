@@ -1,0 +1,47 @@
+"""What the figure of channel maps hooks: a tensor alone, as training does."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from mixacm_plugin.evaluation.channel_map_distances import Block, mean_channel_maps
+from mixacm_plugin.parts.acm.pairs import PairEnd
+
+IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def maps_of(model, path, io="output", **layout):
+    block = Block("b", dict.fromkeys(("teacher", "student"), PairEnd(path, io, **layout)))
+    return mean_channel_maps(model, TensorDataset(IMAGES, torch.zeros(2).long()), [block], n=2)["b"]
+
+
+class Outputs(nn.Module):
+    def __init__(self, count):
+        super().__init__()
+        self.count = count
+
+    def forward(self, images):
+        return (images,) * self.count
+
+
+class Wrapped(nn.Module):
+    """A network whose module takes its images by keyword, and returns a tuple."""
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.inner = Outputs(outputs)
+
+    def forward(self, images):
+        return self.inner(images=images)[0]
+
+
+def test_a_tuple_of_one_tensor_is_that_tensor_as_in_training():
+    expected = maps_of(nn.Sequential(nn.Identity()), "0")
+    assert torch.equal(maps_of(Wrapped(1), "inner"), expected)
+
+
+@pytest.mark.parametrize(("outputs", "io"), [(2, "output"), (1, "input")])
+def test_what_is_no_tensor_alone_is_refused(outputs, io):
+    with pytest.raises(ValueError, match=f"the {io} of 'inner' is no tensor alone"):
+        maps_of(Wrapped(outputs), "inner", io)
