@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +19,8 @@ from ..parts.acm.loss import ACMLoss
 from ..parts.acm.pairs import IO, SIDES, PairEnd, PairError
 from ..parts.acm.positions import LAYOUTS
 from ..parts.acm.transforms import resize_channels
+from ..parts.models.hooks.ends import Hooked, hooked_ends
+from ..parts.models.layouts import told_layout
 from ..reading import sections
 from ..reading.recipe import Recipe
 
@@ -138,28 +140,55 @@ def mean_channel_maps(
         A block's name to its map, ``(C,)``.
 
     Raises:
-        ValueError: if there are fewer than ``n`` images, one isn't in [0, 1], or the model lacks
-            a block's module or never calls it.
+        ValueError: if there are fewer than ``n`` images, one isn't in [0, 1], the model lacks a
+            block's module or never calls it, or that has its channels elsewhere.
 
     Source: MixACM, supplement A.2 and figure 4.
     """
     images_of_seed = drawn(dataset, n, seed)
     sums: dict[str, Tensor] = {}
-    with _mapped(model, blocks, role, mapping) as of_batch:
-        model = model.to(device).eval()
-        for batch in every_batch(DataLoader(images_of_seed, batch_size=batch_size)):
-            images, _, _ = unpack(batch, torch.device(device))
-            check_images(images)
+    model = model.to(device).eval()
+    for number, batch in enumerate(every_batch(DataLoader(images_of_seed, batch_size=batch_size))):
+        images, _, _ = unpack(batch, torch.device(device))
+        check_images(images)
+        if number == 0:
+            _check_layouts(model, blocks, role, images[:1])
+        with _mapped(model, blocks, role, mapping) as of_batch:
             model(images)
-            for block in blocks:
-                if block.name not in of_batch:
-                    path = block.ends[role].path
-                    raise ValueError(
-                        f"{type(model).__name__} never calls {path!r} (block {block.name})"
-                    )
-                own = of_batch.pop(block.name).sum(0).double().cpu()
-                sums[block.name] = sums.get(block.name, 0) + own
+        for block in blocks:
+            if block.name not in of_batch:
+                path = block.ends[role].path
+                raise ValueError(
+                    f"{type(model).__name__} never calls {path!r} (block {block.name})"
+                )
+            own = of_batch[block.name].sum(0).double().cpu()
+            sums[block.name] = sums.get(block.name, 0) + own
     return {block.name: sums[block.name] / n for block in blocks}
+
+
+def _check_layouts(model: nn.Module, blocks: Sequence[Block], role: str, image: Tensor) -> None:
+    """Raise ``ValueError`` where channels lie elsewhere than a hook point's layout says.
+
+    Training refuses that too, but hook points of ``--blocks`` weren't trained with.
+    """
+    if image.ndim != 4:
+        return
+    ends = [(block.ends[role].path, block.ends[role].io) for block in blocks]
+    plain = hooked_ends(model, ends, image.clone())  # a model may change its images
+    doubled: Mapping[tuple[str, str], Hooked] = {}
+    with suppress(ValueError):  # it may take images of one size
+        doubled = hooked_ends(model, ends, F.interpolate(image, scale_factor=2.0))
+    for block in blocks:
+        path, io, layout, _ = block.ends[role]
+        seen, other = plain.get((path, io)), doubled.get((path, io))
+        told = seen and told_layout(seen.module, seen.shape, other.shape if other else None)
+        if seen and told not in (None, layout):
+            fits = f"write layout: {told}, of --blocks {path}:{io}:{told}"
+            raise ValueError(
+                f"the channels of the {io} of {path!r}, {'×'.join(map(str, seen.shape[1:]))} here, "
+                f"aren't where the layout {layout} has them (block {block.name}); "
+                + (fits if told in LAYOUTS else "name another module")
+            )
 
 
 @contextmanager

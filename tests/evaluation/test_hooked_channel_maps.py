@@ -1,10 +1,12 @@
-"""What the figure of channel maps hooks: a tensor alone, as training does."""
+"""What the figure of channel maps hooks: as training does, and with channels where they are."""
 
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from architectures import SWIN, VIT, activation, tiny_swin, tiny_vit
+from mixacm_plugin import channel_map
 from mixacm_plugin.evaluation.channel_map_distances import Block, mean_channel_maps
 from mixacm_plugin.parts.acm.pairs import PairEnd
 
@@ -45,3 +47,18 @@ def test_a_tuple_of_one_tensor_is_that_tensor_as_in_training():
 def test_what_is_no_tensor_alone_is_refused(outputs, io):
     with pytest.raises(ValueError, match=f"the {io} of 'inner' is no tensor alone"):
         maps_of(Wrapped(outputs), "inner", io)
+
+
+@pytest.mark.parametrize(
+    ("build", "paths", "layout"), [(tiny_swin, SWIN, "nhwc"), (tiny_vit, VIT, "tokens")]
+)
+def test_a_layout_that_is_another_is_refused_and_the_right_one_told(build, paths, layout):
+    model = build().eval()
+    for path in paths:
+        told = f"aren't where .* write layout: {layout}, of --blocks {path}:output:"
+        for wrong in {"nchw", "nhwc", "tokens"} - {layout}:
+            with pytest.raises(ValueError, match=told):
+                maps_of(model, path, layout=wrong)
+        expected = channel_map(activation(model, path, IMAGES), layout=layout)
+        expected = (expected / expected.norm(dim=1, keepdim=True)).mean(0)
+        torch.testing.assert_close(maps_of(model, path, layout=layout), expected.double())
