@@ -246,7 +246,7 @@ def tune(
             if candidate.error is None:
                 candidate.accuracies.append([accuracy(run, epoch) for run in mine])
         best = ranked([candidate for candidate in alive if candidate.error is None])
-        share = math.ceil(len(best) / factor)
+        share = math.ceil(len(best) / factor) if until else 1  # of the last rung, one is chosen
         best, left = best[:share], best[share:]
         if left and mean(left[0].accuracies[-1]) == mean(best[-1].accuracies[-1]):
             logger.warning(
