@@ -236,11 +236,10 @@ def _disagreement(
             progress=True,
         )
     print(disagreement_table(_named(args), found))
-    warnings = attack.warnings()
-    for line in warnings:
+    for line in found.warnings:
         print(f"\nwarning: {line}")
     if args.json:
-        told = {"model": _named(args), **measured, **found.to_json(), "warnings": warnings}
+        told = {"model": _named(args), **measured, **found.to_json()}
         write_json(args.json, [told])
 
 

@@ -180,7 +180,7 @@ def _right_images(
         with torch.no_grad():
             logits = model(images)
             averaged = getattr(attacking.attack, "version", None) == "rand"  # over its draws
-            if number == 0 and not averaged and _differ(logits, model(images)):
+            if number == 0 and not averaged and differ(logits, model(images)):
                 warnings.append(RANDOMISED)
         check_logits(logits, labels)
         check_class_count(logits.shape[1], loader.dataset)
@@ -257,7 +257,7 @@ def check_class_count(classes: int, dataset: Dataset[Any]) -> None:
         )
 
 
-def _differ(first: Tensor, second: Tensor) -> bool:
+def differ(first: Tensor, second: Tensor) -> bool:
     """Whether two passes over the same images differ by more than rounding."""
     scale = torch.maximum(first.abs().amax(), second.abs().amax())
     return bool((first - second).abs().amax() > 1e-4 * scale)

@@ -14,10 +14,16 @@ from ..common.outputs import LogitsOnly
 from ..common.state import preserved_rng
 from ..parts.adversarial.pgd import ascend
 from ..parts.adversarial.threat_model import random_perturbation
-from .accuracy import check_logits
+from .accuracy import check_logits, differ
 from .attacks import PGD
 from .attacks.base import Part
 from .progress import Progress
+
+RANDOMISED = (
+    "the student or the teacher is randomised: two passes over the same images differ, so that the "
+    "largest distance is that of many draws, and no bound from below"
+)
+AT_START = "the student's gradient is zero where the search starts, which can't move there"
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,7 @@ class Disagreement:
         n: images in all.
         attack: that sought it.
         seed: of the images' choice and of the attack.
+        warnings: what speaks against the figure, a line each.
     """
 
     mean: float
@@ -39,6 +46,7 @@ class Disagreement:
     n: int
     attack: PGD
     seed: int
+    warnings: tuple[str, ...] = ()
 
     def interval(self) -> tuple[float, float]:
         """95 % confidence interval (normal) of the mean, over the choice of test images.
@@ -51,7 +59,12 @@ class Disagreement:
     def to_json(self) -> dict[str, Any]:
         """Return the figure and its setting as plain values."""
         settings = {**self.attack.settings(), "name": "disagreement"}
-        return {**asdict(self), "attack": settings, "interval_95": list(self.interval())}
+        return {
+            **asdict(self),
+            "attack": settings,
+            "interval_95": list(self.interval()),
+            "warnings": list(self.warnings),
+        }
 
 
 def total_variation(logits: Tensor, others: Tensor) -> Tensor:
@@ -113,7 +126,10 @@ def disagreement(
     part = Part("disagreement", attack.perturb, 2 * attack.passes)
     told = Progress("disagreement", [part], count(chosen), progress)
     watching = models[0].register_forward_hook(told.watch)
-    clean, largest = [], []
+    clean: list[Tensor] = []
+    largest: list[Tensor] = []
+    flat: list[Tensor] = []
+    warnings = attack.warnings()
     with preserved_rng():
         torch.manual_seed(seed)
         try:
@@ -123,36 +139,55 @@ def disagreement(
                 check_images(images)
                 told.begin_batch(told.loaded, len(images))
                 told.loaded += len(images)
-                with torch.no_grad():
-                    logits, others = (model(images) for model in models)
-                for own in (logits, others):
-                    check_logits(own, labels)
-                if logits.shape != others.shape:
-                    raise ValueError(
-                        f"the student has {logits.shape[1]} classes and the teacher "
-                        f"{others.shape[1]}; expected the same"
-                    )
-                clean.append(total_variation(logits, others))
-                largest.append(_largest(models, images, attack))
+                logits = _logits(models, images, labels)
+                if not clean and any(map(differ, logits, _logits(models, images, labels))):
+                    warnings.append(RANDOMISED)
+                clean.append(total_variation(*logits))
+                found, unmoved = _largest(models, images, attack)
+                largest.append(found)
+                flat.append(unmoved)
         finally:
             watching.remove()
             told.close()
-    found = torch.cat(largest).double()
+    unmoved = torch.cat(flat)
+    if unmoved.any():
+        warnings.append(f"{AT_START} ({int(unmoved.sum())} of {len(unmoved)} images)")
+    distances = torch.cat(largest).double()
     return Disagreement(
-        float(found.mean()),
-        float(found.std()) if len(found) > 1 else 0.0,
+        float(distances.mean()),
+        float(distances.std()) if len(distances) > 1 else 0.0,
         float(torch.cat(clean).double().mean()),
-        len(found),
+        len(distances),
         attack,
         seed,
+        tuple(warnings),
     )
 
 
-def _largest(models: list[LogitsOnly], images: Tensor, attack: PGD) -> Tensor:
-    """Largest distance on the ways of all ascents, ``(N,)``."""
+@torch.no_grad()
+def _logits(models: list[LogitsOnly], images: Tensor, labels: Tensor) -> list[Tensor]:
+    """Logits of student and teacher, as they have to be for a distance of their answers."""
+    student, teacher = found = [model(images) for model in models]
+    for own in found:
+        check_logits(own, labels)
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f"the student has {student.shape[1]} classes and the teacher {teacher.shape[1]}; "
+            "expected the same"
+        )
+    return found
+
+
+def _largest(models: list[LogitsOnly], images: Tensor, attack: PGD) -> tuple[Tensor, Tensor]:
+    """Largest distance on the ways of all ascents, ``(N,)``; whether one couldn't begin to move."""
     norm, eps = attack.ball
     student, teacher = models
     best, place = images.new_full((len(images),), -1.0), images
+    flat = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+
+    def watch(step: int, gradient: Tensor) -> None:
+        if step == 0:
+            flat.logical_or_(gradient.flatten(1).abs().amax(1) == 0)
 
     def seen(adversarial: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         nonlocal best, place
@@ -177,7 +212,7 @@ def _largest(models: list[LogitsOnly], images: Tensor, attack: PGD) -> Tensor:
         start = random_perturbation(images, eps=eps, norm=norm)
         # The distance alone leads to where the teacher doubts, and stays there: a student of whom
         # nearly all answers can be changed would seem to be near its teacher.
-        for objective in (away, distances):
+        for objective, watched in ((away, watch), (distances, None)):
             last = ascend(
                 objective,
                 images,
@@ -186,8 +221,9 @@ def _largest(models: list[LogitsOnly], images: Tensor, attack: PGD) -> Tensor:
                 steps=attack.steps,
                 norm=norm,
                 start=start,
+                watch=watched,
             )
             with torch.no_grad():
                 seen(last)
             start = place - images
-    return best
+    return best, flat

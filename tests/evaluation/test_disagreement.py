@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from mixacm_plugin import PGD
@@ -23,6 +24,26 @@ class Brightness(nn.Module):
     def forward(self, images):
         logit = self.slope * (images.flatten(1).mean(1) - 0.5)
         return torch.stack([logit, -logit], 1)
+
+
+class Steps(Brightness):
+    """Of which an attack sees no gradient."""
+
+    def __init__(self):
+        super().__init__(8)
+
+    def forward(self, images):
+        return super().forward((20 * images).round() / 20)
+
+
+class Draws(Brightness):
+    """By other pixels each time."""
+
+    def __init__(self):
+        super().__init__(8)
+
+    def forward(self, images):
+        return super().forward(F.dropout(images))
 
 
 class Greys(torch.utils.data.Dataset):
@@ -71,6 +92,21 @@ def test_it_grows_with_eps_and_steps_and_is_at_least_what_it_is_on_the_images(mo
     means = [disagreement(model, other, Few("test", 30), attack).mean for attack in attacks]
     clean = disagreement(model, other, Few("test", 30), attacks[0]).clean
     assert clean == means[0] < means[1] < means[2] <= 1
+
+
+@pytest.mark.parametrize(
+    ("build", "told"),
+    [
+        (lambda: Brightness(8), []),
+        (Steps, ["gradient is zero where the search starts, which can't move there (4 of 4 ima"]),
+        (Draws, ["two passes over the same images differ"]),
+    ],
+)
+def test_a_figure_to_doubt_says_why(build, told):
+    found = disagreement(build(), Brightness(2), Greys(), PGD(eps=0.1, steps=4))
+    assert len(found.warnings) == len(told)
+    assert all(words in line for words, line in zip(told, found.warnings, strict=True))
+    assert found.to_json()["warnings"] == list(found.warnings)
 
 
 def test_models_of_other_classes_are_refused(model):
