@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...common.outputs import precise
-from .positions import LAYOUTS, Grid, Size, at_positions, cells_of
+from .positions import LAYOUTS, Grid, Size, at_positions, cells_of, in_a_column
 
 POSITIONS = (2, 3)
 
@@ -157,7 +157,8 @@ def channel_map(
         return precise(activation)
     whole = at_positions(activation, layout=layout, prefix_tokens=prefix_tokens)
     if grid != 1:
-        return rows_of(cell_maps(whole, mapping, cells_of(grid, whole)))
+        cells = cells_of(grid, whole, columns=in_a_column(whole, layout=layout))
+        return rows_of(cell_maps(whole, mapping, cells))
     return precise(MAPPINGS[mapping].whole(whole))
 
 

@@ -25,7 +25,7 @@ from .pairs import (
     check_transform,
     end_of,
 )
-from .positions import at_positions, cells_of, size_of
+from .positions import at_positions, cells_of, in_a_column, size_of
 from .transforms import resize_channels
 
 
@@ -205,6 +205,7 @@ class ACMLoss(nn.Module):
         whole: dict[str, Tensor] = {}
         sizes = (size_of(a.shape, self.ends[name][side].layout) for side, a in activations.items())
         beside = next(filter(None, sizes), (1, 1))
+        columns = False
         for side, activation in activations.items():
             _, _, layout, prefix = self.ends[name][side]
             try:
@@ -212,8 +213,9 @@ class ACMLoss(nn.Module):
                     activation = at_positions(
                         activation, layout=layout, prefix_tokens=prefix, beside=beside
                     )
+                    columns |= in_a_column(activation, layout=layout, beside=beside)
                 whole[side] = activation
-                cells = cells_of(pair["grid"], *whole.values())
+                cells = cells_of(pair["grid"], *whole.values(), columns=columns)
             except ValueError as error:
                 raise PairError(f"pairs.{name}.{side}", str(error)) from None
         return {side: cell_maps(values, self.mapping, cells) for side, values in whole.items()}

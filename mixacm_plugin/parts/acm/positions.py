@@ -87,12 +87,25 @@ def at_positions(
     return whole
 
 
-def cells_of(grid: Grid, *activations: Tensor) -> tuple[int, int]:
+def in_a_column(whole: Tensor, *, layout: str, beside: Size = (1, 1)) -> bool:
+    """Tell whether tokens are in one column since they form no rectangle.
+
+    Args:
+        whole: from ``at_positions``.
+        layout: of the activation that it views.
+        beside: as there.
+    """
+    count, width = whole.shape[2:]
+    return layout == "tokens" and width == 1 < count and count * beside[1] != beside[0]
+
+
+def cells_of(grid: Grid, *activations: Tensor, columns: bool = False) -> tuple[int, int]:
     """Return rows and columns of cells: as many as a grid asks for and all activations have.
 
     Args:
         grid: see ``channel_map``.
         activations: ``(N, C, H, W)``; a channel map ``(N, C)`` has one cell.
+        columns: whether there are tokens ``in_a_column`` among them.
 
     Raises:
         ValueError: on another grid, or of tokens in one column.
@@ -100,10 +113,11 @@ def cells_of(grid: Grid, *activations: Tensor) -> tuple[int, int]:
     sizes = [tuple(a.shape[2:]) if a.ndim == 4 else (1, 1) for a in activations]
     if not GRID.holds(grid):
         raise ValueError(f"grid: expected {GRID.words}; found {grid!r}")
-    row = next((size[0] for size in sizes if size[1] == 1 < size[0]), None)
-    if row is not None and not (grid == FULL and len(set(sizes)) == 1):
+    if columns and not (grid == FULL and len(set(sizes)) == 1):
+        tokens = next(size[0] for size in sizes if size[1] == 1 < size[0])
         raise ValueError(
-            f"grid: {row} tokens form no square, or not the other side's rectangle; write grid: 1"
+            f"grid: {tokens} tokens form no square, or not the other side's rectangle; "
+            "write grid: 1"
         )
     side = sys.maxsize if grid == FULL else int(grid)
     return min(side, *(size[0] for size in sizes)), min(side, *(size[1] for size in sizes))

@@ -200,6 +200,21 @@ def test_tokens_in_finer_steps_than_the_other_side_have_its_proportions():
     assert ACMLoss({"only": pair}, grid="full")(*hooked).item() < 1e-12
 
 
+@pytest.mark.parametrize("grid", [1, 2, "full"])
+@pytest.mark.parametrize(("layout", "rows"), [("nchw", 12), ("nhwc", 12), ("tokens", 6)])
+def test_a_column_of_positions_has_the_cells_of_a_row(layout, rows, grid):
+    student, teacher = (torch.rand(2, 5, count, 1, dtype=torch.float64) for count in (6, rows))
+    lying = teacher.movedim(1, -1) if layout == "nhwc" else teacher
+    lying = teacher.flatten(2).mT if layout == "tokens" else lying
+    hooked = ({"s": {"output": student}}, {"t": {"output": lying}})
+    pair = {**PAIR, "teacher": {**PAIR["teacher"], "layout": layout}}
+    found = ACMLoss({"only": pair}, grid=grid)(*hooked)
+    torch.testing.assert_close(found, loss(student.mT, teacher.mT, grid))
+    if layout != "tokens":  # of which nothing tells here how they lie
+        maps = channel_map(lying, layout=layout, grid=grid)
+        torch.testing.assert_close(maps, channel_map(teacher.mT, grid=grid))
+
+
 def test_tokens_that_form_a_square_but_not_the_other_sides_rectangle_are_refused():
     pair = {**PAIR, "student": {**PAIR["student"], "layout": "tokens"}}
     hooked = ({"s": {"output": SQUARE}}, {"t": {"output": torch.rand(2, 5, 3, 5)}})
