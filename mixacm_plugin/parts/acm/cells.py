@@ -17,7 +17,7 @@ def cell_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
     Of maps of unit norm the squared difference is :math:`2 - 2 \cos`: three sums over channels,
     where ``acm_loss`` divides and subtracts whole maps. A map whose squares vanish in its type
-    (below about 1e-22 in float32) counts as zero.
+    (below about 1e-19 in float32) counts as zero.
 
     Args:
         student: ``(N, C, ...)``, any scale and precision; summed in float32 or better.
@@ -69,8 +69,8 @@ class _Distance(torch.autograd.Function):
 
 
 def _inverse_norm(squares: Tensor) -> Tensor:
-    """1 / norm of a map by its sum of squares, 0 where it is 0."""
-    return torch.where(squares == 0, 0, squares.rsqrt())
+    """1 / norm of a map by its sum of squares, 0 where 1 / squares may be infinite."""
+    return torch.where(squares < torch.finfo(squares.dtype).tiny, 0, squares.rsqrt())
 
 
 def _sum(one: Tensor, factor: Tensor, other: Tensor, others: Tensor) -> Tensor:

@@ -128,6 +128,13 @@ def test_a_cell_that_is_zero_has_no_direction_and_no_gradient():
     assert (gradient[:, :, [0, 3]] != 0).any()
 
 
+@pytest.mark.parametrize("scale", [1e-18, 3e-20, 1e-21, 1e-24])
+def test_the_gradient_of_a_tiny_cell_is_finite(scale):
+    student = (scale * SMALL).float().requires_grad_()
+    (gradient,) = torch.autograd.grad(cell_distance(student, SMALL.flip(0).float()), student)
+    assert gradient.isfinite().all()
+
+
 def test_the_distance_of_cells_is_the_same_by_parts(monkeypatch):
     student, teacher = SMALL.clone().requires_grad_(), SMALL.flip(0)
     whole = cell_distance(student, teacher)
