@@ -14,7 +14,7 @@ from ..common.outputs import LogitsOnly
 from ..common.state import preserved_rng
 from ..parts.adversarial.pgd import ascend
 from ..parts.adversarial.threat_model import random_perturbation
-from .accuracy import check_logits, differ
+from .accuracy import UnsuitedModelError, check_logits, differ
 from .attacks import PGD
 from .attacks.base import Part
 from .progress import Progress
@@ -168,13 +168,16 @@ def disagreement(
 def _logits(models: list[LogitsOnly], images: Tensor, labels: Tensor) -> list[Tensor]:
     """Logits of student and teacher, as they have to be for a distance of their answers."""
     student, teacher = found = [model(images) for model in models]
-    for own in found:
-        check_logits(own, labels)
     if student.shape != teacher.shape:
         raise ValueError(
             f"the student has {student.shape[1]} classes and the teacher {teacher.shape[1]}; "
             "expected the same"
         )
+    for role, own in (("student", student), ("teacher", teacher)):
+        try:
+            check_logits(own, labels)
+        except UnsuitedModelError as error:
+            raise UnsuitedModelError(f"of the {role}: {error}") from error
     return found
 
 

@@ -109,9 +109,17 @@ def test_a_figure_to_doubt_says_why(build, told):
     assert found.to_json()["warnings"] == list(found.warnings)
 
 
-def test_models_of_other_classes_are_refused(model):
-    other = nn.Sequential(nn.Flatten(), nn.Linear(192, 12))
-    with pytest.raises(ValueError, match="the student has 10 classes and the teacher 12"):
+@pytest.mark.parametrize("classes", [12, 2])
+def test_models_of_other_classes_are_refused(classes, model):
+    other = nn.Sequential(nn.Flatten(), nn.Linear(192, classes))
+    with pytest.raises(ValueError, match=f"the student has 10 classes and the teacher {classes}"):
+        disagreement(model, other, Few("test", 5), PGD(eps=0.1, steps=1))
+
+
+def test_it_is_told_whose_logits_are_not_finite(model):
+    other = nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
+    nn.init.constant_(other[1].bias, torch.inf)
+    with pytest.raises(ValueError, match="of the teacher: the model's logits aren't finite"):
         disagreement(model, other, Few("test", 5), PGD(eps=0.1, steps=1))
 
 
