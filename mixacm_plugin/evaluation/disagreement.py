@@ -37,6 +37,7 @@ class Disagreement:
         n: images in all.
         attack: that sought it.
         seed: of the images' choice and of the attack.
+        batch_size: of the attack, whose random draws depend on it.
         warnings: what speaks against the figure, a line each.
     """
 
@@ -46,6 +47,7 @@ class Disagreement:
     n: int
     attack: PGD
     seed: int
+    batch_size: int | None = None
     warnings: tuple[str, ...] = ()
 
     def interval(self) -> tuple[float, float]:
@@ -160,6 +162,7 @@ def disagreement(
         len(distances),
         attack,
         seed,
+        batch_size,
         tuple(warnings),
     )
 

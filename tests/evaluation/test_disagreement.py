@@ -138,12 +138,13 @@ def test_the_command_prints_a_table_and_writes_json(capsys):
     torch.save({"model": dm_wide_resnet(10, 1, 10).state_dict()}, "student.pt")
     argv = ("evaluate", "--config", "recipe.yaml", "--device", "cpu", "--attack", "disagreement")
     setting = ("--eps", "0.1", "--steps", "2", "--n", "6", "--ckpt", "student.pt")
-    assert run("main", *argv, *setting, "--json", "out.json") == 0
+    assert run("main", *argv, *setting, "--json", "out.json", "--batch-size", "4") == 0
     *_, row, _, warning = capsys.readouterr().out.splitlines()
     assert row.startswith("| student | PGD-2 (step 0.025) | Linf | 0.1 | 6 | 0 | 0.")
     assert "can't reach the edge of its ball" in warning
     (figure,) = json.loads(Path("out.json").read_text())
     assert figure["attack"]["name"] == "disagreement"
+    assert figure["batch_size"] == 4  # on which the random starts depend
     assert figure["interval_95"][0] < figure["mean"] < figure["interval_95"][1]
     assert figure["clean"] < figure["mean"]
     for of, file in (("checkpoint", "student.pt"), ("teacher_checkpoint", "teacher.pt")):
