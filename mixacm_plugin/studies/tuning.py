@@ -72,7 +72,8 @@ def values_over(text: str) -> tuple[str, list[Any]]:
     if not values:
         raise UserError(f"{where}: expected KEY.PATH=VALUE,VALUE,...")
     for index, value in enumerate(values):
-        if value in values[:index]:
+        # Candidates are called by their values: 1 and '1' would be one.
+        if value in values[:index] or str(value) in map(str, values[:index]):
             raise UserError(f"{where}: {value!r} is given twice")
     return path, values
 

@@ -46,7 +46,9 @@ def test_values_are_yaml_split_by_commas(text, path, values):
     assert values_over(text) == (path, values)
 
 
-@pytest.mark.parametrize("text", ["a", "=1,2", "a=", "a=1,1", "a=[1", "a=!import_get {key: b},2"])
+@pytest.mark.parametrize(
+    "text", ["a", "=1,2", "a=", "a=1,1", "a=1,'1'", "a=[1", "a=!import_get {key: b},2"]
+)
 def test_anything_else_is_refused_by_its_flag(text):
     with pytest.raises(UserError, match=r"^--over "):
         values_over(text)
