@@ -9,6 +9,7 @@ from ..common.errors import RecipeError, nearest, raise_all
 from ..common.state import preserved_rng
 from ..common.values import NUMBER, WEIGHT
 from ..parts.acm.pairs import SIDES, PairError
+from ..parts.models.normalization import eclipsed
 from .arguments import IO
 from .nodes import Problem, Unbuilt, plain
 from .recipe import Recipe
@@ -149,8 +150,12 @@ def _models(config: Config) -> Iterator[Problem]:
         yield "models", "expected student_model (or model, without a teacher)"
     for path in model_sections(config).values():
         key, names = told(config, f"{path}.key"), model_names()
-        if key is not None and get(config, f"{path}.repo_or_dir") is None and key not in names:
+        hub = get(config, f"{path}.repo_or_dir")
+        hidden = eclipsed(key, hub if isinstance(hub, str) else None)
+        if key is not None and hub is None and key not in names:
             yield f"{path}.key", not_registered("model", key, names)
+        elif hidden is not None and not told(config, f"{path}.quantized"):
+            yield f"{path}.key", hidden
 
 
 def _dataset_id(config: Config, loader: str) -> Iterator[Problem]:

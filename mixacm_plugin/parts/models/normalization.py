@@ -4,9 +4,13 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import torch
+import torchvision
 from torch import Tensor, nn
+from torchdistill.models import registry
 from torchdistill.models.official import get_image_classification_model
 from torchdistill.models.registry import get_model, register_model
+
+from ...common.errors import UserError
 
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
 
@@ -60,13 +64,45 @@ def normalize_inside(model: Model, mean: Sequence[float], std: Sequence[float]) 
     return model
 
 
+def eclipsed(key: Any, hub: str | None = None) -> str | None:
+    """Tell what hides a model from the host, which takes torchvision's of a name before any other.
+
+    Args:
+        key: of a model.
+        hub: repository of torch.hub that it is meant to come from.
+
+    Returns:
+        What is hidden, and what to do; ``None`` where nothing is.
+    """
+    if not isinstance(key, str) or key not in vars(torchvision.models):
+        return None
+    taken = f"by the name {key} torchdistill takes what torchvision.models has"
+    if hub is not None:
+        how = f"register a function that calls torch.hub.load({hub!r}, {key!r})"
+        return None if hub.startswith("pytorch/vision") else f"{taken}, not that of {hub}; {how}"
+    if key not in registry.MODEL_DICT:
+        return None
+    own = registry.MODEL_DICT[key]
+    module = getattr(own, "__module__", None) or type(own).__module__
+    how = f"register yours by another, as in @register_model(key='my_{key}')"
+    if module.startswith("torchdistill."):
+        how = "take a model of another name"
+    return f"{taken}, not the model that {module} registers; {how}"
+
+
 def model_by_key(key: str, **kwargs: Any) -> nn.Module:
     """Build a model as the host does: torchvision's, else a registered one.
 
     Args:
         key: the model's key.
         **kwargs: its arguments.
+
+    Raises:
+        UserError: if torchvision's hides a registered one.
     """
+    hidden = eclipsed(key)
+    if hidden is not None:
+        raise UserError(hidden)
     built: nn.Module | None = get_image_classification_model({"key": key, "kwargs": kwargs})
     return get_model(key, None, **kwargs) if built is None else built
 

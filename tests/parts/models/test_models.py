@@ -6,10 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from torch import nn
+from torchdistill.models import registry
 from torchdistill.models.registry import get_model
 
 from mixacm_plugin import dm_wide_resnet, normalize_inside, normalized
 from mixacm_plugin.parts.models.normalization import CIFAR10_MEAN, CIFAR10_STD
+from recipes import mixacm, run, write
 
 ACTIVATIONS = {"swish": lambda x: x * torch.sigmoid(x), "relu": lambda x: x.clamp_min(0)}
 
@@ -244,3 +247,42 @@ def test_an_impossible_normalisation_is_refused(mean, std):
 def test_a_normalisation_of_another_unit_is_refused(mean, std, words):
     with pytest.raises(ValueError, match=words):
         normalize_inside(torch.nn.Identity(), mean, std)
+
+
+HIDDEN = "by the name {0} torchdistill takes what torchvision.models has, not "
+
+
+@pytest.fixture
+def own_resnet(monkeypatch):
+    monkeypatch.setitem(registry.MODEL_DICT, "resnet18", lambda **kwargs: nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        "key: resnet18\n    kwargs: {num_classes: 10}",
+        "key: normalized\n    kwargs: {model: resnet18, model_kwargs: {num_classes: 10}}",
+        "key: resnet50\n    repo_or_dir: them/theirs\n    kwargs: {num_classes: 10}",
+    ],
+)
+@pytest.mark.usefixtures("own_resnet")
+def test_a_recipes_model_that_torchvisions_hides_is_refused(capsys, section):
+    own = "key: dm_wide_resnet\n    kwargs: {depth: 10, width: 1, num_classes: 10}"
+    text = mixacm().replace(own, section, 1)
+    assert section in text
+    write(text)
+    for command in (("torchdistill", "--config"), ("main", "check")):
+        assert run(*command, "recipe.yaml", "--device", "cpu") == 2
+        key = "resnet50" if "them" in section else "resnet18"
+        expected = f"models.teacher_model.key: {HIDDEN.format(key)}"
+        assert expected in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("own_resnet")
+def test_a_flags_model_that_torchvisions_hides_is_refused(capsys):
+    assert run("main", "hooks", "resnet18") == 2
+    error = capsys.readouterr().err
+    assert f"MODEL: {HIDDEN.format('resnet18')}the model that {__name__} registers" in error
+    assert "@register_model(key='my_resnet18')" in error
+    assert run("main", "hooks", "densenet") == 2
+    assert "take a model of another name" in capsys.readouterr().err
