@@ -1,15 +1,18 @@
 """What a sample of images tells: their size, mean and standard deviation, and the transforms."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 import torch
+from PIL import Image
 from torch.utils.data import Dataset, Subset
 from torchvision import transforms
+from torchvision.datasets import DatasetFolder
 
 from ..common.images import count
+from ..loading.image_files import NamingReader
 
 LARGEST = 224
 Step = tuple[str, dict[str, Any]]  # a transform of torchvision, and its arguments
@@ -37,35 +40,73 @@ def sample(dataset: Dataset[Any], n: int = 300) -> Subset[Any]:
     return Subset(dataset, [index * total // n for index in range(n)])
 
 
-def _images(dataset: Dataset[Any]) -> list[Any]:
+def _images(dataset: Dataset[Any]) -> Iterator[Any]:
+    """Yield a sample's images, one at a time: photographs by the hundred don't fit the memory."""
     chosen = sample(dataset)
-    return [chosen[index][0] for index in range(len(chosen))]
+    return (chosen[index][0] for index in range(len(chosen)))
 
 
-def look_at(dataset: Dataset[Any], size: int | None = None) -> Look:
+def look_at(
+    dataset: Dataset[Any], size: int | None = None, others: Sequence[Dataset[Any]] = ()
+) -> Look:
     """Choose the size of images, and transforms that make it.
 
     Args:
-        dataset: yields PIL images and labels.
+        dataset: yields PIL images and labels; trained on.
         size: in place of the images' own, or of the multiple of 32 below the median of their
             shorter sides.
+        others: likewise; only measured on.
+
+    Raises:
+        ValueError: if images are neither grey nor of three colours of 8 bits.
     """
-    images = _images(dataset)
-    sides = {image.size for image in images}
+    seen = [(image.size, image.mode) for image in _images(dataset)]
+    for part in (dataset, *others):
+        _check_depth(part)
+    sides = _sides(dataset, {side for side, _ in seen})
     if size is None:
-        size = int(median(min(image.size) for image in images))
+        size = int(median(min(side) for side, _ in seen))
         if len(sides) > 1 or size > LARGEST:
             size = max(32, min(size, LARGEST) // 32 * 32)
     flip: Step = ("RandomHorizontalFlip", {})
     tensor: Step = ("ToTensor", {})
+    train: list[Step] = [("RandomResizedCrop", {"size": size, "scale": [0.5, 1.0]}), flip]
+    plain: list[Step] = [("Resize", {"size": size}), ("CenterCrop", {"size": size})]
     if sides == {(size, size)}:
-        train: list[Step] = [("RandomCrop", {"size": size, "padding": max(1, size // 8)}), flip]
-        plain: list[Step] = []
-    else:
-        train = [("RandomResizedCrop", {"size": size, "scale": [0.5, 1.0]}), flip]
-        plain = [("Resize", {"size": size}), ("CenterCrop", {"size": size})]
-    grey: list[Step] = [] if images[0].mode == "RGB" else [_to_three(images[0].mode)]
+        train = [("RandomCrop", {"size": size, "padding": max(1, size // 8)}), flip]
+        measured = [(other, {image.size for image in _images(other)}) for other in others]
+        if all(_sides(other, some) == sides for other, some in measured):
+            plain = []
+    mode = seen[0][1]
+    grey: list[Step] = [] if mode == "RGB" else [_to_three(mode)]
     return Look(size, [*grey, *train, tensor], [*grey, *plain, tensor])
+
+
+def _sides(dataset: Dataset[Any], seen: set[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Return sizes of images: those of a sample, and where they are one those of all files."""
+    if len(seen) > 1 or not isinstance(dataset, DatasetFolder):
+        return seen
+    read = NamingReader(_header)
+    return seen | {read(path)[0] for path, _ in dataset.samples}
+
+
+def _check_depth(dataset: Dataset[Any]) -> None:
+    """Raise ``ValueError`` for files of more than 8 bits, which PIL's ``convert`` cuts at 255."""
+    files = dataset.samples if isinstance(dataset, DatasetFolder) else []
+    read = NamingReader(_header)
+    for path, _ in files[:: max(1, len(files) // 300)]:
+        mode = read(path)[1]
+        if mode.startswith(("I", "F")):
+            raise ValueError(
+                f"{path} has grey values of more than 8 bits (mode {mode}), and ImageFolder would "
+                "make all above 255 white; save the images with 8 bits"
+            )
+
+
+def _header(path: str) -> tuple[tuple[int, int], str]:
+    """Return a file's size and mode, without its pixels."""
+    with Image.open(path) as image:
+        return image.size, image.mode
 
 
 def _to_three(mode: str) -> Step:
@@ -85,7 +126,7 @@ def mean_and_std(dataset: Dataset[Any]) -> tuple[list[float], list[float]]:
     Args:
         dataset: yields tensors ``(C, H, W)`` in [0, 1] and labels.
     """
-    pixels = torch.stack(_images(dataset)).double()
+    pixels = torch.stack(list(_images(dataset))).double()
     std, mean = torch.std_mean(pixels, dim=(0, 2, 3))
     return (
         [round(value, 4) for value in mean.tolist()],

@@ -1,10 +1,16 @@
 """Which folders of ``--data`` are parts, and which are classes."""
 
+import weakref
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from torch.utils.data import Dataset
 
+from mixacm_plugin import UserError
 from mixacm_plugin.projects.data import find_data
+from mixacm_plugin.projects.images import built, look_at
 from shapes import SHAPES, draw_shapes
 
 
@@ -38,3 +44,59 @@ def test_a_class_may_be_called_as_a_part_is_or_have_its_images_in_folders():
     data = find_data("images")
     assert folders(data) == ["", None, None]
     assert data.classes == ["cross", "train"]
+
+
+def shapes_of(dataset):
+    return {tuple(dataset[index][0].shape) for index in range(len(dataset))}
+
+
+@pytest.mark.parametrize("of_val", [16, 40])
+def test_images_are_measured_on_at_the_size_of_training_whatever_their_own(of_val):
+    draw_shapes("images/train", 5, size=16)
+    draw_shapes("images/val", 5, size=of_val)
+    draw_shapes("images/test", 5, size=24)
+    data = find_data("images")
+    assert data.look.train[0] == ("RandomCrop", {"size": 16, "padding": 2})
+    assert shapes_of(data.validation_images()) == {(3, 16, 16)}
+    assert shapes_of(data.test.build(built(data.look.plain))) == {(3, 16, 16)}
+
+
+def test_an_image_of_another_size_is_seen_also_where_it_is_in_no_sample():
+    draw_shapes("images", 151, SHAPES[:2])
+    odd = Path("images/cross/99.png")  # the last of its folder, by name
+    Image.open(odd).resize((64, 48)).save(odd)
+    data = find_data("images")
+    assert data.look.size == 32
+    assert [name for name, _ in data.look.train][:1] == ["RandomResizedCrop"]
+    assert [name for name, _ in data.look.plain][:2] == ["Resize", "CenterCrop"]
+
+
+def test_grey_values_of_more_than_8_bits_are_refused():
+    draw_shapes("images/train", 5)
+    draw_shapes("images/test", 5)
+    deep = Path("images/test/circle/0.png")
+    Image.fromarray(np.full((16, 16), 3000, np.uint16)).save(deep)
+    with pytest.raises(UserError, match=r"test/circle/0\.png has grey values of more than 8 bits"):
+        find_data("images")
+
+
+class Photographs(Dataset):
+    """Notes how many of its images are held at a time."""
+
+    def __init__(self):
+        self.held, self.most = weakref.WeakValueDictionary(), 0
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, index):
+        image = Image.new("RGB", (40 + index, 30))
+        self.held[id(image)] = image
+        self.most = max(self.most, len(self.held))
+        return image, 0
+
+
+def test_photographs_are_looked_at_without_holding_all():
+    photographs = Photographs()
+    look_at(photographs)
+    assert photographs.most <= 3
