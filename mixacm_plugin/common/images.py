@@ -1,7 +1,7 @@
 """Images: of a batch as the host's loaders yield it, drawn from a dataset, and in [0, 1]."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -52,10 +52,26 @@ def every_batch(loader: DataLoader[Any]) -> Iterator[Any]:
 def unpack(batch: Any, device: torch.device) -> tuple[Tensor, Tensor, Any]:
     """Images, targets and the host's supplementary dict of a batch, on the device.
 
-    From pinned memory they are copied while the device works.
+    From pinned memory they are copied while the device works. Labels that are whole numbers are
+    made int64, which is what losses and attacks take.
+
+    Raises:
+        ValueError: if a batch doesn't begin with two tensors.
     """
-    images, targets, *rest = batch
+    given = list(batch) if isinstance(batch, list | tuple) else []
+    if len(given) < 2 or not all(isinstance(one, Tensor) for one in given[:2]):
+        names = ", ".join(type(one).__name__ for one in given)
+        found = f"{type(batch).__name__}({names})" if names else f"a {type(batch).__name__}"
+        if isinstance(batch, Mapping):
+            found += f" with {', '.join(map(str, batch))}"
+        raise ValueError(
+            "expected a batch that begins with images and labels, two tensors; found "
+            f"{found}: let the dataset give pairs of an image and a number"
+        )
+    images, targets, *rest = given
     images, targets = (t.to(device, non_blocking=True) for t in (images, targets))
+    if not targets.is_floating_point():
+        targets = targets.long()
     return images, targets, rest[0] if rest else None
 
 
@@ -68,13 +84,24 @@ def labels_of(dataset: Any) -> Sequence[int] | None:
     """Labels of a dataset's images, where it tells them without reading an image.
 
     Args:
-        dataset: with ``targets``, or a subset or the host's wrapper of such.
+        dataset: with ``targets``, a whole number an image, or a subset or the host's wrapper of
+            such. Other ``targets``, such as names or boxes, don't tell.
     """
     if isinstance(dataset, Subset):
         labels = labels_of(dataset.dataset)
         return None if labels is None else [int(labels[index]) for index in dataset.indices]
     wrapped = getattr(dataset, "org_dataset", None)
-    return labels_of(wrapped) if wrapped is not None else getattr(dataset, "targets", None)
+    if wrapped is not None:
+        return labels_of(wrapped)
+    try:
+        numbers = torch.as_tensor(dataset.targets)
+    except (AttributeError, TypeError, ValueError, RuntimeError):  # none, or of other kinds
+        return None
+    whole = not (numbers.is_floating_point() or numbers.is_complex())
+    if numbers.ndim != 1 or not whole or len(numbers) != count(dataset):
+        return None
+    found: list[int] = numbers.tolist()
+    return found
 
 
 def drawn(dataset: Dataset[Any], n: int | None, seed: int) -> Subset[Any]:

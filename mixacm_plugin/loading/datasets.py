@@ -1,6 +1,6 @@
 """Data of a recipe: the dataset and the loader of its test images, the first batch of a loader."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -41,7 +41,8 @@ def class_names(dataset: Any) -> list[str] | None:
     if isinstance(numbers, Mapping) and sorted(numbers.values()) == list(range(len(numbers))):
         return [str(name) for name in sorted(numbers, key=numbers.__getitem__)]
     names = _unwrapped(dataset, "classes")
-    return None if names is None else [str(name) for name in names]
+    listed = isinstance(names, Sequence) and not isinstance(names, str)  # may be their number
+    return [str(name) for name in names] if listed else None
 
 
 def check_classes(recipe: Recipe, config: Mapping[str, Any]) -> None:
@@ -103,6 +104,7 @@ def first_batch(loader: DataLoader, size: int) -> Any:
     """
     batches_of(loader)
     dataset = loader.dataset
+    _check_pairs(dataset)
     indices = list(range(min(size, count(dataset))))
     labels = labels_of(dataset)
     if labels is not None:
@@ -111,6 +113,23 @@ def first_batch(loader: DataLoader, size: int) -> Any:
         if min(numbers) < 0:  # which a loss may take for no label
             indices[0] = numbers.index(min(numbers))
     return loader.collate_fn([dataset[index] for index in indices])
+
+
+def _check_pairs(dataset: Any) -> None:
+    """Raise ``ValueError`` unless a dataset gives the pairs that the host's wrappers unpack.
+
+    Of a mapping with two keys they would take the keys.
+    """
+    own = getattr(dataset, "org_dataset", None)
+    if own is None:
+        return
+    sample = own[0]
+    if not isinstance(sample, tuple | list) or len(sample) != 2:
+        parts = f" of {len(sample)}" if hasattr(sample, "__len__") else ""
+        raise ValueError(
+            "expected samples of two, an image and a label, as torchdistill unpacks them; found a "
+            f"{type(sample).__name__}{parts} from {type(own).__name__}"
+        )
 
 
 def few_measured(
