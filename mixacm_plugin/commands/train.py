@@ -170,7 +170,8 @@ def _log_recipe(recipe: Recipe, args: argparse.Namespace) -> None:
 
 
 def _test(recipe: Recipe, device: torch.device, *, student_only: bool) -> None:
-    dataset, loader_config = evaluation_dataset(recipe), recipe.build("test", "test_data_loader")
+    dataset = evaluation_dataset(recipe, collated=False)
+    loader_config = recipe.build("test", "test_data_loader")
     config = {
         "models": recipe.build("models"),
         "test": {"test_data_loader": loader_config},

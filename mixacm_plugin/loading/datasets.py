@@ -1,11 +1,12 @@
 """Data of a recipe: the dataset and the loader of its test images, the first batch of a loader."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
+from torchdistill.datasets.registry import get_collate_func
 from torchdistill.datasets.util import build_data_loader
 
 from ..common.errors import RecipeError
@@ -198,15 +199,50 @@ def test_loader(recipe: Recipe, config: Mapping[str, Any], *models: nn.Module) -
     return loader
 
 
-def evaluation_dataset(recipe: Recipe) -> Dataset:
+class Collated(Dataset[tuple[Tensor, Tensor]]):
+    """A dataset as a loader's own collate function makes its images, each by itself.
+
+    Args:
+        dataset: yields samples of any kind.
+        collate: takes a list of samples.
+    """
+
+    def __init__(self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any]) -> None:
+        self.dataset, self.collate = dataset, collate
+
+    def __len__(self) -> int:
+        return count(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        images, labels, _ = unpack(self.collate([self.dataset[index]]), torch.device("cpu"))
+        if len(images) != 1 or len(labels) != 1:
+            raise ValueError(
+                f"collate_fn makes {len(images)} images and {len(labels)} labels of one sample; "
+                "what is measured needs one of each"
+            )
+        return images[0], labels[0]
+
+
+def as_collated(dataset: Dataset[Any], collate: Callable[[list[Any]], Any] | None) -> Dataset[Any]:
+    """Return a dataset with a loader's collate function applied, where it has one of its own."""
+    return dataset if collate in (None, default_collate) else Collated(dataset, collate)
+
+
+def evaluation_dataset(recipe: Recipe, *, collated: bool = True) -> Dataset[Any]:
     """Build the dataset of a recipe's ``test`` section, and no other.
+
+    Args:
+        recipe: that has it.
+        collated: whether the loader's own ``collate_fn`` is applied to each image.
 
     Raises:
         RecipeError: if there is none.
     """
     config = {"test": recipe.build("test")}
     check_part(recipe, config)
-    require(recipe, config, "test.test_data_loader")
-    dataset_id = sections.get(config, "test.test_data_loader.dataset_id")
-    recipe.expect("test.test_data_loader.dataset_id", dataset_id, NAME)
-    return name_files(recipe.build("datasets", dataset_id))
+    require(recipe, config, TEST)
+    dataset_id = sections.get(config, f"{TEST}.dataset_id")
+    recipe.expect(f"{TEST}.dataset_id", dataset_id, NAME)
+    dataset = name_files(recipe.build("datasets", dataset_id))
+    collate = get_collate_func(sections.get(config, f"{TEST}.collate_fn"))
+    return as_collated(dataset, collate) if collated else dataset

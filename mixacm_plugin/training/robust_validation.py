@@ -17,7 +17,7 @@ from ..common.outputs import LogitsOnly
 from ..common.state import eval_mode, preserved_rng
 from ..evaluation.accuracy import check_class_count, clean_accuracies, evaluate
 from ..evaluation.attacks import ATTACKS, Attack, attack_of
-from ..loading.datasets import FEW, first_batch
+from ..loading.datasets import FEW, as_collated, first_batch
 from ..reading import sections
 from ..reading.recipe import Recipe
 from .boxes import Box
@@ -184,7 +184,7 @@ def robust_accuracy(
         with eval_mode(student):  # evaluate leaves it in eval mode, and generators as they were
             correct = evaluate(
                 student,
-                loader.dataset,
+                as_collated(loader.dataset, loader.collate_fn),
                 validation.attack,
                 n=own,
                 seed=SEED,

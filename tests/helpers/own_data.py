@@ -43,7 +43,7 @@ class Own(Dataset):
 
 
 @register_collate_func
-def brightened(samples):
-    """Twice as bright."""
-    images, *rest = default_collate(samples)
-    return ((2 * images).clamp(max=1), *rest)
+def one_class(samples):
+    """Labels all are the first class, whatever the dataset's."""
+    images, labels, *rest = default_collate(samples)
+    return (images, torch.zeros_like(labels), *rest)

@@ -1,10 +1,16 @@
 """Datasets of one's own: labels, samples and attributes of other kinds than torchvision's."""
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 import torch
+from torch.utils.data import default_collate
 
 from mixacm_plugin import Training, dm_wide_resnet
 from mixacm_plugin.common.images import labels_of
+from mixacm_plugin.loading.datasets import Collated
 from own_data import TARGETS, Own
 from recipes import CPU, mixacm, recipe, run, write
 
@@ -59,3 +65,24 @@ def test_samples_of_another_kind_are_told_as_what_they_are(capsys, kind, parts, 
     assert run("torchdistill", "--config", "recipe.yaml", "--device", "cpu") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert all(part in line for part in words.split(" … "))
+
+
+def test_what_a_loaders_collate_function_makes_is_measured_by_all_commands(capsys):
+    loader = "    kwargs: {batch_size: 25}"
+    text = mixacm().replace(loader, f"    collate_fn: one_class\n{loader}")
+    text = text.replace("- name: mixacm_plugin", "- name: mixacm_plugin\n  - name: own_data")
+    write(text + VALIDATE.replace("n: 8", "n: 40").replace("0.1", "1.0e-7"))
+    assert run("torchdistill", "--config", "recipe.yaml", "--device", "cpu") == 0
+    lines = [json.loads(line) for line in Path("out/metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        assert line["robust_val_accuracy"] == pytest.approx(line["val_accuracy"], abs=0.03)
+    (tested,) = re.findall(r"teacher_model: (\S+) % of 50 test images", capsys.readouterr().out)
+    argv = ("--config", "recipe.yaml", "--device", "cpu", "--attack", "clean", "--model", "teacher")
+    assert run("main", "evaluate", *argv, "--json", "found.json") == 0
+    (found,) = json.loads(Path("found.json").read_text())
+    assert 100 * found["accuracy"] == pytest.approx(float(tested), abs=0.01)
+
+
+def test_a_collate_function_that_makes_several_images_of_one_is_told():
+    with pytest.raises(ValueError, match="makes 2 images and 2 labels of one sample"):
+        Collated(Own("test", 4), lambda samples: default_collate(2 * samples))[0]
