@@ -39,7 +39,7 @@ def measure_teacher(
 
     Returns:
         The figures in a line, ``None`` where there is nothing to measure; and warnings: where it is
-        near what guessing gives and the recipe doesn't say what to expect, or isn't robust.
+        near what guessing gives and the recipe doesn't expect nothing, or isn't robust.
 
     Raises:
         RecipeError: if it is far below the teacher's ``expected_accuracy``, or an image can't be
@@ -70,9 +70,10 @@ def measure_teacher(
             "normalisation with the data's (0 expects nothing)",
         )
     guessing = float(labels.bincount().max()) / n
-    chance = guessing + 3 * _error(guessing, n)
+    # Of few images even all right may be chance; that isn't held against a teacher.
+    chance = min(guessing + 3 * _error(guessing, n), (1 + guessing) / 2)
     if accuracy <= chance:
-        if expected is not None:
+        if expected == 0:
             return f"teacher: {figure}", []
         return f"teacher: {figure}", [
             f"{path}: the teacher has {figure}, about as many as guessing has; compare its classes "

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
+from PIL import Image
 from torch import nn
 from torch.utils.data import Subset
 from torchvision import datasets
@@ -123,6 +124,40 @@ def test_a_robust_teachers_checkpoint_gives_normalisation_accuracy_and_weight(ca
     assert not Path("p/teacher.yaml").exists()
     terms = dict(re.findall(r"^(kd|acm) +\S+ +(\S+)$", said, re.MULTILINE))
     assert 4 < float(terms["acm"]) / float(terms["kd"]) < 25  # ten, in steps of 1, 2, 5
+
+
+BRIGHTNESS = """\
+from torch import nn
+from torchdistill.models.registry import register_model
+
+
+@register_model
+class Brightness(nn.Sequential):
+    def __init__(self, num_classes=2):
+        first, second = nn.Conv2d(3, 1, 1), nn.Conv2d(1, 1, 1, stride=2)
+        head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, num_classes)
+        super().__init__(first, nn.ReLU(), second, nn.ReLU(), *head)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sign", "warned"), [(1, False), (-1, True)])
+def test_a_teacher_whose_classes_are_in_another_order_is_warned_of(capsys, sign, warned):
+    for name, level in (("dark", 40), ("light", 200)):
+        for number in range(40):
+            file = Path("images", name, f"{number}.png")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (16, 16), (level + number,) * 3).save(file)
+    Path("bright.py").write_text(BRIGHTNESS)
+    weights = {"0.weight": torch.full((1, 3, 1, 1), 1 / 3), "2.weight": torch.ones(1, 1, 1, 1)}
+    weights |= {"0.bias": torch.zeros(1), "2.bias": torch.zeros(1)}
+    weights["6.weight"] = sign * torch.tensor([[-1.0], [1.0]])
+    weights["6.bias"] = sign * torch.tensor([0.5, -0.5])
+    torch.save(weights, "teacher.pt")
+    models = ("--student", "bright.Brightness", "--teacher", "bright.Brightness:teacher.pt")
+    assert new(models=models) == 0
+    assert ("about as many as guessing has" in capsys.readouterr().out) == warned
+    assert ("expected_accuracy: 100 " in text_of("mixacm.yaml")) != warned
 
 
 def test_a_checkpoint_gets_the_normalisation_that_it_classifies_best_with():

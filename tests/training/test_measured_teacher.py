@@ -72,6 +72,19 @@ def test_a_teacher_whose_labels_are_shifted_is_warned_of(caplog):
     assert "0.0 % of 200 validation images right, about as many as guessing has" in line
 
 
+@pytest.mark.parametrize("expected", ["1", "5", "0"])
+def test_what_is_expected_near_guessing_does_not_make_it_good(caplog, expected):
+    wrong, _ = shifted()
+    _, *warned = log_of(caplog, wrong, f"{KEY}={expected}")
+    assert [level for level, _ in warned] == (["WARNING"] if expected != "0" else [])
+
+
+def test_all_of_a_few_images_right_is_no_guessing(caplog):
+    data = "datasets.digits/val.init.kwargs={split: {val: 0.02}}"
+    ((level, line),) = log_of(caplog, data, f"{KEY}=null")
+    assert (level, line) == ("INFO", "teacher: 100.0 % of 4 validation images right")
+
+
 def test_a_teacher_who_sees_pixels_divided_twice_is_warned_of(caplog):
     dark = "!import_call {key: torchvision.transforms.v2.Normalize, init: {kwargs: {mean: [0, 0, 0]"
     dark += ", std: [255, 255, 255]}}}"
