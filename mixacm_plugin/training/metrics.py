@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torchdistill.models.wrapper import AuxiliaryModelWrapper
 
@@ -110,7 +111,7 @@ def record_terms(criterion: nn.Module) -> Iterator[dict[str, Tensor]]:
         for name, (term, weight) in terms_of(criterion).items():
 
             def hook(_: Any, args: Any, out: Tensor, name: str = name, w: float = weight) -> None:
-                terms[name] = w * out
+                terms[name] = torch.as_tensor(w * out)  # a loss of no image may be 0.0
 
             stack.callback(term.register_forward_hook(hook).remove)
         yield terms

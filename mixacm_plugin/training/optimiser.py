@@ -7,6 +7,7 @@ from torch import nn
 from ..parts.acm.loss import ACMLoss
 from ..reading.recipe import Recipe
 from .boxes import Box, models_of, optimised, terms_of
+from .own_losses import untrained_parts
 
 
 def check_optimiser(
@@ -21,7 +22,8 @@ def check_optimiser(
         models: the plain model of each role.
 
     Returns:
-        A warning where a part of the student alone is trained, though none of it is frozen.
+        A warning where a part of the student alone is trained, though none of it is frozen, and for
+        each loss whose own tensors aren't.
 
     Raises:
         RecipeError: if the teacher would be trained, a learnable transform or what a wrapper has
@@ -36,13 +38,15 @@ def check_optimiser(
     _check_transforms(recipe, path, box, trained)
     plain = {id(p) for model in models.values() for p in model.parameters()}
     _check_beside_models(recipe, path, box, plain | trained)
+    warnings = list(untrained_parts(path, box, trained))
     trainable = [(n, p) for n, p in models["student"].named_parameters() if p.requires_grad]
     left_out = [name for name, p in trainable if id(p) not in trained]
     if not left_out or len(left_out) == len(trainable):  # a wrapper may train something else
-        return []
+        return warnings
     return [
+        *warnings,
         f"{path}.optimizer: {len(left_out)} of the student's {len(trainable)} tensors aren't in it "
-        f"and stay as they are, e.g. {left_out[0]!r}"
+        f"and stay as they are, e.g. {left_out[0]!r}",
     ]
 
 

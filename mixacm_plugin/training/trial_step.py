@@ -34,6 +34,7 @@ from .boxes import (
     terms_of,
     without_ddp,
 )
+from .own_losses import check_loss
 from .unset_gradients import refused_unset_gradients
 
 NO_BATCH = "not a single batch: fewer images than batch_size, and drop_last"
@@ -166,6 +167,7 @@ def _step(
         running: list[tuple[str, Any]] = []  # the terms so far, and what they were given
         for name, (term, _) in terms_of(box.criterion).items():
             term.register_forward_pre_hook(lambda _, args, name=name: running.append((name, args)))
+            term.register_forward_hook(check_loss)
             if isinstance(term, BY_CLASS):
                 term.register_forward_pre_hook(partial(_check_classes, recipe, path, name))
         where = f"{path}.train_data_loader.collate_fn"
