@@ -3,6 +3,7 @@
 import argparse
 import os
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Collection, Mapping
@@ -67,13 +68,20 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Any:
         raise CheckpointError(f"checkpoint not found: {path}") from None
     except CheckpointError:
         raise
-    except pickle.UnpicklingError as error:  # torch's message advises to run what is inside
-        raise CheckpointError(
-            f"can't read checkpoint {path}: it holds something else than tensors and plain values"
-        ) from error
     except Exception as error:  # whatever the bytes of another kind of file happen to mean
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError) or "weights_only" in reason:
+            reason = _not_weights(str(error))
         raise CheckpointError(f"can't read checkpoint {path}: {reason}") from error
+
+
+def _not_weights(said: str) -> str:
+    """Tell what a file is that torch won't read; its own message advises to run what is inside."""
+    named = re.search(r"GLOBAL (\S+)", said)
+    what = "something else than tensors and plain values"
+    what += f", such as {named[1].rstrip('.,')}" if named else ""
+    what = "a program of TorchScript" if "TorchScript" in said else what
+    return f"it holds {what}; where it was written, save torch.save(model.state_dict(), FILE) alone"
 
 
 def file_of(path: str) -> Path:

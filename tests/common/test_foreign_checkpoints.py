@@ -3,6 +3,7 @@
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -139,3 +140,31 @@ def test_what_training_writes_is_loaded_by_torch_in_its_default_mode():
     for file in (training.last_ckpt, training.best_ckpt):
         checkpoint = torch.load(file)  # weights_only, and no classes allowed
         assert list(checkpoint["model"]) == list(training.models["student"].state_dict())
+
+
+SAVE = "where it was written, save torch.save(model.state_dict(), FILE) alone"
+
+
+@pytest.mark.parametrize(
+    ("write", "what"),
+    [
+        (
+            lambda: torch.save({"net": {}, "acc": np.float64(91.3)}, "foreign.pt"),
+            "tensors and plain values, such as numpy",
+        ),
+        (lambda: torch.save(nn.Linear(1, 1), "foreign.pt"), "values, such as torch.nn.modules."),
+        (lambda: script().save("foreign.pt"), "it holds a program of TorchScript; "),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_no_weights_is_told_with_what_to_save_instead(write, what):
+    write()
+    with pytest.raises(CheckpointError) as error:
+        load_checkpoint("foreign.pt")
+    message = str(error.value)
+    assert what in message and message.endswith(SAVE)
+    assert "weights_only" not in message
+
+
+def script():
+    return torch.jit.trace(nn.Linear(1, 1), torch.ones(1, 1))
