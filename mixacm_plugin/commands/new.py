@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -171,4 +172,5 @@ def _weighed(project: Project, folder: Path, device: str | None) -> Inspection:
 
 def _next(project: Project, folder: Path) -> str:
     first = "mixacm" if project.teacher.checkpoint else "teacher"
-    return f"next: cd {folder} && mixacm train --config {first}.yaml --seed 0 (README.md has all)"
+    train = f"mixacm train --config {first}.yaml --seed 0"
+    return f"next: cd {shlex.quote(str(folder))} && {train} (README.md has all)"

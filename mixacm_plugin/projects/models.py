@@ -116,8 +116,8 @@ def _try(flag: str, key: str, model: nn.Module, data: Data) -> None:
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
-                f"{flag}: {key} doesn't take images of 3×{size}×{size}: {reason}; --image-size "
-                f"and {flag}-kwargs say another size"
+                f"{flag}: {key} doesn't take images of 3×{size}×{size}: {reason}; {flag}-kwargs "
+                "and --image-size say another size, and all images get three channels here"
             ) from error
     if logits.shape != (2, len(data.classes)):
         raise UserError(

@@ -11,6 +11,7 @@ from torchdistill.losses import registry as losses
 from torchdistill.models import registry as models
 from torchdistill.models.official import OFFICIAL_MODEL_DICT
 from torchdistill.optim import registry as optim
+from torchvision.models import list_models
 
 from ..common.errors import nearest
 from ..common.values import (
@@ -46,8 +47,8 @@ class ModelNames(set[str]):
 
 
 def model_names() -> ModelNames:
-    """Names of registered models and torchvision's: the callables in lower case there."""
-    official = {n for n, m in OFFICIAL_MODEL_DICT.items() if n.islower() and callable(m)}
+    """Names of registered models and torchvision's: what builds one there, not what lists them."""
+    official = set(OFFICIAL_MODEL_DICT) & set(list_models())
     return ModelNames(official | set(models.MODEL_DICT))
 
 

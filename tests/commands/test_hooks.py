@@ -70,6 +70,7 @@ def test_every_residual_block_is_listed(capsys):
         ),
         (["resnet18", "--teacher-kwargs", "{}"], "--teacher-kwargs: needs --teacher MODEL"),
         (["nope!"], "MODEL: no model 'nope!' is registered. … One of your own is MODULE.NAME"),
+        (["my_models"], "'my_models' is registered. One of your own is MODULE.NAME"),
         (["./tiny.Net"], "MODULE.py lies in the working folder; found './tiny.Net'"),
         (["tiny.py"], "MODULE.py lies in the working folder; found 'tiny.py'"),
         (["mine_h.Net"], "MODEL: can't import mine_h: ModuleNotFoundError: No module named"),

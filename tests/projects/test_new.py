@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import shlex
 import struct
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from torchvision import datasets
 
 from boxes import host_box, train_epoch
 from mixacm_plugin import dm_wide_resnet, read_recipe, recipe_file
+from mixacm_plugin.commands.new import _next
 from mixacm_plugin.parts.models.normalization import model_by_key
 from mixacm_plugin.preflight.inspection import inspect_recipe
 from mixacm_plugin.projects.methods import METHODS
@@ -67,6 +69,12 @@ def test_folders_that_are_split_stay_so(parts):
     held = "val" if len(parts) == 3 else "train"
     assert all(f"/images/{held}/" in path for path in files["val"])
     assert not set(files["train"]) & set(files["val"])
+
+
+def test_the_next_command_can_be_pasted_whatever_the_folder_is_called():
+    project = SimpleNamespace(teacher=SimpleNamespace(checkpoint=""))
+    command = _next(project, Path("my shapes")).removeprefix("next: ")
+    assert shlex.split(command)[:4] == ["cd", "my shapes", "&&", "mixacm"]
 
 
 @pytest.mark.slow

@@ -102,6 +102,12 @@ STUDENT, TEACHER = MODELS[:4], MODELS[4:]
             (*STUDENT, "--teacher", "vit_b_16"),
             "vit_b_16 doesn't take images of",
         ),
+        (
+            fine,
+            [],
+            (*STUDENT, "--teacher", "vit_b_16"),
+            "say another size, and all images get three channels here",
+        ),
         (fine, [], (*STUDENT, "--teacher", "resnet18:no.pt"), "--teacher: checkpoint not found:"),
         (fine, [], (*STUDENT, "--teacher", "resnet18:other.pt"), "is of another architecture"),
         (fine, ["--compare", "kdd"], MODELS, "no method 'kdd'"),
