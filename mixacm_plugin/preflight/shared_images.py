@@ -36,13 +36,35 @@ def _identities(dataset: Any) -> Sequence[Hashable]:
     n = count(dataset)
     samples = getattr(dataset, "samples", None)
     if isinstance(samples, list) and len(samples) == n and _are_files(samples):
-        return [os.path.abspath(file) for file, _ in samples]
+        return _without_links([file for file, _ in samples])
     for name in PIXELS:
         pixels = getattr(dataset, name, None)
         rows = pixels.numpy(force=True) if isinstance(pixels, Tensor) else pixels
         if isinstance(rows, np.ndarray) and len(rows) == n and rows.nbytes <= LARGEST:
             return [hash(row.tobytes()) for row in rows]
     return [(id(dataset), index) for index in range(n)]
+
+
+def _without_links(files: Sequence[str]) -> list[str]:
+    """Return what files are, also behind links: parts are often links to one pool of images."""
+    found = []
+    links: dict[str, set[str]] = {}  # by folder; a folder is listed once, no file is asked for
+    real: dict[str, str] = {}
+    for file in files:
+        folder, name = os.path.split(file)
+        if folder not in real:
+            real[folder], links[folder] = os.path.realpath(folder), _links_in(folder)
+        is_link = name in links[folder]
+        found.append(os.path.realpath(file) if is_link else os.path.join(real[folder], name))
+    return found
+
+
+def _links_in(folder: str) -> set[str]:
+    try:
+        with os.scandir(folder or ".") as entries:
+            return {entry.name for entry in entries if entry.is_symlink()}
+    except OSError:  # names that are no files
+        return set()
 
 
 def _are_files(samples: list[Any]) -> bool:

@@ -86,3 +86,17 @@ def test_images_are_the_same_by_file_or_pixels_but_not_by_index():
     assert shared(Digits("val", transform=torch.Tensor.clone), Digits("val")) == 200
     assert shared(Digits("test"), Digits("train")) == 0
     assert shared(range(5), range(10)) == 0
+
+
+def test_links_to_one_image_are_one_image():
+    for name in "abcd":
+        Path("pool/x").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(f"pool/x/{name}.png")
+    Path("some/x").mkdir(parents=True)
+    for name in "ab":
+        Path(f"some/x/{name}.png").symlink_to(Path(f"pool/x/{name}.png").resolve())
+    Path("whole").symlink_to("pool")
+    pool, some, whole = map(ImageFolder, ("pool", "some", "whole"))
+    assert shared(some, pool) == shared(some, whole) == 2
+    assert shared(pool, whole) == 4
+    assert shared(some, Subset(pool, [2, 3])) == 0
