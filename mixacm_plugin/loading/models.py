@@ -145,6 +145,10 @@ def load_model(recipe: Recipe, role: str = "student", checkpoint: str | None = N
     if role not in roles:
         raise recipe.error("models", f"no {role} in this recipe")
     path = roles[role]
+    section = get(config, path)
+    if checkpoint and section.get("key") == "robust_teacher":  # which reads its authors' layout
+        section["kwargs"] = {**section["kwargs"], "checkpoint": checkpoint, "sha256": None}
+        return build_model(recipe, config, path).eval()
     model = build_model(recipe, config, path)
     key, source = ("--ckpt", checkpoint) if checkpoint else checkpoint_of(recipe, config, role)
     load_into(recipe, model, key, source)

@@ -1,5 +1,6 @@
 """Where trained weights come from: what counts as a teacher with weights, everywhere alike."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import yaml
 
 from mixacm_plugin import RecipeError
 from mixacm_plugin.loading.models import brings_weights, build_models, load_model
+from mixacm_plugin.parts.models.teachers import TEACHERS
 from mixacm_plugin.preflight.traps import recipe_warnings
 from mixacm_plugin.reading import sections
 from recipes import differing, mixacm, recipe, run, two_stages, write
@@ -65,3 +67,24 @@ def test_a_random_teacher_is_refused_before_training_where_it_is_tested_after(ca
     assert "models.teacher_model.src_ckpt: no checkpoint" in capsys.readouterr().err
     assert [file.name for file in Path("out").iterdir()] == [".training.lock"]
     assert run(*command, "-student_only") == 0
+
+
+def test_another_file_of_a_published_teacher_is_read_in_its_authors_layout(monkeypatch, capsys):
+    small = {"depth": 10, "width": 1, "num_classes": 10}
+    made = replace(TEACHERS["gowal2020_wrn28_10_extra"], kwargs=small, num_classes=10)
+    monkeypatch.setitem(TEACHERS, "small", made)
+    text = mixacm().replace(
+        "key: dm_wide_resnet\n    kwargs: {depth: 10, width: 1, num_classes: 10}\n"
+        "    src_ckpt: teacher.pt",
+        "key: robust_teacher\n    kwargs: {name: small, checkpoint: nowhere.pt, sha256: 00}",
+    )
+    built = recipe(text)
+    weights = torch.load("teacher.pt")
+    twice = {f"module.{part}model.{k}": v for part in ("", "attacker.") for k, v in weights.items()}
+    torch.save({"model": twice, "epoch": 3}, "published.pt")
+    for file in ("published.pt", "teacher.pt"):
+        assert differing(load_model(built, "teacher", file).state_dict(), weights) == []
+    argv = ("--config", "recipe.yaml", "--model", "teacher", "--attack", "clean", "--n", "4")
+    assert run("main", "evaluate", *argv, "--ckpt", "published.pt", "--device", "cpu") == 0
+    assert run("main", "evaluate", *argv, "--device", "cpu") == 2
+    assert "checkpoint not found: nowhere.pt" in capsys.readouterr().err
