@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..parts.acm.pairs import IO, LAST, SIDES, PairEnd, end_of
-from ..parts.acm.positions import FULL, LAYOUTS, size_of
+from ..parts.acm.positions import FULL, LAYOUTS, Size, size_of
 from ..parts.models.hooks.ends import Hooked, hooked_ends
 from ..parts.models.hooks.trace import Node, ends_seen
 from ..parts.models.layouts import told_layout
@@ -58,7 +58,7 @@ def check_hooked(
     Raises:
         RecipeError: if a pair of ``ACMLoss`` has another layout than its module, a module that is
             called more than once and doesn't say ``call: last``, or cells of tokens of which
-            nothing tells in which rectangle they lie.
+            nothing tells in which rectangle they lie, or of windows beside something else.
     """
     stage = sections.get(config, path)
     names = sections.stage_sections(config)
@@ -76,6 +76,7 @@ def check_hooked(
             paired.add((role, end.path, end.io))
             _check_calls(recipe, key, end, pair, hooked)
             warnings += _layout(recipe, key, end, hooked, passes[role])
+    _check_windows(recipe, stage, path, passes)
     if images.ndim == 4 and images.shape[2] != images.shape[3]:
         _check_rectangles(recipe, stage, path, passes)
     for role, seen in passes.items():
@@ -120,6 +121,43 @@ def _check_rectangles(
                     "nothing tells in which rectangle they lie. Write grid: 1, or grid: full where "
                     "both sides have as many tokens",
                 )
+
+
+def _check_windows(
+    recipe: Recipe, stage: Mapping[str, Any], path: str, passes: Mapping[str, Pass]
+) -> None:
+    """Refuse cells of an activation that is cut into windows beside one that isn't cut so."""
+    for where, kwargs in sections.acm_losses(stage, path):
+        for name, pair in kwargs["pairs"].items():
+            grid = pair.get("grid", kwargs.get("grid", 1))
+            roles = [role for role in SIDES if role in passes] if grid != 1 else []
+            windows = {role: _windows(end_of(pair, role), passes[role]) for role in roles}
+            if len({size and size[0] / size[1] for size in windows.values()}) > 1:
+                role, size = next((r, size) for r, size in windows.items() if size is not None)
+                raise recipe.error(
+                    f"{where}.pairs.{name}.{role}",
+                    f"found grid: {grid} for {size[0]}×{size[1]} positions that lie otherwise than "
+                    "the image's, as those of windows do, and than the other side's. Write grid: "
+                    "1, or hook a module that doesn't cut its activation",
+                )
+
+
+def _windows(end: PairEnd, seen: Pass) -> Size | None:
+    """Return rows and columns of an activation if they don't lie as the image's do.
+
+    Of an image twice the size there are four times as many windows, each as large. Where a model
+    takes none, their proportions tell, which are other than the image's.
+    """
+    plain, doubled = (passed.get((end.path, end.io)) for passed in (seen.plain, seen.doubled))
+    size = plain and size_of(plain.shape, end.layout)
+    if not size or min(size) == 1:
+        return None
+    larger = doubled and size_of(doubled.shape, end.layout)
+    if larger:
+        return size if larger[0] >= 3 * size[0] and larger[1] == size[1] else None
+    height, width = seen.image.shape[-2:]
+    unlike = abs(size[0] * width - size[1] * height) > height + width  # by more than rounding
+    return size if unlike else None
 
 
 def _check_calls(

@@ -96,23 +96,41 @@ class ReturnsTuple(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
+def cut(x: Tensor) -> Tensor:
+    """Cut ``(N, C, H, W)`` into windows of two by two: ``(N, windows, 4, C)``."""
+    return x.unfold(2, 2, 2).unfold(3, 2, 2).flatten(4).flatten(2, 3).permute(0, 2, 3, 1)
+
+
 @register_model
 class Patches(nn.Module):
-    """A network of patches, as a map, as tokens, and with a class token before them."""
+    """A network of patches: a map, tokens, these with a class token before them, and windows."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stem, self.fc = nn.Conv2d(3, 8, 2, 2), nn.Linear(8, 10)
         self.grid, self.tokens, self.with_class = nn.Identity(), nn.Identity(), nn.Identity()
+        self.windows = nn.Identity()
         self.pool, self.class_token = nn.AdaptiveAvgPool2d(2), nn.Parameter(torch.ones(1, 1, 8))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits."""
         x = self.grid(self.stem(images).relu())
+        x = x + self.windows(cut(x)).mean((1, 2))[:, :, None, None]
         tokens = self.tokens(x.flatten(2).transpose(1, 2))
         tokens = torch.cat([self.class_token.expand(len(images), -1, -1), tokens], 1)
         x = self.with_class(tokens).mean(1) + self.pool(x).mean((2, 3))
         return self.fc(x)
+
+
+@register_model
+class FixedPatches(Patches):
+    """The same, of images of 16×16 only."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits."""
+        if images.shape[-2:] != (16, 16):
+            raise RuntimeError("expected 16×16")
+        return super().forward(images)
 
 
 @register_model

@@ -174,3 +174,34 @@ def test_a_term_that_trains_nothing_is_warned_of():
     text = mixacm().replace("      sub_terms:\n", "      sub_terms:\n" + term)
     (warning,) = inspect_recipe(recipe(text), CPU, seconds=0).warnings
     assert warning.endswith("sub_terms.l2: its gradient is zero at the start, so it trains nothing")
+
+
+WINDOWS = end("windows", layout="nhwc")
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "grid", "refused"),
+    [
+        (WINDOWS, end("grid"), 1, None),
+        (WINDOWS, end("grid"), 2, "teacher"),
+        (end("grid"), WINDOWS, "full", "student"),
+        (end("pool"), WINDOWS, 2, "student"),
+        (WINDOWS, WINDOWS, 2, None),  # of the same places
+        (end("grid"), end("pool"), 2, None),
+    ],
+)
+def test_cells_of_windows_are_refused_beside_what_is_not_cut_so(teacher, student, grid, refused):
+    text = between("Patches", "Patches", pairs_of(teacher, student, grid=grid))
+    if refused is None:
+        Training(recipe(text), CPU)
+        return
+    for shape, size in (("[3, 16, 16]", "16×4"), ("[3, 8, 8]", "4×4")):  # or a map's proportions
+        words = rf"{PAIR}.{refused}: found grid: {grid} for {size} positions that lie otherwise"
+        with pytest.raises(RecipeError, match=words):
+            Training(recipe(text.replace("[3, 16, 16]", shape)), CPU)
+
+
+def test_windows_are_told_by_their_proportions_where_images_have_one_size():
+    text = between("FixedPatches", "Patches", pairs_of(WINDOWS, end("grid"), grid=2))
+    with pytest.raises(RecipeError, match=rf"{PAIR}.teacher: found grid: 2 for 16×4 positions"):
+        Training(recipe(text), CPU)
