@@ -97,49 +97,56 @@ def _pairs(stage: Mapping[str, Any], path: str) -> Iterator[tuple[str, str, Mapp
                 yield f"{where}.pairs.{name}.{role}", role, pair
 
 
+def _pairs_with_cells(
+    stage: Mapping[str, Any], path: str
+) -> Iterator[tuple[str, Mapping[str, Any], Any]]:
+    """Yield key path, pair and grid of each pair whose grid isn't 1."""
+    for where, kwargs in sections.acm_losses(stage, path):
+        for name, pair in kwargs["pairs"].items():
+            grid = pair.get("grid", kwargs.get("grid", 1))
+            if grid != 1:
+                yield f"{where}.pairs.{name}", pair, grid
+
+
 def _check_rectangles(
     recipe: Recipe, stage: Mapping[str, Any], path: str, passes: Mapping[str, Pass]
 ) -> None:
     """Refuse cells of tokens that would be taken for a square, of images that are none."""
-    for where, kwargs in sections.acm_losses(stage, path):
-        for name, pair in kwargs["pairs"].items():
-            grid = pair.get("grid", kwargs.get("grid", 1))
-            tokens, sizes = [], []
-            for role in SIDES if grid != 1 else ():
-                end = end_of(pair, role)
-                seen = passes[role].plain.get((end.path, end.io)) if role in passes else None
-                if seen is not None and end.layout == "tokens" and len(seen.shape) == 3:
-                    tokens.append(seen.shape[1] - end.prefix_tokens)
-                elif seen is not None:
-                    sizes.append(size_of(seen.shape, end.layout))
-            square = any(size is not None and size[0] == size[1] > 1 for size in sizes)
-            as_many = grid == FULL and len(set(tokens)) == 1
-            if (len(tokens) == 1 and square) or (len(tokens) == 2 and not as_many):
-                raise recipe.error(
-                    f"{where}.pairs.{name}",
-                    f"found grid: {grid} for {tokens[0]} tokens of images that aren't square; "
-                    "nothing tells in which rectangle they lie. Write grid: 1, or grid: full where "
-                    "both sides have as many tokens",
-                )
+    for key, pair, grid in _pairs_with_cells(stage, path):
+        tokens, sizes = [], []
+        for role in SIDES:
+            end = end_of(pair, role)
+            seen = passes[role].plain.get((end.path, end.io)) if role in passes else None
+            if seen is not None and end.layout == "tokens" and len(seen.shape) == 3:
+                tokens.append(seen.shape[1] - end.prefix_tokens)
+            elif seen is not None:
+                sizes.append(size_of(seen.shape, end.layout))
+        square = any(size is not None and size[0] == size[1] > 1 for size in sizes)
+        as_many = grid == FULL and len(set(tokens)) == 1
+        if (len(tokens) == 1 and square) or (len(tokens) == 2 and not as_many):
+            raise recipe.error(
+                key,
+                f"found grid: {grid} for {tokens[0]} tokens of images that aren't square; "
+                "nothing tells in which rectangle they lie. Write grid: 1, or grid: full where "
+                "both sides have as many tokens",
+            )
 
 
 def _check_windows(
     recipe: Recipe, stage: Mapping[str, Any], path: str, passes: Mapping[str, Pass]
 ) -> None:
     """Refuse cells of an activation that is cut into windows beside one that isn't cut so."""
-    for where, kwargs in sections.acm_losses(stage, path):
-        for name, pair in kwargs["pairs"].items():
-            grid = pair.get("grid", kwargs.get("grid", 1))
-            roles = [role for role in SIDES if role in passes] if grid != 1 else []
-            windows = {role: _windows(end_of(pair, role), passes[role]) for role in roles}
-            if len({size and size[0] / size[1] for size in windows.values()}) > 1:
-                role, size = next((r, size) for r, size in windows.items() if size is not None)
-                raise recipe.error(
-                    f"{where}.pairs.{name}.{role}",
-                    f"found grid: {grid} for {size[0]}×{size[1]} positions that lie otherwise than "
-                    "the image's, as those of windows do, and than the other side's. Write grid: "
-                    "1, or hook a module that doesn't cut its activation",
-                )
+    for key, pair, grid in _pairs_with_cells(stage, path):
+        roles = [role for role in SIDES if role in passes]
+        windows = {role: _windows(end_of(pair, role), passes[role]) for role in roles}
+        if len({size and size[0] / size[1] for size in windows.values()}) > 1:
+            role, size = next((r, size) for r, size in windows.items() if size is not None)
+            raise recipe.error(
+                f"{key}.{role}",
+                f"found grid: {grid} for {size[0]}×{size[1]} positions that lie otherwise than "
+                "the image's, as those of windows do, and than the other side's. Write grid: 1, or "
+                "hook a module that doesn't cut its activation",
+            )
 
 
 def _windows(end: PairEnd, seen: Pass) -> Size | None:
