@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from .errors import UserError, place_of, reason_of
 from .signals import SparedWorker, sparing_workers
 
+LABELS = ("targets", "labels", "_labels")  # of SVHN and STL10, of Flowers102 and others
 ROUNDING = 1e-6  # of pixels: resizing float tensors makes white 1.0000002
 
 
@@ -84,8 +85,8 @@ def labels_of(dataset: Any) -> Sequence[int] | None:
     """Labels of a dataset's images, where it tells them without reading an image.
 
     Args:
-        dataset: with ``targets``, a whole number an image, or a subset or the host's wrapper of
-            such. Other ``targets``, such as names or boxes, don't tell.
+        dataset: with ``targets``, or what torchvision has in their place, a whole number an image;
+            or a subset or the host's wrapper of such. Others, such as names or boxes, don't tell.
     """
     if isinstance(dataset, Subset):
         labels = labels_of(dataset.dataset)
@@ -93,15 +94,16 @@ def labels_of(dataset: Any) -> Sequence[int] | None:
     wrapped = getattr(dataset, "org_dataset", None)
     if wrapped is not None:
         return labels_of(wrapped)
-    try:
-        numbers = torch.as_tensor(dataset.targets)
-    except (AttributeError, TypeError, ValueError, RuntimeError):  # none, or of other kinds
-        return None
-    whole = not (numbers.is_floating_point() or numbers.is_complex())
-    if numbers.ndim != 1 or not whole or len(numbers) != count(dataset):
-        return None
-    found: list[int] = numbers.tolist()
-    return found
+    for name in LABELS:
+        try:
+            numbers = torch.as_tensor(getattr(dataset, name))
+        except (AttributeError, TypeError, ValueError, RuntimeError):  # none, or of other kinds
+            continue
+        whole = not (numbers.is_floating_point() or numbers.is_complex())
+        if numbers.ndim == 1 and whole and len(numbers) == count(dataset):
+            found: list[int] = numbers.tolist()
+            return found
+    return None
 
 
 def drawn(dataset: Dataset[Any], n: int | None, seed: int) -> Subset[Any]:

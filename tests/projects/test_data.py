@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 from torch.utils.data import Dataset
+from torchvision.datasets import SVHN
 
 from mixacm_plugin import UserError
 from mixacm_plugin.projects.data import find_data
@@ -66,7 +68,7 @@ def test_an_image_of_another_size_is_seen_also_where_it_is_in_no_sample():
     odd = Path("images/cross/99.png")  # the last of its folder, by name
     Image.open(odd).resize((64, 48)).save(odd)
     data = find_data("images")
-    assert data.look.size == 32
+    assert data.stratified
     assert [name for name, _ in data.look.train][:1] == ["RandomResizedCrop"]
     assert [name for name, _ in data.look.plain][:2] == ["Resize", "CenterCrop"]
 
@@ -100,3 +102,16 @@ def test_photographs_are_looked_at_without_holding_all():
     photographs = Photographs()
     look_at(photographs)
     assert photographs.most <= 3
+
+
+def test_a_data_set_of_torchvision_that_calls_its_targets_labels_tells_its_classes(monkeypatch):
+    for name in ("download", "_check_integrity"):
+        monkeypatch.setattr(SVHN, name, lambda self: True)
+    drawn = np.random.default_rng(0)
+    for split in ("train", "test"):
+        pixels = drawn.integers(0, 256, (32, 32, 3, 50), dtype=np.uint8)
+        labels = np.arange(50).reshape(-1, 1) % 10 + 1  # of the digit 0 it is 10
+        savemat(f"{split}_32x32.mat", {"X": pixels, "y": labels})
+    data = find_data("SVHN:.")
+    assert data.classes == list(map(str, range(10)))
+    assert data.stratified
