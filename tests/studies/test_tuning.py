@@ -131,6 +131,13 @@ def test_among_equals_the_first_listed_goes_on_whatever_an_earlier_rung_said(cap
     ]
 
 
+def at_the_last_rung(study, candidates, runs, factor, accuracy):
+    """The candidates in their order, where there is one rung and nothing fails."""
+    return tune(
+        study, candidates, runs, [2], lambda at, wanted: {}, factor=factor, accuracy=accuracy
+    )
+
+
 @pytest.mark.parametrize(
     ("figures", "told"),
     [
@@ -142,15 +149,7 @@ def test_equals_at_the_last_rung_are_told_where_they_are_the_best(figures, told,
     rates = [0.1, 0.2, 0.3, 0.4]
     study, candidates, runs = tuned({LR: rates})
     by_name = {f"lr {rate}": figure for rate, figure in zip(rates, figures, strict=True)}
-    order = tune(
-        study,
-        candidates,
-        runs,
-        [2],
-        lambda at, wanted: {},
-        factor=2,
-        accuracy=lambda run, epoch: by_name[run.row.name],
-    )
+    order = at_the_last_rung(study, candidates, runs, 2, lambda run, epoch: by_name[run.row.name])
     assert order[0].row.name == "lr 0.2"
     messages = [record.message for record in caplog.records if record.name == "mixacm"]
     assert [message.partition(" since")[0] for message in messages] == told
@@ -159,14 +158,8 @@ def test_equals_at_the_last_rung_are_told_where_they_are_the_best(figures, told,
 def test_seeds_count_by_their_mean():
     study, candidates, runs = tuned({LR: [0.1, 0.2]}, seeds=(0, 1))
     figures = {("lr 0.1", 0): 0.9, ("lr 0.1", 1): 0.1, ("lr 0.2", 0): 0.6, ("lr 0.2", 1): 0.6}
-    order = tune(
-        study,
-        candidates,
-        runs,
-        [2],
-        lambda at, wanted: {},
-        factor=3,
-        accuracy=lambda run, epoch: figures[run.row.name, run.seed],
+    order = at_the_last_rung(
+        study, candidates, runs, 3, lambda run, epoch: figures[run.row.name, run.seed]
     )
     assert [c.row.name for c in order] == ["lr 0.2", "lr 0.1"]
 
