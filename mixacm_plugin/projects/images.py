@@ -15,6 +15,7 @@ from ..common.images import count
 from ..loading.image_files import NamingReader
 
 LARGEST = 224
+Sides = tuple[int, int]  # width and height
 Step = tuple[str, dict[str, Any]]  # a transform of torchvision, and its arguments
 
 
@@ -60,12 +61,10 @@ def look_at(
     Raises:
         ValueError: if images are neither grey nor of three colours of 8 bits.
     """
-    seen = [(image.size, image.mode) for image in _images(dataset)]
-    for part in (dataset, *others):
-        _check_depth(part)
-    sides = _sides(dataset, {side for side, _ in seen})
+    (seen, mode), measured = _seen(dataset), [_seen(other)[0] for other in others]
+    sides = set(seen)
     if size is None:
-        size = int(median(min(side) for side, _ in seen))
+        size = int(median(min(side) for side in seen))
         if len(sides) > 1 or size > LARGEST:
             size = max(32, min(size, LARGEST) // 32 * 32)
     flip: Step = ("RandomHorizontalFlip", {})
@@ -74,36 +73,37 @@ def look_at(
     plain: list[Step] = [("Resize", {"size": size}), ("CenterCrop", {"size": size})]
     if sides == {(size, size)}:
         train = [("RandomCrop", {"size": size, "padding": max(1, size // 8)}), flip]
-        measured = [(other, {image.size for image in _images(other)}) for other in others]
-        if all(_sides(other, some) == sides for other, some in measured):
+        if all(set(other) == sides for other in measured):
             plain = []
-    mode = seen[0][1]
     grey: list[Step] = [] if mode == "RGB" else [_to_three(mode)]
     return Look(size, [*grey, *train, tensor], [*grey, *plain, tensor])
 
 
-def _sides(dataset: Dataset[Any], seen: set[tuple[int, int]]) -> set[tuple[int, int]]:
-    """Return sizes of images: those of a sample, and where they are one those of all files."""
-    if len(seen) > 1 or not isinstance(dataset, DatasetFolder):
-        return seen
-    read = NamingReader(_header)
-    return seen | {read(path)[0] for path, _ in dataset.samples}
+def _seen(dataset: Dataset[Any]) -> tuple[list[Sides], str]:
+    """Return sizes and mode of images: of a sample, or if those agree of all files in folders.
 
-
-def _check_depth(dataset: Dataset[Any]) -> None:
-    """Raise ``ValueError`` for files of more than 8 bits, which PIL's ``convert`` cuts at 255."""
-    files = dataset.samples if isinstance(dataset, DatasetFolder) else []
-    read = NamingReader(_header)
-    for path, _ in files[:: max(1, len(files) // 300)]:
-        mode = read(path)[1]
+    Raises:
+        ValueError: for files of more than 8 bits, which PIL's ``convert`` cuts at 255.
+    """
+    if not isinstance(dataset, DatasetFolder):
+        images = [(image.size, image.mode) for image in _images(dataset)]
+        return [size for size, _ in images], images[0][1]
+    files, read = [path for path, _ in dataset.samples], NamingReader(_header)
+    sizes = []
+    for path in files[:: max(1, len(files) // 300)]:
+        size, mode = read(path)
         if mode.startswith(("I", "F")):
             raise ValueError(
                 f"{path} has grey values of more than 8 bits (mode {mode}), and ImageFolder would "
                 "make all above 255 white; save the images with 8 bits"
             )
+        sizes.append(size)
+    if len(set(sizes)) == 1:
+        sizes = [read(path)[0] for path in files]
+    return sizes, "RGB"  # to which ImageFolder converts
 
 
-def _header(path: str) -> tuple[tuple[int, int], str]:
+def _header(path: str) -> tuple[Sides, str]:
     """Return a file's size and mode, without its pixels."""
     with Image.open(path) as image:
         return image.size, image.mode
