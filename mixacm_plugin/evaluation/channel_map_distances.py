@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,8 +19,7 @@ from ..parts.acm.loss import ACMLoss
 from ..parts.acm.pairs import IO, SIDES, PairEnd, PairError
 from ..parts.acm.positions import LAYOUTS
 from ..parts.acm.transforms import resize_channels
-from ..parts.models.hooks.ends import Hooked, hooked_ends
-from ..parts.models.layouts import told_layout
+from ..parts.models.hooks.ends import passes_over
 from ..reading import sections
 from ..reading.recipe import Recipe
 
@@ -171,21 +170,16 @@ def _check_layouts(model: nn.Module, blocks: Sequence[Block], role: str, image: 
 
     Training refuses that too, but hook points of ``--blocks`` weren't trained with.
     """
-    if image.ndim != 4:
-        return
-    ends = [(block.ends[role].path, block.ends[role].io) for block in blocks]
-    plain = hooked_ends(model, ends, image.clone())  # a model may change its images
-    doubled: Mapping[tuple[str, str], Hooked] = {}
-    with suppress(ValueError):  # it may take images of one size
-        doubled = hooked_ends(model, ends, F.interpolate(image, scale_factor=2.0))
+    seen = passes_over(model, [block.ends[role][:2] for block in blocks], image)
     for block in blocks:
         path, io, layout, _ = block.ends[role]
-        seen, other = plain.get((path, io)), doubled.get((path, io))
-        told = seen and told_layout(seen.module, seen.shape, other.shape if other else None)
-        if seen and told not in (None, layout):
+        hooked = seen.plain.get((path, io))
+        told = seen.layout((path, io))[0] if hooked else None
+        if hooked and told not in (None, layout):
             fits = f"write layout: {told}, of --blocks {path}:{io}:{told}"
+            shape = "×".join(map(str, hooked.shape[1:]))
             raise ValueError(
-                f"the channels of the {io} of {path!r}, {'×'.join(map(str, seen.shape[1:]))} here, "
+                f"the channels of the {io} of {path!r}, {shape} here, "
                 f"aren't where the layout {layout} has them (block {block.name}); "
                 + (fits if told in LAYOUTS else "name another module")
             )

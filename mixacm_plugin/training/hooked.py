@@ -1,38 +1,17 @@
 """What a stage hooks, looked at in a pass of the plain models: calls, and where channels are."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..parts.acm.pairs import IO, LAST, SIDES, PairEnd, end_of
 from ..parts.acm.positions import FULL, LAYOUTS, Size, size_of
-from ..parts.models.hooks.ends import Hooked, hooked_ends
-from ..parts.models.hooks.trace import Node, ends_seen
-from ..parts.models.layouts import told_layout
+from ..parts.models.hooks.ends import Hooked, Passes, passes_over
 from ..reading import sections
 from ..reading.recipe import Recipe
 
 SHAPES = {**{name: layout.shape for name, layout in LAYOUTS.items()}, "ncl": "(N, C, L)"}
-
-
-@dataclass
-class Pass:
-    """What was hooked in passes over an image, and over the same at twice its size."""
-
-    model: nn.Module
-    image: Tensor
-    plain: dict[tuple[str, str], Hooked] = field(default_factory=dict)
-    doubled: dict[tuple[str, str], Hooked] = field(default_factory=dict)
-
-    @cached_property
-    def traced(self) -> dict[tuple[str, str], Node]:
-        """What the operations of another pass show, for what nothing else tells."""
-        return ends_seen(self.model, self.image.shape[1:])
 
 
 def check_hooked(
@@ -109,7 +88,7 @@ def _pairs_with_cells(
 
 
 def _check_rectangles(
-    recipe: Recipe, stage: Mapping[str, Any], path: str, passes: Mapping[str, Pass]
+    recipe: Recipe, stage: Mapping[str, Any], path: str, passes: Mapping[str, Passes]
 ) -> None:
     """Refuse cells of tokens that would be taken for a square, of images that are none."""
     for key, pair, grid in _pairs_with_cells(stage, path):
@@ -133,7 +112,7 @@ def _check_rectangles(
 
 
 def _check_windows(
-    recipe: Recipe, stage: Mapping[str, Any], path: str, passes: Mapping[str, Pass]
+    recipe: Recipe, stage: Mapping[str, Any], path: str, passes: Mapping[str, Passes]
 ) -> None:
     """Refuse cells of an activation that is cut into windows beside one that isn't cut so."""
     for key, pair, grid in _pairs_with_cells(stage, path):
@@ -149,7 +128,7 @@ def _check_windows(
             )
 
 
-def _windows(end: PairEnd, seen: Pass) -> Size | None:
+def _windows(end: PairEnd, seen: Passes) -> Size | None:
     """Return rows and columns of an activation if they don't lie as the image's do.
 
     Of an image twice the size there are four times as many windows, each as large. Where a model
@@ -178,14 +157,10 @@ def _check_calls(
         )
 
 
-def _layout(recipe: Recipe, key: str, end: PairEnd, hooked: Hooked, seen: Pass) -> Iterator[str]:
+def _layout(recipe: Recipe, key: str, end: PairEnd, hooked: Hooked, seen: Passes) -> Iterator[str]:
     if len(hooked.shape) in (0, 2):  # no tensor, which the loss refuses; or a channel map already
         return
-    doubled = seen.doubled.get((end.path, end.io))
-    told = told_layout(hooked.module, hooked.shape, doubled.shape if doubled else None)
-    if told is None or told == "tokens":
-        node = seen.traced.get((end.path, end.io))
-        told, prefix = (told or node.layout, node.prefix) if node else (told, end.prefix_tokens)
+    told, prefix = seen.layout((end.path, end.io))
     shape = "×".join(map(str, hooked.shape[1:]))
     if told is None:
         yield (
@@ -199,20 +174,16 @@ def _layout(recipe: Recipe, key: str, end: PairEnd, hooked: Hooked, seen: Pass) 
             f"the {end.io} of {end.path!r} is {SHAPES[told]}, {shape} here; found layout: "
             f"{end.layout}. {fits[0].upper()}{fits[1:]}",
         )
-    elif told == "tokens" and prefix != end.prefix_tokens:
+    elif told == "tokens" and prefix not in (None, end.prefix_tokens):
         yield (
             f"{key}: of the {hooked.shape[1]} tokens {prefix} seem to be no positions; found "
             f"prefix_tokens: {end.prefix_tokens}"
         )
 
 
-def _look(model: nn.Module, hooks: Mapping[str, Sequence[str]], image: Tensor) -> Pass:
+def _look(model: nn.Module, hooks: Mapping[str, Sequence[str]], image: Tensor) -> Passes:
     ends = [(module_path, io) for io in IO for module_path in hooks.get(io) or ()]
-    seen = Pass(model, image)
-    if not ends or image.ndim != 4:
-        return seen
-    # Where it takes another size, or more inputs, the trial step says what is wrong.
-    with suppress(ValueError):
-        seen.plain = hooked_ends(model, ends, image)
-        seen.doubled = hooked_ends(model, ends, F.interpolate(image, scale_factor=2.0))
-    return seen
+    try:
+        return passes_over(model, ends, image)
+    except ValueError:  # the trial step says what is wrong
+        return Passes(model, image)

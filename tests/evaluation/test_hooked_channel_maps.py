@@ -62,3 +62,23 @@ def test_a_layout_that_is_another_is_refused_and_the_right_one_told(build, paths
         expected = channel_map(activation(model, path, IMAGES), layout=layout)
         expected = (expected / expected.norm(dim=1, keepdim=True)).mean(0)
         torch.testing.assert_close(maps_of(model, path, layout=layout), expected.double())
+
+
+class ChannelsLast(nn.Module):
+    """A network of one image size, of whose hooked module only the operations tell the layout."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 16, 3, padding=1)
+        self.hooked = nn.Identity()
+        self.head = nn.Linear(16 * 16 * 16, 10)
+
+    def forward(self, images):
+        activation = self.hooked(self.convolution(images).relu().permute(0, 2, 3, 1))
+        return self.head(activation.flatten(1))
+
+
+def test_a_layout_that_only_the_operations_tell_is_known_as_in_training():
+    with pytest.raises(ValueError, match=r"aren't where the layout nchw .* write layout: nhwc"):
+        maps_of(ChannelsLast(), "hooked")
+    assert maps_of(ChannelsLast(), "hooked", layout="nhwc").shape == (16,)

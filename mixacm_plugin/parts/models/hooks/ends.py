@@ -1,16 +1,21 @@
-"""What hooked modules take and return in a pass."""
+"""What hooked modules take and return in a pass, and where that has its channels."""
 
-from collections.abc import Iterable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ....common.modules import alone, find_module
 from ....common.state import eval_mode, preserved_rng
-from .trace import run
+from ..layouts import told_layout
+from .trace import Node, ends_seen, run
+
+End = tuple[str, str]  # a module's path, and input or output
 
 
 @dataclass
@@ -29,9 +34,7 @@ class Hooked:
 
 
 @torch.no_grad()
-def hooked_ends(
-    model: nn.Module, ends: Iterable[tuple[str, str]], images: Tensor
-) -> dict[tuple[str, str], Hooked]:
+def hooked_ends(model: nn.Module, ends: Iterable[End], images: Tensor) -> dict[End, Hooked]:
     """Return what is hooked in a pass over images, of the ends that are a module's.
 
     Args:
@@ -42,7 +45,7 @@ def hooked_ends(
     Raises:
         ValueError: if the model doesn't take the images.
     """
-    found: dict[tuple[str, str], Hooked] = {}
+    found: dict[End, Hooked] = {}
     with ExitStack() as stack:
         stack.enter_context(preserved_rng())
         stack.enter_context(eval_mode(model))
@@ -61,3 +64,56 @@ def hooked_ends(
             stack.callback(module.register_forward_hook(note).remove)
         run(model, images)
     return found
+
+
+@dataclass
+class Passes:
+    """What is hooked in a pass over an image, and in one over the same at twice its size.
+
+    Args:
+        model: that was passed.
+        image: ``(1, C, H, W)``.
+        plain: from ``hooked_ends``.
+        doubled: likewise; empty if the model doesn't take that size.
+    """
+
+    model: nn.Module
+    image: Tensor
+    plain: dict[End, Hooked] = field(default_factory=dict)
+    doubled: dict[End, Hooked] = field(default_factory=dict)
+
+    @cached_property
+    def _traced(self) -> dict[End, Node]:
+        """What the operations of another pass show, for what nothing else tells."""
+        return ends_seen(self.model, self.image.shape[1:])
+
+    def layout(self, end: End) -> tuple[str | None, int | None]:
+        """Tell the layout of what is hooked, as ``told_layout``, and its tokens of no position.
+
+        Returns:
+            ``None`` for either that can't be told.
+        """
+        hooked, doubled = self.plain[end], self.doubled.get(end)
+        told = told_layout(hooked.module, hooked.shape, doubled.shape if doubled else None)
+        if told in (None, "tokens") and (node := self._traced.get(end)):
+            return told or node.layout, node.prefix
+        return told, None
+
+
+def passes_over(model: nn.Module, ends: Collection[End], image: Tensor) -> Passes:
+    """Pass an image, and the same at twice its size.
+
+    Args:
+        model: left as it was.
+        ends: of which modules; without any nothing is passed.
+        image: ``(1, C, H, W)``, left as it was; of another number of dimensions nothing is passed.
+
+    Raises:
+        ValueError: if the model doesn't take the image.
+    """
+    seen = Passes(model, image)
+    if ends and image.ndim == 4:
+        seen.plain = hooked_ends(model, ends, image.clone())  # a model may change its images
+        with suppress(ValueError):  # it may take images of one size
+            seen.doubled = hooked_ends(model, ends, F.interpolate(image, scale_factor=2.0))
+    return seen
