@@ -18,8 +18,6 @@ from .files import replacing
 
 # Where weights lie beside the state of optimisers and averages, in the order of preference.
 CONTAINERS = ("model", "state_dict", "model_state_dict", "net", "model_ema")
-# What DataParallel, torch.compile and wrappers put before every name.
-PREFIXES = ("module.", "_orig_mod.", "model.")
 AVERAGED = "n_averaged"  # of torch.optim.swa_utils.AveragedModel, beside module.…
 COUNTER = "num_batches_tracked"  # of BatchNorm; files from before torch 0.4.1 have none
 
@@ -152,18 +150,19 @@ def weights_of(checkpoint: Any) -> dict[str, Tensor]:
 
 
 def without_prefixes(state: dict[str, Tensor], expected: Collection[str]) -> dict[str, Tensor]:
-    """Return a state dict without what wrappers put before every name, as far as it is needed.
+    """Return a state dict without what wrappers put before every name, until one is the model's.
+
+    DataParallel puts ``module.`` there, torch.compile ``_orig_mod.``, others their own word.
 
     Args:
         state: by the names in the file.
         expected: names that the model has.
     """
-    while not set(expected) <= set(state):
+    while not set(expected) & set(state):
         names = [name for name in state if name != AVERAGED]
-        prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in names)), None)
-        if prefix is None or not names:
+        if len({name.split(".")[0] for name in names}) != 1 or not all("." in n for n in names):
             break
-        state = {name.removeprefix(prefix): state[name] for name in names}
+        state = {name.partition(".")[2]: state[name] for name in names}
     return state
 
 

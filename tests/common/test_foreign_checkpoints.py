@@ -36,6 +36,8 @@ def prefixed(weights, prefix):
         lambda weights: prefixed(weights, "_orig_mod."),
         lambda weights: prefixed(weights, "model."),
         lambda weights: prefixed(weights, "module._orig_mod.model."),
+        lambda weights: prefixed(weights, "net."),
+        lambda weights: {"state_dict": prefixed(weights, "student.backbone.")},
         lambda weights: {"state_dict": weights, "epoch": 3},
         lambda weights: {"net": prefixed(weights, "module."), "acc": 91.3},
         lambda weights: {"model": weights, "optimizer": {"state": {}}, "args": None},
