@@ -135,7 +135,9 @@ def compare_students(
         ValueError: if no recipe has a teacher and an ACMLoss.
     """
     sources = {
-        name: Source(read_recipe(recipe, overrides), "student", checkpoint)
+        f"{name} (student)" if name == TEACHER else name: Source(
+            read_recipe(recipe, overrides), "student", checkpoint
+        )
         for name, recipe, overrides, checkpoint in students
     }
     recipe = next((s.recipe for s in sources.values() if _has_pairs(s.recipe)), None)

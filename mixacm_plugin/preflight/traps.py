@@ -5,10 +5,12 @@ from typing import Any
 
 from torch import nn
 from torch.utils.data import DistributedSampler, RandomSampler, SequentialSampler
+from torchdistill.datasets.registry import get_collate_func
 
 from ..common.checkpoints import is_plain, load_checkpoint
 from ..common.images import count
 from ..loading.models import brings_weights, stage_checkpoint
+from ..parts.mixup import MixupCollate
 from ..reading import sections
 from ..training.schedule import schedule_steps, stages_of_schedule
 from .shared_images import shared
@@ -169,7 +171,8 @@ def _schedule(
 def _mixup_order(path: str, stage: Mapping[str, Any]) -> Iterator[str]:
     loader = stage.get("train_data_loader") or {}
     in_order = sections.get(loader, "sampler.class_or_func") is SequentialSampler
-    if in_order and str(loader.get("collate_fn", "")).startswith("mixup_collate("):
+    collate = get_collate_func(loader.get("collate_fn"))
+    if in_order and isinstance(collate, MixupCollate) and collate.mixup is not None:
         yield (
             f"{path}.train_data_loader.sampler: mixup mixes neighbours in a batch, and the sampler "
             "keeps their order; use torch.utils.data.RandomSampler"

@@ -11,7 +11,12 @@ from torch.utils.data import TensorDataset
 from made_up_results import done, made, results, row
 from mixacm_plugin import dm_wide_resnet
 from mixacm_plugin.common.errors import RecipeError
-from mixacm_plugin.evaluation.channel_map_comparison import Comparison, compare, parse_source
+from mixacm_plugin.evaluation.channel_map_comparison import (
+    Comparison,
+    compare,
+    compare_students,
+    parse_source,
+)
 from mixacm_plugin.evaluation.channel_map_distances import (
     Block,
     blocks_of,
@@ -280,6 +285,12 @@ def test_a_study_draws_its_rows_beside_their_teacher():
     assert first.with_suffix(".png").stat().st_size > 1000
     assert first.with_suffix(".svg").is_file()
     assert second.with_suffix(".svg").is_file()
+
+
+def test_a_student_that_is_called_teacher_stands_beside_the_teacher():
+    path, student = write(), checkpoint("student.pt", 1)
+    compared = compare_students([("teacher", path, [], student)], n=10)
+    assert list(compared.maps) == ["teacher (student)", "teacher"]
 
 
 @pytest.mark.parametrize(

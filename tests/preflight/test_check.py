@@ -122,6 +122,10 @@ def test_the_generators_are_left_as_they_were():
 
 
 # What is changed in a good recipe, and words of the warning that it gets.
+IN_ORDER = (
+    "train.train_data_loader.sampler.class_or_func="
+    "!import_get {key: torch.utils.data.SequentialSampler}"
+)
 WARNINGS = [
     (edit(EVAL_LINE, ""), "leaves the teacher in train mode"),
     (f"{TERMS}.kd.criterion.kwargs.alpha=0", "without beta (0.95) and temperature² (10²)"),
@@ -150,11 +154,7 @@ WARNINGS = [
         "the schedule is 5 long, the stage 4 steps (2 epochs)",
     ),
     (edit("    src_ckpt: teacher.pt\n", ""), "the teacher's weights are random"),
-    (
-        "train.train_data_loader.sampler.class_or_func="
-        "!import_get {key: torch.utils.data.SequentialSampler}",
-        "mixup mixes neighbours",
-    ),
+    (IN_ORDER, "mixup mixes neighbours"),
     (f"{TERMS}.kd.criterion.kwargs.beta=95", "beta: 95; it weights a part, of 0 to 1"),
     (f"{TERMS}.kd.weight=-1", "kd.weight: -1, so KDLoss is made as large as it can be"),
     ("train.optimizer.kwargs={momentum: 0.9}", "no lr, so it is the default of SGD"),
@@ -196,6 +196,11 @@ def test_a_trap_is_warned_of(change, words):
 @pytest.mark.parametrize("text", GOOD, ids=range(len(GOOD)))
 def test_a_good_recipe_gets_no_warning(text):
     assert inspect(text).warnings == []
+
+
+def test_images_in_order_that_are_not_mixed_are_not_warned_of():
+    unmixed = "train.train_data_loader.collate_fn.init.kwargs.alpha=0"
+    assert inspect(None, IN_ORDER, unmixed).warnings == []
 
 
 def test_an_activation_that_is_changed_in_place_is_warned_of():
