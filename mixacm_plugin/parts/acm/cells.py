@@ -42,35 +42,32 @@ class _Distance(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
-        sums = [
+        parts = [
             torch.stack([(a * b).sum(1, keepdim=True) for a, b in ((s, s), (t, t), (s, t))])
             for s, t in (map(precise, part) for part in _parts(student, teacher))
         ]
-        own, taught, both = torch.cat(sums, 1)
-        own, taught = _inverse_norm(own), _inverse_norm(taught)
+        sums = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        squares, both = sums[:2], sums[2]
+        # 1 / norm, and 0 where 1 / squares may be infinite
+        norms = squares.rsqrt().masked_fill_(squares < torch.finfo(squares.dtype).tiny, 0)
+        own, taught = norms
         cosine = both * own * taught
         ctx.save_for_backward(student, teacher, own, taught, cosine)
-        lengths = own.sign() + taught.sign()  # squared: 1, or 0 of a map that is zero
-        distances: Tensor = (lengths - 2 * cosine).clamp(min=0)
+        lengths = norms.sign().sum(0)  # squared: 1, or 0 of a map that is zero
+        distances: Tensor = torch.sub(lengths, cosine, alpha=2).clamp_(min=0)
         return distances.mean() / student.shape[1]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         student, teacher, own, taught, cosine = ctx.saved_tensors
         share = 2 * gradient / student.numel()
-        across = -share * own * taught
-        along_own, along_taught = share * cosine * own**2, share * cosine * taught**2
-        for_student, for_teacher = ctx.needs_input_grad
-        return (
-            _sum(student, along_own, teacher, across) if for_student else None,
-            _sum(teacher, along_taught, student, across) if for_teacher else None,
+        across, along = -share * own * taught, share * cosine
+        sides = ((student, own, teacher), (teacher, taught, student))
+        return tuple(
+            _sum(one, along * norm.square(), other, across) if needed else None
+            for needed, (one, norm, other) in zip(ctx.needs_input_grad, sides, strict=True)
         )
-
-
-def _inverse_norm(squares: Tensor) -> Tensor:
-    """1 / norm of a map by its sum of squares, 0 where 1 / squares may be infinite."""
-    return torch.where(squares < torch.finfo(squares.dtype).tiny, 0, squares.rsqrt())
 
 
 def _sum(one: Tensor, factor: Tensor, other: Tensor, others: Tensor) -> Tensor:
@@ -78,7 +75,7 @@ def _sum(one: Tensor, factor: Tensor, other: Tensor, others: Tensor) -> Tensor:
     total = torch.empty_like(one)
     for into, *given in _parts(total, one, factor, other, others):
         a, a_factor, b, b_factor = map(precise, given)
-        into.copy_(torch.addcmul(a * a_factor, b, b_factor))
+        into.copy_((a * a_factor).addcmul_(b, b_factor))
     return total
 
 
@@ -86,4 +83,6 @@ def _parts(first: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Cut tensors of as many images into parts of a few images; a GPU takes them at once."""
     on_cpu = first.device.type == "cpu"
     images = max(1, AT_ONCE // first[0].numel()) if on_cpu else len(first)
+    if images >= len(first):  # a split takes its time, of small tensors
+        return iter([(first, *others)])
     return zip(*(torch.split(tensor, images) for tensor in (first, *others)), strict=True)
