@@ -205,6 +205,7 @@ def normalize_map(maps: Tensor) -> Tensor:
     # entry first, squares of small ones don't vanish. torch.nn.functional.normalize has a floor.
     largest = maps.detach().abs().amax(1, keepdim=True)
     zero = largest == 0
-    scaled = maps / torch.where(zero, 1, largest)
+    scaled = maps / largest.masked_fill(zero, 1)
     norm = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
-    return torch.where(zero, 0, scaled / torch.where(zero, 1, norm))
+    normalised: Tensor = scaled / norm.masked_fill(zero, 1)
+    return normalised.masked_fill(zero, 0)

@@ -78,7 +78,7 @@ def at_positions(
                 f"found {prefix_tokens} of {tuple(activation.shape)} in the layout {layout}"
             )
         activation = activation[:, prefix_tokens:]
-    whole = activation.movedim(channels, 1)
+    whole = activation if channels == 1 else activation.movedim(channels, 1)
     if layout == "tokens":
         count, (height, width) = whole.shape[2], beside
         rows = max(1, math.isqrt(count * height // width))
