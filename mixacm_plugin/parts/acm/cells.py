@@ -73,16 +73,18 @@ class _Distance(torch.autograd.Function):
 def _sum(one: Tensor, factor: Tensor, other: Tensor, others: Tensor) -> Tensor:
     """``factor * one + others * other``, as ``one`` lies in memory."""
     total = torch.empty_like(one)
-    for into, *given in _parts(total, one, factor, other, others):
-        a, a_factor, b, b_factor = map(precise, given)
-        into.copy_((a * a_factor).addcmul_(b, b_factor))
+    exact = total.dtype == factor.dtype
+    for into, a, a_factor, b, b_factor in _parts(total, one, factor, other, others):
+        value = torch.mul(precise(a), a_factor, out=into if exact else None)
+        value.addcmul_(precise(b), b_factor)
+        if not exact:
+            into.copy_(value)
     return total
 
 
 def _parts(first: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Cut tensors of as many images into parts of a few images; a GPU takes them at once."""
-    on_cpu = first.device.type == "cpu"
-    images = max(1, AT_ONCE // first[0].numel()) if on_cpu else len(first)
-    if images >= len(first):  # a split takes its time, of small tensors
+    if first.device.type != "cpu" or first.numel() <= AT_ONCE:
         return iter([(first, *others)])
+    images = max(1, AT_ONCE // first[0].numel())
     return zip(*(torch.split(tensor, images) for tensor in (first, *others)), strict=True)
