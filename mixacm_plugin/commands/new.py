@@ -126,10 +126,12 @@ def _asked(name: str) -> str:
 
 
 def _described(data: Data) -> str:
-    size, sizes = data.look.size, data.sizes
+    size, sizes, unread = data.look.size, data.sizes, data.unread()
+    left_out = f"\nleft out: {len(unread):,} of a kind that ImageFolder doesn't read, such as "
     return (
         f"{data.what}: {len(data.classes)} classes, {size}×{size}, {sizes['train']:,} images to "
         f"train on, {sizes['val']:,} to validate, {sizes['test']:,} to test"
+        + (f"{left_out}{unread[0]}; convert them, or leave them out" if unread else "")
     )
 
 

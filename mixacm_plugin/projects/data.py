@@ -1,12 +1,14 @@
 """Find what ``--data`` names: folders of images, or a data set of torchvision."""
 
 import inspect
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from torch.utils.data import Dataset, Subset
 from torchvision import datasets
 from torchvision.datasets.folder import is_image_file
@@ -87,6 +89,23 @@ class Data:
             return self.val.build(plain)
         rest = _rest(self.train.build(plain), self.test, self.sizes, self.stratified)
         return hold_out(rest, "val", self.sizes["val"], stratify=self.stratified)
+
+    def unread(self) -> list[Path]:
+        """Return the files of images that ``ImageFolder`` leaves out, by their extension."""
+        parts = [part for part in (self.train, self.val, self.test) if part is not None]
+        roots = {part.root / part.folder for part in parts if part.key == "ImageFolder"}
+        files = (
+            Path(at, name)
+            for r in roots
+            for at, _, names in os.walk(r, followlinks=True)
+            for name in names
+        )
+        extensions = {e for e, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+        return sorted(
+            file
+            for file in files
+            if file.suffix.lower() in extensions and not is_image_file(file.name)
+        )
 
 
 def find_data(text: str, size: int | None = None) -> Data:

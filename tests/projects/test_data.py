@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from torchvision.datasets import SVHN
 
 from mixacm_plugin import UserError
+from mixacm_plugin.commands.new import _described
 from mixacm_plugin.projects.data import find_data
 from mixacm_plugin.projects.images import built, look_at
 from shapes import SHAPES, draw_shapes
@@ -46,6 +47,18 @@ def test_a_class_may_be_called_as_a_part_is_or_have_its_images_in_folders():
     data = find_data("images")
     assert folders(data) == ["", None, None]
     assert data.classes == ["cross", "train"]
+
+
+def test_images_that_are_left_out_by_their_kind_are_told():
+    draw_shapes("images/train", 5)
+    draw_shapes("images/test", 5)
+    assert "left out" not in _described(find_data("images"))
+    for name in ("train/circle/more.gif", "test/cross/other.JFIF"):
+        Image.new("RGB", (16, 16)).save(f"images/{name}")
+    Path("images/train/circle/notes.txt").touch()
+    told = _described(find_data("images"))
+    assert "left out: 2 of a kind that ImageFolder doesn't read, such as " in told
+    assert "images/test/cross/other.JFIF; convert them" in told
 
 
 def shapes_of(dataset):
