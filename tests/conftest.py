@@ -20,16 +20,16 @@ def pytest_addoption(parser):
         "--draw",
         metavar="SEED",
         default=date.today().isoformat(),
-        help="which eighth of them runs (by default another every day)",
+        help="which sixteenth of them runs (by default another every day)",
     )
     group.addoption("--all", action="store_true", help="run all of them")
-    parser.addoption("--kills", type=int, default=6, help="how many trainings are killed")
+    parser.addoption("--kills", type=int, default=4, help="how many trainings are killed")
 
 
 def pytest_report_header(config):
     if config.option.all:
         return "exhaustive tests: all"
-    return f"exhaustive tests: an eighth, again by --draw {config.option.draw}"
+    return f"exhaustive tests: a sixteenth, again by --draw {config.option.draw}"
 
 
 def pytest_collection_modifyitems(config, items):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-SHARE = 8  # one in so many
+SHARE = 16  # one in so many
 
 
 def drawn(cases: Iterable[tuple[str, str]], seed: str) -> set[str]:
