@@ -23,6 +23,7 @@ from ..reading.sections import Config, current_stage, get, stage_sections
 
 Box: TypeAlias = DistillationBox | TrainingBox
 FIND_UNUSED = "wrapper.kwargs.find_unused_parameters"  # of a recipe's student
+PROCESSES = ("pre_epoch_process", "post_forward_process", "post_epoch_process")
 
 
 def _model_names(box: Box) -> dict[str, str]:
@@ -59,10 +60,22 @@ def forward_process_names(box: Box) -> list[str]:
     return [name for name in names if hasattr(box, name)]
 
 
+def stage_processes(box: Box) -> dict[str, Any]:
+    """Return the processes around the epochs and steps of a box's stage, by name.
+
+    The host keeps those of all boxes in one place, the class that those with stages come from.
+    """
+    return {name: vars(_class_of(box))[name] for name in PROCESSES}
+
+
+def _class_of(box: Box) -> type[Box]:
+    return DistillationBox if isinstance(box, DistillationBox) else TrainingBox
+
+
 def processes_of(box: Box) -> list[Any]:
     """Return the recipe's processes of a box, or the objects whose methods they are."""
     processes = [getattr(box, name) for name in forward_process_names(box)]
-    processes += [type(box).post_forward_process, type(box).post_epoch_process]
+    processes += [stage_processes(box)[name] for name in PROCESSES[1:]]
     owners = [getattr(process, "__self__", process) for process in processes]
     return list({id(owner): owner for owner in owners}.values())
 

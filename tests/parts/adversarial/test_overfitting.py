@@ -9,7 +9,7 @@ from torch import nn
 from torchdistill.core.interfaces.registry import get_post_epoch_proc_func
 
 from boxes import train_epoch, training_box
-from mixacm_plugin import Training, watch_overfitting
+from mixacm_plugin import RecipeError, Training, watch_overfitting
 from mixacm_plugin.parts.adversarial.overfitting import has_overfitted
 from recipes import CPU, differing, mixacm, recipe, scratch, state, two_stages
 
@@ -152,6 +152,15 @@ def test_epochs_count_through_stages_and_from_a_checkpoint(log):
     resumed.run()
     epochs = [re.match("epoch (.)", line)[1] for _, line in log()]
     assert epochs == [*"1234", *"12", *"34"]
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+def test_images_that_are_no_pixels_are_refused(stages):
+    text = watched(scratch()).replace("key: dm_wide_resnet", "key: resnet18")
+    text = text.replace("{depth: 10, width: 1, num_classes: 10}", "{num_classes: 10}")
+    text = text.replace("recipes.Few", "recipes.Normalised")
+    with pytest.raises(RecipeError, match="so that ε means pixels"):
+        Training(recipe(text if stages == 1 else two_stages(text)), CPU)
 
 
 @pytest.mark.parametrize("step_size, warned", [(0.01, False), (0.009, True)])
