@@ -84,11 +84,6 @@ class Training:
             logger.info(prepared.teacher)
         for warning in prepared.warnings:
             logger.warning(warning)
-        if start_epoch:
-            logger.warning(
-                "--start_epoch only sets the first epoch's number; the optimiser and its schedule "
-                "start anew (to go on from a checkpoint: --resume)"
-            )
         self.files = run_files(self.config)
         self.last_ckpt, self.best_ckpt = self.files.last, self.files.best
         self.metrics_file = self.files.metrics

@@ -13,6 +13,7 @@ from ..loading.datasets import check_classes, test_loader
 from ..loading.image_files import name_files
 from ..loading.models import build_models
 from ..loading.module_paths import check_module_paths
+from ..reading import sections
 from ..reading.checks import check_built, check_yaml
 from ..reading.recipe import Recipe
 from .boxes import Box
@@ -63,7 +64,7 @@ def prepare(
     1. the YAML: keys, kinds, registered names, rules across keys; nothing is constructed;
     2. what its tags build, datasets among it;
     3. the same again with what they have built, then losses and robust validation;
-    4. the files: none is written that is read; and that ``start_epoch`` enters no later stage;
+    4. the files: none is written that is read; and that ``start_epoch`` is of the only stage;
     5. the compiler, where one is asked for; the datasets, against each other and what robust
        validation asks for;
     6. the models, and their checkpoints; the moving average: that it will begin, and that the
@@ -95,9 +96,8 @@ def prepare(
         name_files(dataset)
     validation = robust_validation(recipe, config)
     check_files(recipe, config)
-    if start_epoch and "stage1" in config["train"]:
-        message = "--start_epoch can't enter a later stage; use --resume with a checkpoint"
-        raise recipe.error("train", message)
+    if start_epoch:
+        warnings.append(_started_late(recipe, config, start_epoch))
     check_compiler(recipe, config, device)
     check_classes(recipe, config)
     if validation is not None:
@@ -132,3 +132,18 @@ def prepare(
     if distributed:  # the same weights everywhere, but not the same mixup and crops
         main_util.set_seed(seed_of_process(torch.initial_seed() if seed is None else seed))
     return Prepared(config, models, box, teacher, warnings, real, validation, average)
+
+
+def _started_late(recipe: Recipe, config: Mapping[str, Any], start_epoch: int) -> str:
+    """Check the number of a first epoch that isn't the first, and return a warning of it."""
+    if "stage1" in config["train"]:
+        message = "--start_epoch can't enter a later stage; use --resume with a checkpoint"
+        raise recipe.error("train", message)
+    epochs = sections.num_epochs(config)
+    if start_epoch >= epochs:
+        message = f"{start_epoch}, counted from 0, of {epochs} epochs: nothing would be trained"
+        raise recipe.error("--start_epoch", message)
+    return (
+        "--start_epoch only sets the first epoch's number; the optimiser and its schedule start "
+        "anew (to go on from a checkpoint: --resume)"
+    )

@@ -209,6 +209,11 @@ def test_a_nan_in_the_first_epoch_of_a_run_says_that_nothing_was_saved():
         Training(recipe(text), CPU, start_epoch=1).run()
 
 
+def test_a_first_epoch_behind_the_last_is_refused():
+    with pytest.raises(RecipeError, match="--start_epoch: 2, counted from 0, of 2 epochs"):
+        Training(recipe(), CPU, start_epoch=2)
+
+
 def test_an_epochs_time_has_the_wait_for_the_device_at_its_end(monkeypatch):
     clock, read = [0.0], EpochSums.read
 
