@@ -1,7 +1,7 @@
 """The host's boxes: their models, their stages, and several processes around them."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -66,6 +66,12 @@ def stage_processes(box: Box) -> dict[str, Any]:
     The host keeps those of all boxes in one place, the class that those with stages come from.
     """
     return {name: vars(_class_of(box))[name] for name in PROCESSES}
+
+
+def set_stage_processes(box: Box, processes: Mapping[str, Any]) -> None:
+    """Let a box have its stage's processes, where another one may have got its own since."""
+    for name, process in processes.items():
+        setattr(_class_of(box), name, process)
 
 
 def _class_of(box: Box) -> type[Box]:

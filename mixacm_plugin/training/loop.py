@@ -18,6 +18,7 @@ from ..common.signals import Stopped
 from ..parts.acm.frozen_teacher import FrozenTeacher
 from ..reading import sections
 from ..reading.recipe import Recipe
+from .beginning import Beginning
 from .boxes import distribute, rng_of, seed_sampler, set_rng_of, skip_stage
 from .building import check_stage
 from .checkpoint import compare_recipes, read_run, restore, run_state
@@ -40,7 +41,8 @@ class Training:
     Args:
         recipe: what to train.
         device: where.
-        seed: of all generators; a run on the CPU with a seed is repeatable bit for bit.
+        seed: of all generators; a run on the CPU with a seed is repeatable bit for bit, whatever
+            else is made and trained in the same process.
         start_epoch: number of the first epoch.
         adjust_lr: multiply the learning rate by the number of processes.
 
@@ -88,13 +90,16 @@ class Training:
         self.last_ckpt, self.best_ckpt = self.files.last, self.files.best
         self.metrics_file = self.files.metrics
         self.writer = Writer(recipe, self.files)
+        self._beginning = Beginning(self.box, repeatable=seed is not None)
 
     def resume(self, path: str) -> None:
         """Go on from a checkpoint of this recipe, exactly as if the run hadn't stopped.
 
         Raises:
             RecipeError: if the checkpoint can't be used for that.
+            UserError: if it has run.
         """
+        self._beginning.check()
         try:
             checkpoint = read_run(path)
             compare_recipes(self.recipe, path, checkpoint.get("recipe", self.recipe.text()))
@@ -115,6 +120,7 @@ class Training:
             message = f"{path} isn't a checkpoint of this recipe: {type(error).__name__}: {error}"
             raise self.recipe.error("--resume", message) from error
         self.writer.last_saved, self.resumed = checkpoint["epoch"], path
+        self._beginning = Beginning(self.box, repeatable=True)
 
     @property
     def finished(self) -> bool:
@@ -137,7 +143,7 @@ class Training:
         track: str | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Train all epochs; keep the last and the best checkpoint and ``metrics.jsonl``.
+        """Train all epochs, once; keep the last and the best checkpoint and ``metrics.jsonl``.
 
         Args:
             save_every: also write the last checkpoint after so many steps of an epoch.
@@ -148,8 +154,10 @@ class Training:
 
         Raises:
             RecipeError: if a loss or a weight stops being finite, or a later stage is wrong.
+            UserError: if it has run.
             Stopped: when it was asked to stop, and the checkpoint is written.
         """
+        self._beginning.check()
         self.save_every, self.asked_to_stop, self.say = save_every, asked_to_stop, say
         with held(self.recipe, self.files):
             decided_by_first(lambda: self.writer.begin(self.start_epoch))
@@ -159,6 +167,7 @@ class Training:
                 self._train()
 
     def _train(self) -> None:
+        self._beginning.begin()
         criterion = self.box.criterion
         last = self.start_epoch if self.finished else self.box.num_epochs
         for epoch in range(self.start_epoch, last):

@@ -8,16 +8,17 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchdistill.common.main_util import load_ckpt
+from torchdistill.core.interfaces.registry import register_post_forward_proc_func
 from torchdistill.datasets.registry import register_dataset_wrapper
 from torchdistill.losses.registry import register_mid_level_loss
 
-from mixacm_plugin import RecipeError, Training, dm_wide_resnet
+from mixacm_plugin import RecipeError, Training, UserError, dm_wide_resnet
 from mixacm_plugin.common.state import rng_state
 from mixacm_plugin.loading.models import build_models
 from mixacm_plugin.training import epoch
 from mixacm_plugin.training.building import build_box, check_stage
 from mixacm_plugin.training.epoch import EpochSums, train_steps
-from recipes import CPU, Few, differing, loader_accuracy, mixacm, recipe, state, two_stages
+from recipes import CPU, Few, differing, loader_accuracy, mixacm, recipe, scratch, state, two_stages
 from runs import metrics, saved, trained
 
 HOSTS_PROCESS = ("  pre_epoch_process: keep_teacher_in_eval\n", "")
@@ -76,6 +77,51 @@ def test_a_seed_repeats_a_run_bit_for_bit():
     students = [state(trained(seed=seed).models["student"]) for seed in (3, 3, 4)]
     assert not differing(students[0], students[1])
     assert differing(students[1], students[2])
+
+
+def elsewhere(folder, text):
+    return recipe(text.replace("dst_ckpt: out/", f"dst_ckpt: {folder}/"))
+
+
+def test_a_seed_repeats_a_run_beside_others_in_the_process():
+    trained(scratch())
+    alone = saved()["model"]
+    pair = [Training(elsewhere(folder, scratch()), CPU, 0) for folder in "ab"]
+    for training in pair:
+        training.run()
+    assert not differing(alone, saved("a/student.pt")["model"])
+    assert not differing(alone, saved("b/student.pt")["model"])
+
+
+@register_post_forward_proc_func
+def never_a_step(box, loss):
+    """Leave out what trains."""
+
+
+@pytest.mark.parametrize("text", [scratch(), mixacm()], ids=["alone", "with a teacher"])
+def test_a_training_has_processes_of_its_own(text):
+    idle = text.replace("  log_freq", "  post_forward_process: never_a_step\n  log_freq")
+    trained(text)
+    alone = saved()["model"]
+    training = Training(elsewhere("a", text), CPU, 0)
+    Training(elsewhere("b", idle), CPU, 0)
+    training.run()
+    assert not differing(alone, saved("a/student.pt")["model"])
+    training = Training(elsewhere("c", text), CPU)
+    training.resume("out/best_student.pt")
+    Training(elsewhere("b", idle), CPU, 0)
+    training.run()
+    assert not differing(alone, saved("c/student.pt")["model"])
+
+
+def test_a_training_runs_once():
+    training = trained(scratch())
+    before = Path("out/student.pt").read_bytes(), metrics()
+    with pytest.raises(UserError, match="this Training has run; make another one"):
+        training.run()
+    with pytest.raises(UserError, match="this Training has run"):
+        training.resume("out/best_student.pt")
+    assert before == (Path("out/student.pt").read_bytes(), metrics())
 
 
 def test_src_ckpt_of_a_student_initialises_and_does_not_resume():
