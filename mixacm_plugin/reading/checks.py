@@ -28,6 +28,7 @@ from .validation import Validation, validate, validate_built
 
 PARTS = ("datasets", "models", "train", "test")
 MODULE_WISE = {"module_wise_kwargs": False, "module_wise_configs": True}  # with a teacher?
+DEFAULT_PRE_FORWARD = "default_pre_forward_process"  # which does nothing
 WITH_TEACHER = ("keep_teacher_in_eval", "default_pre_epoch_process_with_teacher")
 
 
@@ -54,7 +55,7 @@ def check_yaml(recipe: Recipe) -> list[str]:
 
 
 def _ignored(config: Config) -> Iterator[str]:
-    """Tell of the optimiser's keys that the host reads in another box only."""
+    """Tell of the keys that the host reads elsewhere only, or that nothing calls."""
     if not isinstance(config["models"], Mapping):
         return
     with_teacher = "teacher" in model_sections(config)
@@ -63,6 +64,30 @@ def _ignored(config: Config) -> Iterator[str]:
             if told(stage, f"optimizer.{key}") and needs_teacher is not with_teacher:
                 other = next(name for name in MODULE_WISE if name != key)
                 yield f"{path}.optimizer.{key}: the host ignores it here, and reads {other} instead"
+        if told(stage, "pre_forward_process") not in (None, DEFAULT_PRE_FORWARD):
+            yield (
+                f"{path}.pre_forward_process: nobody calls it, nor does the host's own script; a "
+                "forward_proc of your own can do as much"
+            )
+    yield from _misplaced(config)
+
+
+def _misplaced(config: Config) -> Iterator[str]:
+    """Tell of what is a stage's and stands above the stages, and the other way round."""
+    names = [f"train.{name}" for name in stage_names(config["train"])]
+    for section in stage_sections(config).values():
+        for path, stage in stages(config):
+            if get(stage, f"{section}.dst_ckpt") is not None:
+                yield (
+                    f"{path}.{section}.dst_ckpt: the host ignores it here; where there are stages "
+                    f"it writes the file of train.{section}.dst_ckpt after each but the last"
+                )
+        above = get(config, f"train.{section}") if names else None
+        for key, value in above.items() if isinstance(above, Mapping) else ():
+            # It may be where the stages' own values have their anchor.
+            elsewhere = all(get(config, f"{name}.{section}.{key}") == value for name in names)
+            if key != "dst_ckpt" and not elsewhere:
+                yield f"train.{section}.{key}: the host ignores it here; write it into each stage"
 
 
 def _predates_todays_format(config: Config) -> bool:

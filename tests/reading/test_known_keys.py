@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 import pytest
+from torchdistill.core.interfaces.registry import register_pre_forward_proc_func
 
 from mixacm_plugin import RecipeError, Training, read_recipe
 from mixacm_plugin.common.files import recipe_file
@@ -202,6 +203,52 @@ def test_anchors_that_only_their_own_block_uses_are_of_no_use():
     text = edit(TRAIN, f"{TRAIN}  extra: {{a: &a 1, b: *a}}\n")
     (warning,) = check_yaml(recipe(text))
     assert warning.startswith("train.extra: unknown key")
+
+
+FORWARD = "    forward_proc: forward_batch_only\n"
+STAGE_1 = "  stage1: &stage\n"
+IGNORED = {  # a recipe, and the beginning of each warning
+    "a stage's checkpoint": (
+        two_stages(edit(FORWARD, f"{FORWARD}    dst_ckpt: a.pt\n", scratch())),
+        [f"train.stage{number}.model.dst_ckpt: the host ignores it here" for number in (1, 2)],
+    ),
+    "the only stage's": (
+        edit(FORWARD, f"{FORWARD}    dst_ckpt: a.pt\n", scratch()),
+        ["train.model.dst_ckpt: the host ignores it here"],
+    ),
+    "that of all stages": (
+        edit(STAGE_1, f"  model: {{dst_ckpt: a.pt}}\n{STAGE_1}", two_stages(scratch())),
+        [],
+    ),
+    "above the stages": (
+        edit(STAGE_1, f"  model: {{frozen_modules: [layer]}}\n{STAGE_1}", two_stages(scratch())),
+        ["train.model.frozen_modules: the host ignores it here; write it into each stage"],
+    ),
+    "an anchor's place": (
+        edit(
+            STAGE_1,
+            f"  model: {{forward_proc: forward_batch_only}}\n{STAGE_1}",
+            two_stages(scratch()),
+        ),
+        [],
+    ),
+    "a process that nobody calls": (
+        edit(TRAIN, f"{TRAIN}  pre_forward_process: never_called\n"),
+        ["train.pre_forward_process: nobody calls it"],
+    ),
+}
+
+
+@register_pre_forward_proc_func
+def never_called(box, **kwargs):
+    """What the host has a place for and doesn't use."""
+
+
+@pytest.mark.parametrize("text, beginnings", IGNORED.values(), ids=IGNORED)
+def test_what_the_host_reads_elsewhere_or_not_at_all_is_a_warning(text, beginnings):
+    warnings = check_yaml(recipe(text))
+    assert len(warnings) == len(beginnings)
+    assert all(map(str.startswith, warnings, beginnings))
 
 
 @pytest.mark.parametrize("name", recipe_names())
