@@ -16,6 +16,7 @@ from torchdistill.core.interfaces.registry import register_post_epoch_proc_func
 from torchdistill.core.training import TrainingBox
 
 from ...common.images import every_batch, unpack
+from ...common.outputs import LogitsOnly
 from ...common.state import eval_mode, preserved_rng
 from ...common.values import COUNT, check_kind
 from ..processes import key_of
@@ -96,17 +97,18 @@ class OverfittingWatch:
         fgsm = {**self.attack, "step_size": self.attack["eps"], "steps": 1, "random_start": False}
         attacks = {"fgsm": fgsm, "pgd": self.attack}
         n, correct = 0, dict.fromkeys(("clean", *attacks), 0)
+        model = LogitsOnly(student)
         with preserved_rng(), eval_mode(student):
             torch.manual_seed(0)  # the same starts every epoch
             for batch in every_batch(box.val_data_loader):
                 images, labels, _ = unpack(batch, box.device)
                 images, labels = images[: self.n - n], labels[: self.n - n]
-                right = student(images).argmax(1) == labels
+                right = model(images).argmax(1) == labels
                 n, correct["clean"] = n + len(images), correct["clean"] + int(right.sum())
                 images, labels = images[right], labels[right]
                 for name, attack in attacks.items() if len(images) else ():
-                    attacked = pgd(student, images, labels, **attack)
-                    correct[name] += int((student(attacked).argmax(1) == labels).sum())
+                    attacked = pgd(model, images, labels, **attack)
+                    correct[name] += int((model(attacked).argmax(1) == labels).sum())
                 if n == self.n:
                     break
         return n, {name: count / n for name, count in correct.items()}

@@ -154,6 +154,28 @@ def test_epochs_count_through_stages_and_from_a_checkpoint(log):
     assert epochs == [*"1234", *"12", *"34"]
 
 
+class InParts(nn.Module):
+    """A model whose output has its logits and something else."""
+
+    def __init__(self, model, put):
+        super().__init__()
+        self.model, self.put = model, put
+
+    def forward(self, images):
+        return self.put(self.model(images))
+
+
+PUT = {"tuple": lambda logits: (logits, None), "mapping": lambda logits: {"logits": logits}}
+
+
+@pytest.mark.parametrize("put", PUT.values(), ids=PUT)
+def test_a_model_of_several_outputs_is_watched_as_one_of_logits(put, log):
+    grey_box(MASKED).post_epoch_process()
+    alone = log()
+    grey_box(InParts(MASKED, put)).post_epoch_process()
+    assert log() == alone + alone and len(alone) == 2
+
+
 @pytest.mark.parametrize("stages", [1, 2])
 def test_images_that_are_no_pixels_are_refused(stages):
     text = watched(scratch()).replace("key: dm_wide_resnet", "key: resnet18")
