@@ -1,6 +1,7 @@
 """Kinds of value that a recipe or a study may hold, and numbers as people write them."""
 
 import math
+import operator
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -43,6 +44,25 @@ def check_kind(what: str, value: Any, kind: Kind) -> None:
     """Raise ``ValueError``, which names ``what`` it is, unless a value is of a kind."""
     if not kind.holds(value):
         raise ValueError(f"{what} must be {kind.words}; found {value!r}")
+
+
+def whole_seed(seed: Any) -> int | None:
+    """Return a seed, if there is one, as a number of Python's own, also one of numpy's.
+
+    Raises:
+        ValueError: if it is none.
+
+    Example:
+        >>> import numpy as np
+        >>> [whole_seed(seed) for seed in (None, *np.arange(2))]
+        [None, 0, 1]
+    """
+    if seed is None:
+        return None
+    whole = hasattr(seed, "__index__") and not isinstance(seed, bool)
+    number: int = operator.index(seed) if whole else seed
+    check_kind("seed", number, SEED)
+    return number
 
 
 def parse_count(text: str) -> int:

@@ -15,6 +15,7 @@ from ..common.checkpoints import CheckpointError
 from ..common.distributed import decided_by_first, gather
 from ..common.errors import reason_of
 from ..common.signals import Stopped
+from ..common.values import whole_seed
 from ..parts.acm.frozen_teacher import FrozenTeacher
 from ..reading import sections
 from ..reading.recipe import Recipe
@@ -48,6 +49,7 @@ class Training:
 
     Raises:
         RecipeError: on construction, on anything wrong with the recipe.
+        ValueError: on construction, if the seed is none.
 
     Attributes:
         models: the plain models, by role.
@@ -64,6 +66,7 @@ class Training:
         adjust_lr: bool = False,
     ) -> None:
         self.recipe, self.device = recipe, torch.device(device)
+        seed = whole_seed(seed)
         self.seed, self.start_epoch = seed, start_epoch
         self.resumed: str | None = None  # checkpoint that the run goes on from
         self.begun: Position | None = None  # where in its first epoch the run goes on

@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from torchdistill.datasets.registry import register_dataset_wrapper
 from torchdistill.losses.registry import register_mid_level_loss
 
 from mixacm_plugin import RecipeError, Training, UserError, dm_wide_resnet
+from mixacm_plugin.common.checkpoints import load_checkpoint
 from mixacm_plugin.common.state import rng_state
 from mixacm_plugin.loading.models import build_models
 from mixacm_plugin.training import epoch
@@ -77,6 +79,19 @@ def test_a_seed_repeats_a_run_bit_for_bit():
     students = [state(trained(seed=seed).models["student"]) for seed in (3, 3, 4)]
     assert not differing(students[0], students[1])
     assert differing(students[1], students[2])
+
+
+def test_a_seed_of_numpys_is_one_of_pythons():
+    trained(scratch(), seed=3)
+    one = saved()["model"]
+    trained(scratch(), seed=np.arange(4)[3])
+    assert not differing(one, load_checkpoint("out/student.pt")["model"])
+
+
+@pytest.mark.parametrize("seed", [True, "3", 1.0, -1, 2**32])
+def test_what_is_no_seed_is_refused(seed):
+    with pytest.raises(ValueError, match="seed must be a whole number from 0 to 4294967295"):
+        Training(recipe(), CPU, seed)
 
 
 def elsewhere(folder, text):
