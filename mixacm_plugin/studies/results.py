@@ -78,7 +78,7 @@ class RunResult(Spec):
     error: str | None = None
     train_seconds: float | None = None
     recipe_hash: str
-    checkpoint: str | None = None
+    checkpoint: str | None = None  # of the student, or the moving average, that was measured
     test_images: str | None = None  # their digest
     accuracies: list[AccuracyResult]
     sanity: list[SanityResult] = Field(default_factory=list)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..common.packages import PACKAGES
+from ..training.run_files import ema_of
 from .launchers import Launcher
 from .results import Results, RowResult, RunResult
 from .runs import Run
@@ -131,13 +132,15 @@ def _collect_run(run: Run, result: Mapping[str, Any], study: Study, error: str |
     accuracies = result.get("accuracies", {})
     done = is_done(run, study)
     key = study.sanity and study.sanity.key
+    student = run.folder / "student.pt"
+    measured = ema_of(student) if run.row.measure == "ema" else student
     return RunResult(
         seed=run.seed,
         status="done" if done else "failed" if error else "not run",
         error=None if done else error,
         train_seconds=result.get("train_seconds"),
         recipe_hash=run.key,
-        checkpoint=None if run.seed is None else (run.folder / "student.pt").as_posix(),
+        checkpoint=None if run.seed is None else measured.as_posix(),
         test_images=result.get("test_images"),
         accuracies=[accuracies[m.key] for m in study.measurements if m.key in accuracies],
         sanity=result.get("sanity", {}).get(key, []),

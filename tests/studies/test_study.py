@@ -1,6 +1,7 @@
 """Studies: resolved into runs, run in processes of their own, cached and resumable."""
 
 import json
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from filelock import FileLock, Timeout
 import recipes
 from mixacm_plugin import Clean, evaluate
 from mixacm_plugin.loading.models import load_model
+from mixacm_plugin.reporting.plots.channel_maps import ChannelMaps
 from mixacm_plugin.reporting.summary import summarise
 from mixacm_plugin.reporting.tables import lay_out
 from mixacm_plugin.studies.execute import execute
@@ -199,6 +201,21 @@ def test_a_row_can_be_the_moving_average_of_its_student():
     (run,) = collect(study, runs, {}).rows[1].runs
     expected = evaluate(average, recipes.Few("test", 50), Clean())
     assert run.figures()[0].correct == expected.correct
+
+
+def test_the_channel_maps_of_a_moving_averages_row_are_the_averages():
+    Path("ema.yaml").write_text("ema: {decay: 0.5}\n")
+    study = write_study(rows=[{"name": "average", "set": "ema.yaml", "measure": "ema"}])
+    runs = resolve(study, Path("cache"))
+    done_here(study, runs)
+    shutil.copy("teacher.pt", runs[0].folder / "ema_student.pt")  # at no distance
+    figure = ChannelMaps(kind="channel_maps", n=10).draw(collect(study, runs, {}), Path())
+    (table, _) = (table for axes in figure.axes for table in axes.tables)
+    assert [table[1, column].get_text().get_text() for column in range(3)] == [
+        "0.000",
+        "1.000",
+        "0.000",
+    ]
 
 
 def test_rows_that_are_measured_on_other_images_are_known():
