@@ -11,6 +11,7 @@ from ..studies.changes import overrides
 from ..studies.results import Results, RowResult, RunResult
 
 OTHER_IMAGES = "measured on other test images than the first row"
+SEVERAL_IMAGES = "its seeds were measured on other test images than each other"
 Setting: TypeAlias = tuple[Attack, int, int]  # attack, number of images, seed
 
 
@@ -93,7 +94,7 @@ class Row:
     not_run: tuple[int | None, ...]  # seeds
     values: Mapping[str, Value]  # by the column's title; empty where no seed finished
     warnings: Mapping[str, tuple[str, ...]]  # by the column's title: what speaks against a figure
-    other_images: bool  # whether it was measured on other test images than the first row
+    other_images: str  # how its test images aren't those of the first row's first run; or empty
 
     @property
     def state(self) -> str:
@@ -189,13 +190,13 @@ def summarise(results: Results) -> Summary:
         [by_setting(run) for run in row.runs if run.status == "done"] for row in results.rows
     ]
     columns = _columns([setting for row in measured for run in row for setting in run])
-    images = next((found for found in map(_test_images, results.rows) if found), set())
+    first = next((images for row in results.rows for images in _test_images(row)), None)
     reference = results.reference
     return Summary(
         title=results.title,
         columns=columns,
         rows=tuple(
-            _row(row, accuracies, columns, other_images=bool(_test_images(row) - images))
+            _row(row, accuracies, columns, _other_images(row, first))
             for row, accuracies in zip(results.rows, measured, strict=True)
         ),
         reference_label=reference.label if reference else "",
@@ -227,12 +228,11 @@ def _row(
     row: RowResult,
     measured: Sequence[Mapping[Setting, Accuracy]],
     columns: Sequence[Column],
-    *,
-    other_images: bool,
+    other_images: str,
 ) -> Row:
     values, warnings = {}, {}
     doubts = _failed_sanity(row)  # of the first attack
-    told = (OTHER_IMAGES,) if other_images else ()
+    told = (other_images,) if other_images else ()
     for column in columns:
         setting = (column.attack, column.n, column.seed)
         found = [run[setting] for run in measured if setting in run]
@@ -261,9 +261,18 @@ def _row(
     )
 
 
-def _test_images(row: RowResult) -> set[str]:
-    """Digests of the test images of a row's runs."""
-    return {run.test_images for run in row.runs if run.test_images and run.status == "done"}
+def _other_images(row: RowResult, first: str | None) -> str:
+    """Say how a row's test images aren't those of the first run; nothing where they are."""
+    own = _test_images(row)
+    if len(own) > 1:  # data that no recipe names may change between two runs
+        return SEVERAL_IMAGES
+    return OTHER_IMAGES if own and own != [first] else ""
+
+
+def _test_images(row: RowResult) -> list[str]:
+    """Digests of the test images of a row's runs, each once."""
+    runs = [run for run in row.runs if run.status == "done"]
+    return list(dict.fromkeys(run.test_images for run in runs if run.test_images))
 
 
 def _failed_sanity(row: RowResult) -> dict[str, None]:

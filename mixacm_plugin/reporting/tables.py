@@ -87,7 +87,9 @@ def lay_out(summary: Summary) -> Table:
 
 def delta(row: Row, first: Row, column: str) -> float | None:
     """Points that a row's mean accuracy lies above the first row's, of the same test images."""
-    if row is first or row.other_images or column not in row.values or column not in first.values:
+    if row is first or row.other_images or first.other_images:
+        return None
+    if column not in row.values or column not in first.values:
         return None
     return 100 * (row.values[column].mean - first.values[column].mean)
 

@@ -226,6 +226,16 @@ def test_a_row_of_other_test_images_is_marked_and_has_no_difference():
     )
 
 
+@pytest.mark.parametrize(("mixed", "images"), [("a", "xyxx"), ("b", "xxxy")])
+def test_a_row_whose_seeds_saw_other_test_images_than_each_other_is_marked(mixed, images):
+    runs = [done(n % 2, 490 - n, 335, test_images=seen) for n, seen in enumerate(images)]
+    laid_out = table(results([row("a", runs[:2]), row("b", runs[2:])], reference=None))
+    assert [line[0].text for line in laid_out.rows if "†" in line[3].text] == [mixed]
+    assert [line[4].text for line in laid_out.rows] == ["–", "–"]
+    said = "its seeds were measured on other test images than each other"
+    assert laid_out.warnings == (f"{mixed}, clean: {said}", f"{mixed}, PGD-20: {said}")
+
+
 def test_a_sanity_check_that_does_not_hold_speaks_against_the_first_attack():
     name, figures = "an attack without bounds leaves nothing", "PGD-20, Linf ε = 1.0, 93.0 %"
     bad = {"name": name, "holds": False, "figures": figures}

@@ -13,7 +13,7 @@ import recipes
 from mixacm_plugin import Clean, evaluate
 from mixacm_plugin.loading.models import load_model
 from mixacm_plugin.reporting.plots.channel_maps import ChannelMaps
-from mixacm_plugin.reporting.summary import summarise
+from mixacm_plugin.reporting.summary import OTHER_IMAGES, summarise
 from mixacm_plugin.reporting.tables import lay_out
 from mixacm_plugin.studies.execute import execute
 from mixacm_plugin.studies.launchers import Processes
@@ -225,7 +225,7 @@ def test_rows_that_are_measured_on_other_images_are_known():
     runs = resolve(study, Path("cache"))
     done_here(study, runs)
     table = summarise(collect(study, runs, {}))
-    assert [row.other_images for row in table.rows] == [False, True, False]
+    assert [row.other_images for row in table.rows] == ["", OTHER_IMAGES, ""]
 
 
 def test_a_row_can_be_a_teacher_that_is_only_measured():
