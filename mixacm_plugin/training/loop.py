@@ -66,19 +66,15 @@ class Training:
         adjust_lr: bool = False,
     ) -> None:
         self.recipe, self.device = recipe, torch.device(device)
-        seed = whole_seed(seed)
-        self.seed, self.start_epoch = seed, start_epoch
+        self.seed, self.start_epoch = whole_seed(seed), start_epoch
         self.resumed: str | None = None  # checkpoint that the run goes on from
         self.begun: Position | None = None  # where in its first epoch the run goes on
         self.save_every: int | None = None
         self.asked_to_stop: Callable[[], int] = lambda: 0
         self.distributed = main_util.is_dist_avail_and_initialized()
+        lr_factor = main_util.get_world_size() if adjust_lr else 1
         prepared = prepare(
-            recipe,
-            self.device,
-            seed=seed,
-            start_epoch=start_epoch,
-            lr_factor=main_util.get_world_size() if adjust_lr else 1,
+            recipe, self.device, seed=self.seed, start_epoch=start_epoch, lr_factor=lr_factor
         )
         self.config, self.models, self.box = prepared.config, prepared.models, prepared.box
         self.validator = Validator(prepared.validation, prepared.average)
@@ -93,7 +89,7 @@ class Training:
         self.last_ckpt, self.best_ckpt = self.files.last, self.files.best
         self.metrics_file = self.files.metrics
         self.writer = Writer(recipe, self.files)
-        self._beginning = Beginning(self.box, repeatable=seed is not None)
+        self._beginning = Beginning(self.box, repeatable=self.seed is not None)
 
     def resume(self, path: str) -> None:
         """Go on from a checkpoint of this recipe, exactly as if the run hadn't stopped.
@@ -184,11 +180,8 @@ class Training:
             self._save(epoch, metrics)
             self._stop(max(gather(self.asked_to_stop())), f"after epoch {epoch + 1}")
             if self.validator.out_of_patience and epoch + 1 < last:
-                logger.info(
-                    "ended after epoch %d: %d robust validations without improvement",
-                    epoch + 1,
-                    self.validator.best.waited,
-                )
+                waited = f"{self.validator.best.waited} robust validations without improvement"
+                logger.info("ended after epoch %d: %s", epoch + 1, waited)
                 break
         self.box.clean_modules()
         if self.distributed:
