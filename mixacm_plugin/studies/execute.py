@@ -91,6 +91,7 @@ def _execute(folder: Path, task: Mapping[str, Any], device: torch.device) -> Non
         except ValueError as error:
             raise recipe.error("test", f"{attack.name}: {error}") from error
     result = decided_by_first(lambda: read_json(result_file))
+    images = decided_by_first(lambda: images_digest(dataset))
     if result is None:
         if task["measure"] != "teacher":
             image = dataset[0][0].unsqueeze(0).to(device)
@@ -100,7 +101,9 @@ def _execute(folder: Path, task: Mapping[str, Any], device: torch.device) -> Non
             trained = _take_teacher(recipe)
         if trained is None:
             return
-        result = _write(result_file, {**trained, "test_images": images_digest(dataset)})
+        result = _write(result_file, {**trained, "test_images": images})
+    elif result.get("test_images") != images and _lacks(result, task):
+        result = _without_figures(folder, result, images)
     role = "teacher" if task["measure"] == "teacher" else "student"
     average = str(ema_of(folder / "student.pt")) if task["measure"] == "ema" else None
     model = load_model(recipe, role, average)
@@ -127,6 +130,20 @@ def _execute(folder: Path, task: Mapping[str, Any], device: torch.device) -> Non
             lines = sanity(model, dataset, attack, device=device)
             result["sanity"][spec["key"]] = [line.to_json() for line in lines]
             result = _write(result_file, result)
+
+
+def _lacks(result: Mapping[str, Any], task: Mapping[str, Any]) -> bool:
+    """Whether a trained run lacks a measurement of a task's."""
+    keys = {spec["key"] for spec in task["measurements"]}
+    checked = task["sanity"] is None or task["sanity"] in result.get("sanity", {})
+    return not (checked and keys <= set(result["accuracies"]))
+
+
+def _without_figures(folder: Path, result: dict[str, Any], images: str) -> dict[str, Any]:
+    """Leave out what was measured on other test images, beside which no new figure may stand."""
+    for state in folder.glob("*.state*"):  # of an attack that was interrupted
+        state.unlink(missing_ok=True)
+    return {**result, "test_images": images, "accuracies": {}, "sanity": {}}
 
 
 def _write(file: Path, result: dict[str, Any]) -> dict[str, Any]:

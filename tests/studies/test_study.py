@@ -119,6 +119,33 @@ def test_only_missing_measurements_are_made_of_a_trained_run():
     assert checkpoint.stat().st_mtime_ns == trained
 
 
+def test_a_measurement_on_other_test_images_takes_those_before_it_along(monkeypatch):
+    clean, still = {"attack": "clean"}, {"attack": "pgd", "eps": 0.0, "steps": 1}
+    runs = resolve(write_study(rows=[{"name": "one"}]), Path("cache"))
+    done_here(write_study(rows=[{"name": "one"}], evaluate=[clean]), runs)
+    state = runs[0].folder / "0-1.state"
+    state.touch()
+    before = runs[0].result["test_images"]
+
+    class Other(recipes.FirstDigits):
+        """Images that no recipe tells of."""
+
+        def __init__(self, split, n):
+            super().__init__(split, n)
+            self.images = 1 - self.images
+
+    monkeypatch.setattr(recipes, "Few", Other)
+    done_here(write_study(rows=[{"name": "one"}], evaluate=[clean]), runs)
+    assert runs[0].result["test_images"] == before  # nothing was missing
+    done_here(write_study(rows=[{"name": "one"}], evaluate=[clean, still]), runs)
+    assert runs[0].result["test_images"] != before
+    student = load_model(runs[0].recipe, "student")
+    expected = evaluate(student, Other("test", 50), Clean()).correct
+    figures = runs[0].result["accuracies"].values()
+    assert {figure["correct"] for figure in figures} == {expected}
+    assert not state.exists()
+
+
 def test_results_carry_the_versions_that_trained_and_measured():
     study = write_study(rows=[{"name": "one"}])
     runs = resolve(study, Path("cache"))
