@@ -68,7 +68,9 @@ NEEDED = {"tensorboard": "torch.utils.tensorboard"}  # modules of optional packa
 
 
 def check_tracker(name: str) -> None:
-    """Raise ``UserError`` if a tracker's package isn't installed."""
+    """Raise ``UserError`` if there is no such tracker, or its package isn't installed."""
+    if name not in TRACKERS:
+        raise UserError(f"track: expected {', '.join(TRACKERS)}; found {name!r}")
     try:
         __import__(NEEDED[name])
     except ImportError as error:
@@ -90,7 +92,12 @@ def tracked(
         recipe: of the run.
         files: of the run.
         start_epoch: with which the run begins or goes on.
+
+    Raises:
+        UserError: if there is no such tracker, or it can't be written.
     """
+    if name is not None:
+        check_tracker(name)
     tracker: Tracker | None = None
 
     def begin() -> Tracker:

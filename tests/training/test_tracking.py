@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mixacm_plugin import Training
+from mixacm_plugin import Training, UserError
 from mixacm_plugin.studies.execute import execute
 from mixacm_plugin.studies.runs import resolve
 from mixacm_plugin.studies.tasks import prepare
@@ -42,6 +42,13 @@ def test_it_has_what_metrics_has_and_the_recipe():
     assert points("loss_terms/acm") == terms
     (text,) = logged().Tensors("recipe/text_summary")
     assert "dm_wide_resnet" in text.tensor_proto.string_val[0].decode()
+
+
+def test_a_tracker_that_there_is_not_is_refused_before_training():
+    training = Training(recipe(), CPU, 0)
+    with pytest.raises(UserError, match="track: expected tensorboard; found 'wandb'"):
+        training.run(track="wandb")
+    training.run()
 
 
 def test_a_tracked_run_is_trained_as_another():
