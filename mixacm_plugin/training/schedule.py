@@ -49,20 +49,24 @@ def check_schedule(recipe: Recipe, config: Mapping[str, Any], path: str, box: Bo
 def stages_of_schedule(config: Mapping[str, Any], path: str) -> list[tuple[str, Mapping[str, Any]]]:
     """Return paths and parts of the stages over which the schedule of a stage has gone on.
 
-    The host keeps a schedule until a stage has one, or an optimiser, of its own.
+    The host keeps a schedule until a stage has one, or an optimiser, of its own. Parts have the
+    optimiser that is in force, which may be an earlier stage's.
 
     Args:
         config: the built recipe.
         path: of the stage, which is the last of them.
     """
     under: list[tuple[str, Mapping[str, Any]]] = []
+    optimizer = None
     for each, stage in sections.stages(config):
+        optimizer = stage.get("optimizer") or optimizer
+        part = {**stage, "optimizer": optimizer}
         if stage.get("scheduler"):
-            under = [(each, stage)]
+            under = [(each, part)]
         elif stage.get("optimizer"):
             under = []
         elif under:
-            under.append((each, stage))
+            under.append((each, part))
         if each == path:
             break
     return under

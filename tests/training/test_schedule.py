@@ -85,6 +85,18 @@ def test_a_schedule_of_two_stages_is_warned_of_where_it_is_short_of_both():
     assert "2 long, the stages until train.stage2 4 epochs" in found
 
 
+@pytest.mark.parametrize("of_the_second", ["", "    scheduler: "])
+def test_gradients_are_summed_in_a_stage_that_goes_on_with_the_optimiser(of_the_second):
+    schedule = "{key: OneCycleLR, kwargs: {max_lr: 0.1, total_steps: LENGTH}, scheduling_step: 1}"
+    text = kept(schedule).replace("key: SGD", "key: SGD\n      grad_accum_step: 2")
+    if of_the_second:
+        second = f"  stage2:\n    <<: *stage\n{of_the_second}{schedule}\n"
+        text = text.replace("  stage2: *stage\n", second)
+    steps = EPOCHS * BATCHES // 2 * (1 if of_the_second else 2)
+    Training(recipe(text.replace("LENGTH", str(steps))), CPU, seed=0).run()
+    assert f"the stage has {steps}" in refused(text.replace("LENGTH", str(steps - 1)))
+
+
 def test_a_stage_goes_on_with_the_schedule_until_it_has_an_optimiser_or_a_schedule():
     own = {"optimizer": {}, "scheduler": {"key": "StepLR"}, "num_epochs": 1}
     kept, other = {"num_epochs": 2}, {"num_epochs": 3, "optimizer": {"key": "SGD"}}
