@@ -24,12 +24,15 @@ def named_files(recipe: Recipe, own: Collection[str]) -> list[str]:
         recipe: of a run.
         own: key paths of what it writes.
     """
-    named = {
-        text
-        for path, text in _texts(recipe)
-        if (path.endswith("src_ckpt") or not path.endswith("_ckpt")) and path not in own
-    }
+    named = {text for path, text in _texts(recipe) if path not in own and not _is_written(path)}
     return sorted(name for name in named if os.path.isfile(os.path.expanduser(name)))
+
+
+def _is_written(path: str) -> bool:
+    """Whether training writes the file at a key path; what models and data are made of it reads."""
+    if path.startswith(("models.", "datasets.")):
+        return path.endswith(".dst_ckpt")
+    return path.endswith("_ckpt") and not path.endswith("src_ckpt")
 
 
 def folders_of(recipe: Recipe) -> list[str]:

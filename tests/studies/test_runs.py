@@ -27,6 +27,17 @@ def test_a_file_below_the_home_folder_belongs_to_a_runs_content(monkeypatch):
     assert len(keys) == 2
 
 
+@pytest.mark.parametrize("part", ["models.student_model.kwargs", "datasets.few/train.init.kwargs"])
+def test_a_checkpoint_that_a_model_or_a_dataset_reads_belongs_to_a_runs_content(part):
+    Path("init.yaml").write_text(f"{part}.init_ckpt: init.pt\n")
+    study = write_study(rows=[{"name": "a", "set": "init.yaml"}])
+    keys = set()
+    for content in (b"one", b"two"):
+        Path("init.pt").write_bytes(content)
+        keys.update(run.key for run in resolve(study, Path("cache")))
+    assert len(keys) == 2
+
+
 def test_a_teacher_can_only_be_measured_where_there_is_one():
     Path("alone.yaml").write_text(recipes.scratch())
     study = write_study(rows=[{"name": "a", "base": "alone.yaml", "measure": "teacher"}])
