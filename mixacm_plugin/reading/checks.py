@@ -77,7 +77,7 @@ def _misplaced(config: Config) -> Iterator[str]:
     names = [f"train.{name}" for name in stage_names(config["train"])]
     for section in stage_sections(config).values():
         for path, stage in stages(config):
-            if get(stage, f"{section}.dst_ckpt") is not None:
+            if told(stage, f"{section}.dst_ckpt") is not None:
                 yield (
                     f"{path}.{section}.dst_ckpt: the host ignores it here; where there are stages "
                     f"it writes the file of train.{section}.dst_ckpt after each but the last"
