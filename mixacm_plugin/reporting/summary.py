@@ -1,7 +1,7 @@
 """A study's results averaged over seeds: what tables, pictures and the page show."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean, stdev
 from typing import Any, TypeAlias
 
@@ -206,7 +206,13 @@ def summarise(results: Results) -> Summary:
 
 def by_setting(run: RunResult) -> dict[Setting, Accuracy]:
     """Return the accuracies of a run, the clean one among them, one for each setting."""
-    return {(a.attack, a.n, a.seed): a for a in run.figures()}
+    return {(_as_text(a.attack), a.n, a.seed): a for a in run.figures()}
+
+
+def _as_text(attack: Attack) -> Attack:
+    """Return an attack with its radius and step as texts, as a flag has them and YAML may not."""
+    sizes = {name: attack.settings().get(name) for name in ("eps", "step_size")}
+    return replace(attack, **{name: str(size) for name, size in sizes.items() if size is not None})
 
 
 def _columns(measured: Sequence[Setting]) -> tuple[Column, ...]:

@@ -155,6 +155,15 @@ def test_columns_of_the_same_attack_are_told_apart_by_what_differs(change, title
     assert table(results([row("a", [run])], reference=None)).heads == ("row", "clean", *titles)
 
 
+def test_a_number_and_its_text_are_the_same_setting():
+    number = done(0, 490, 340)
+    number["accuracies"][1]["attack"].update(eps=0.15, step_size=0.02)
+    laid_out = table(results([row("text", [done(0, 490, 335)]), row("number", [number])]))
+    assert laid_out.heads[:5] == ("row", "clean", "Δ", "PGD-20", "Δ")
+    assert laid_out.heads.count("PGD-20") == 1
+    assert laid_out.rows[1][4].text == "+1.0"
+
+
 def test_clean_accuracy_is_a_column_also_where_no_attack_is_named_clean():
     run = done(0, 490, 335)
     del run["accuracies"][0]
