@@ -163,12 +163,18 @@ def _json_in(path: Path) -> Any:
 def _mistakes(results: Results) -> Iterator[tuple[str, str]]:
     """Yield what is wrong across keys: key path and message."""
     columns = results.reference.columns if results.reference else []
+    rows = [row.name for row in results.rows]
     for row_index, row in enumerate(results.rows):
+        if row.name in rows[:row_index]:
+            yield f"rows.{row_index}.name", f"{row.name!r} is given twice"
+        seeds = [run.seed for run in row.runs]
         if row.reference is not None and len(row.reference) != len(columns):
             names = ", ".join(columns) or "nothing: there is no reference"
             where = f"rows.{row_index}.reference"
             yield where, f"expected a number for each of {names}; found {row.reference}"
         for run_index, run in enumerate(row.runs):
+            if run.seed in seeds[:run_index]:  # it would count as another run in means and ±
+                yield f"rows.{row_index}.runs.{run_index}.seed", f"{run.seed} is given twice"
             for index, accuracy in enumerate(run.accuracies):
                 try:
                     accuracy.figure()

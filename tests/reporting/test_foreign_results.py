@@ -59,6 +59,16 @@ def test_results_of_wrong_types_are_refused_with_their_key_path(path, mistake, c
     assert all(line.startswith("mixacm: error: study/") for line in error.splitlines())
 
 
+def test_rows_and_seeds_that_were_put_together_twice_are_refused(capsys):
+    runs = [done(0, 490, 335), done(1, 488, 340)]
+    write(results([row("a", [*runs, done(0, 490, 335)]), row("b", runs), row("a", runs)]))
+    assert run("main", "report", "study") == 2
+    error = capsys.readouterr().err
+    assert "study/results.json: rows.0.runs.2.seed: 0 is given twice" in error
+    assert "study/results.json: rows.2.name: 'a' is given twice" in error
+    assert error.count("\n") == 2
+
+
 @pytest.mark.parametrize("text", ["", "[" * 100_000, '{"title": "\\ud800", "rows": []}', "\0"])
 def test_what_is_not_json_is_one_line(text, capsys):
     Path("results.json").write_text(text)
