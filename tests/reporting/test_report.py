@@ -117,6 +117,16 @@ def test_a_teacher_that_was_only_measured_is_no_winner():
     assert dict(highlights(made(content), summary))["Highest"][1] == "PGD-20: a, 67.0 %"
 
 
+def test_highest_figures_carry_the_tables_mark():
+    best = done(0, 480, 460)
+    best["accuracies"][1]["warnings"] = ["zero gradient"]
+    near = done(0, 490, 455, test_images="other")
+    rows = [row("a", [done(0, 490, 335, test_images="x")]), row("b", [best]), row("c", [near])]
+    content = made(results(rows))
+    highest = dict(highlights(content, summarise(content)))["Highest"]
+    assert highest[1] == "PGD-20: b, 92.0 % †; within its error bar: c †"
+
+
 def test_of_a_single_model_the_table_has_its_interval_and_of_seeds_it_says_what_the_spread_is():
     # Wilson, 335 of 500: see test_plots.py
     html, page = report(results([row("a", [done(0, 490, 335)])]))
