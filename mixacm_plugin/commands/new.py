@@ -127,12 +127,16 @@ def _asked(name: str) -> str:
 
 def _described(data: Data) -> str:
     size, sizes, unread = data.look.size, data.sizes, data.unread()
-    left_out = f"\nleft out: {len(unread):,} of a kind that ImageFolder doesn't read, such as "
-    return (
+    told = (
         f"{data.what}: {len(data.classes)} classes, {size}×{size}, {sizes['train']:,} images to "
         f"train on, {sizes['val']:,} to validate, {sizes['test']:,} to test"
-        + (f"{left_out}{unread[0]}; convert them, or leave them out" if unread else "")
     )
+    if unread:
+        told += (
+            f"\nleft out: {len(unread):,} of a kind that ImageFolder doesn't read, such as "
+            f"{unread[0]}; convert them, or leave them out"
+        )
+    return told
 
 
 def _accuracies(project: Project) -> Iterator[str]:

@@ -46,11 +46,6 @@ def _best(column: Column, rows: Sequence[Row]) -> list[str]:
     value = best.values[column.title]
     _, low, _ = value.error_bar
     others = [r for r in trained if r is not best and r.values[column.title].mean >= low]
-    near = names([f"{row.label}{_mark(row, column)}" for row in others])
+    near = names([f"{row.label}{row.mark(column.title)}" for row in others])
     near = f"; within its error bar: {near}" if others else ""
-    return [f"{column.title}: {best.label}, {value.text()} %{_mark(best, column)}{near}"]
-
-
-def _mark(row: Row, column: Column) -> str:
-    """Mark what the table marks, too: below that stands what speaks against the figure."""
-    return " †" if row.warnings[column.title] else ""
+    return [f"{column.title}: {best.label}, {value.text()} %{best.mark(column.title)}{near}"]

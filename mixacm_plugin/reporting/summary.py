@@ -96,6 +96,10 @@ class Row:
     warnings: Mapping[str, tuple[str, ...]]  # by the column's title: what speaks against a figure
     other_images: str  # how its test images aren't those of the first row's first run; or empty
 
+    def mark(self, column: str) -> str:
+        """Mark a figure that something speaks against, which stands below the table."""
+        return " †" if self.warnings[column] else ""
+
     @property
     def state(self) -> str:
         """Empty where all is well, else what is missing."""

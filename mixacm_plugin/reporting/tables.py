@@ -101,10 +101,9 @@ def _accuracies(rows: Sequence[Row], column: str) -> list[Cell]:
     for row in rows:
         value = row.values.get(column)
         if value is not None:
-            mark = " †" if row.warnings[column] else ""
             alone = percent_interval(value.interval) if value.std is None else ""
             is_best = round(100 * value.mean, 1) == best
-            cells.append(Cell(value.text() + mark, is_best, alone))
+            cells.append(Cell(value.text() + row.mark(column), is_best, alone))
         else:
             cells.append(Cell("failed" if row.failed and not row.done else NOTHING))
     return cells

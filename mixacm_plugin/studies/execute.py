@@ -38,7 +38,7 @@ from ..reading.read import load_plugins, make_importable, read_recipe
 from ..reading.recipe import Recipe
 from ..training.loop import Training
 from ..training.run_files import ema_of
-from .runs import TOLD
+from .runs import TOLD, is_measured
 
 TOLD_EVERY = 1.0  # seconds
 
@@ -102,7 +102,9 @@ def _execute(folder: Path, task: Mapping[str, Any], device: torch.device) -> Non
         if trained is None:
             return
         result = _write(result_file, {**trained, "test_images": images})
-    elif result.get("test_images") != images and _lacks(result, task):
+    elif result.get("test_images") != images and not is_measured(
+        result, [spec["key"] for spec in task["measurements"]], task["sanity"]
+    ):
         result = _without_figures(folder, result, images)
     role = "teacher" if task["measure"] == "teacher" else "student"
     average = str(ema_of(folder / "student.pt")) if task["measure"] == "ema" else None
@@ -130,13 +132,6 @@ def _execute(folder: Path, task: Mapping[str, Any], device: torch.device) -> Non
             lines = sanity(model, dataset, attack, device=device)
             result["sanity"][spec["key"]] = [line.to_json() for line in lines]
             result = _write(result_file, result)
-
-
-def _lacks(result: Mapping[str, Any], task: Mapping[str, Any]) -> bool:
-    """Whether a trained run lacks a measurement of a task's."""
-    keys = {spec["key"] for spec in task["measurements"]}
-    checked = task["sanity"] is None or task["sanity"] in result.get("sanity", {})
-    return not (checked and keys <= set(result["accuracies"]))
 
 
 def _without_figures(folder: Path, result: dict[str, Any], images: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -174,3 +174,9 @@ def _own_checkpoints(recipe: Recipe, student: str) -> dict[str, str]:
 
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def is_measured(result: Mapping[str, Any], keys: Iterable[str], sanity: str | None) -> bool:
+    """Whether a trained run has the measurements of these keys, and the sanity lines of one."""
+    measured = set(keys) <= set(result.get("accuracies", {}))
+    return measured and (sanity is None or sanity in result.get("sanity", {}))

@@ -13,7 +13,7 @@ from ..common.images import drawn
 from ..loading.datasets import evaluation_dataset
 from ..reading.nodes import children_of, plain, walk
 from ..reading.read import folder_of
-from .runs import Run
+from .runs import Run, is_measured
 from .study import Study
 
 
@@ -22,8 +22,8 @@ def is_done(run: Run, study: Study) -> bool:
     result = run.result
     if not result:
         return study.until_epoch is not None and len(run.epochs) >= study.until_epoch
-    measured = all(m.key in result.get("accuracies", {}) for m in study.measurements)
-    return measured and (study.sanity is None or study.sanity.key in result.get("sanity", {}))
+    sanity = study.sanity.key if study.sanity is not None else None
+    return is_measured(result, [m.key for m in study.measurements], sanity)
 
 
 def check_numbers_of_images(study: Study, runs: Sequence[Run]) -> None:

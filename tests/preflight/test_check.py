@@ -121,11 +121,11 @@ def test_the_generators_are_left_as_they_were():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-# What is changed in a good recipe, and words of the warning that it gets.
 IN_ORDER = (
     "train.train_data_loader.sampler.class_or_func="
     "!import_get {key: torch.utils.data.SequentialSampler}"
 )
+# What is changed in a good recipe, and words of the warning that it gets.
 WARNINGS = [
     (edit(EVAL_LINE, ""), "leaves the teacher in train mode"),
     (f"{TERMS}.kd.criterion.kwargs.alpha=0", "without beta (0.95) and temperature² (10²)"),

@@ -16,26 +16,26 @@ from mixacm_plugin.studies.study import read_study
 from studies import LR, WEIGHT, studies, write_study
 
 
-def test_a_file_below_the_home_folder_belongs_to_a_runs_content(monkeypatch):
-    monkeypatch.setenv("HOME", str(Path.cwd()))
-    Path("init.yaml").write_text("models.student_model.src_ckpt: ~/init.pt\n")
+def keys_of_two_contents():
+    """Keys of the run that init.yaml changes, of two contents of init.pt."""
     study = write_study(rows=[{"name": "a", "set": "init.yaml"}])
     keys = set()
     for content in (b"one", b"two"):
         Path("init.pt").write_bytes(content)
         keys.update(run.key for run in resolve(study, Path("cache")))
-    assert len(keys) == 2
+    return keys
+
+
+def test_a_file_below_the_home_folder_belongs_to_a_runs_content(monkeypatch):
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    Path("init.yaml").write_text("models.student_model.src_ckpt: ~/init.pt\n")
+    assert len(keys_of_two_contents()) == 2
 
 
 @pytest.mark.parametrize("part", ["models.student_model.kwargs", "datasets.few/train.init.kwargs"])
 def test_a_checkpoint_that_a_model_or_a_dataset_reads_belongs_to_a_runs_content(part):
     Path("init.yaml").write_text(f"{part}.init_ckpt: init.pt\n")
-    study = write_study(rows=[{"name": "a", "set": "init.yaml"}])
-    keys = set()
-    for content in (b"one", b"two"):
-        Path("init.pt").write_bytes(content)
-        keys.update(run.key for run in resolve(study, Path("cache")))
-    assert len(keys) == 2
+    assert len(keys_of_two_contents()) == 2
 
 
 def test_a_teacher_can_only_be_measured_where_there_is_one():
