@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from mixacm_plugin import dm_wide_resnet
 from mixacm_plugin.commands import evaluate as command
 from mixacm_plugin.common.files import recipe_file
-from recipes import dm_wide_resnet, run, write
+from recipes import run, write
 
 ARGV = ("evaluate", "--config", "recipe.yaml", "--device", "cpu", "--model", "teacher")
 ATTACK = ("--attack", "clean")

@@ -16,7 +16,7 @@ from mixacm_plugin.common.checkpoints import (
     load_weights,
     save_checkpoint,
 )
-from recipes import differing, state
+from weights import differing, state
 
 
 class Unpicklable:

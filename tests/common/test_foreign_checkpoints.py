@@ -16,7 +16,8 @@ from mixacm_plugin.common.checkpoints import (
     load_weights,
     save_checkpoint,
 )
-from recipes import CPU, differing, recipe, run, state, write
+from recipes import CPU, recipe, run, write
+from weights import differing, state
 
 
 @pytest.fixture

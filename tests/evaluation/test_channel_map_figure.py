@@ -8,13 +8,10 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from made_up_results import done, made, results, row
-from mixacm_plugin import dm_wide_resnet
 from mixacm_plugin.common.errors import RecipeError
 from mixacm_plugin.evaluation.channel_map_comparison import (
     Comparison,
     compare,
-    compare_students,
     parse_source,
 )
 from mixacm_plugin.evaluation.channel_map_distances import (
@@ -25,8 +22,8 @@ from mixacm_plugin.evaluation.channel_map_distances import (
 )
 from mixacm_plugin.parts.acm.pairs import PairEnd
 from mixacm_plugin.reporting.plots.channel_maps import draw
-from mixacm_plugin.reporting.plots.study import draw_all
 from recipes import mixacm, recipe, run, scratch, write
+from weights import checkpoint
 
 IMAGES = torch.tensor([[1.0, 0.0, 0.5], [0.2, 0.4, 0.4]]).view(2, 3, 1, 1).expand(2, 3, 4, 4)
 DATA = TensorDataset(IMAGES, torch.zeros(2, dtype=torch.long))
@@ -34,14 +31,6 @@ DATA = TensorDataset(IMAGES, torch.zeros(2, dtype=torch.long))
 
 def block(path="0", io="output", kind=None, **layout):
     return Block("b", dict.fromkeys(("teacher", "student"), PairEnd(path, io, **layout)), kind)
-
-
-def checkpoint(path, seed, width=1):
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        torch.save(dm_wide_resnet(10, width, 10).state_dict(), path)
-    return path
 
 
 # Of the images' channels (1, 0, .5) and (.2, .4, .4), normalised and averaged.
@@ -271,39 +260,3 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
-
-
-def test_a_study_draws_its_rows_beside_their_teacher():
-    write()
-    checkpoint("study/runs/first/student.pt", 1)  # where the study was moved to
-    checkpoint("second/student.pt", 2)  # where it was made
-    runs = [done(0, 490, 335, checkpoint=f"{c}/student.pt") for c in ("gone/first", "second")]
-    one_epoch = {"train.num_epochs": 1}
-    rows = [row("a", runs[:1], one_epoch), row("b", runs[1:], one_epoch)]
-    plots = [{"kind": "channel_maps", "n": 10}, {"kind": "channel_maps", "rows": ["b"], "n": 10}]
-    (_, first), (_, second) = draw_all(made(results(rows, plots=plots)), "study")
-    assert first.with_suffix(".png").stat().st_size > 1000
-    assert first.with_suffix(".svg").is_file()
-    assert second.with_suffix(".svg").is_file()
-
-
-def test_a_student_that_is_called_teacher_stands_beside_the_teacher():
-    path, student = write(), checkpoint("student.pt", 1)
-    compared = compare_students([("teacher", path, [], student)], n=10)
-    assert list(compared.maps) == ["teacher (student)", "teacher"]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"checkpoint": None}, "where the checkpoints are"),
-        ({"checkpoint": "gone.pt"}, "checkpoint not found"),
-        ({"base": "gone.yaml"}, "gone.yaml"),
-    ],
-)
-def test_a_study_whose_checkpoints_are_gone_goes_without_the_picture(change, message, caplog):
-    write()
-    trained = done(0, 490, 335, checkpoint=change.pop("checkpoint", "student.pt"))
-    content = results([row("a", [trained], **change)], plots=[{"kind": "channel_maps"}])
-    assert draw_all(made(content), "study") == []
-    assert message in caplog.text

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mixacm_plugin import PGD
+from mixacm_plugin import PGD, dm_wide_resnet
 from mixacm_plugin.evaluation.disagreement import Disagreement, disagreement, total_variation
-from recipes import Few, dm_wide_resnet, run, write
+from recipes import Few, run, write
 
 
 class Brightness(nn.Module):

@@ -24,7 +24,8 @@ from mixacm_plugin.evaluation.attacks.base import Attacked
 from mixacm_plugin.loading.models import load_model
 from mixacm_plugin.parts.adversarial.threat_model import perturbation_size
 from mixacm_plugin.reporting.accuracies import markdown_table, write_accuracies
-from recipes import CPU, Few, OutOfReach, digits, loader_accuracy, mixacm, state, write
+from recipes import CPU, Few, OutOfReach, digits, loader_accuracy, mixacm, write
+from weights import state
 
 EPS = 0.15  # where about half of the correctly classified digits fall
 

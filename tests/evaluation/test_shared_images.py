@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from mixacm_plugin import Clean, evaluate
+from mixacm_plugin import Clean, dm_wide_resnet, evaluate
 from mixacm_plugin.common.distributed import init_process_group
 from mixacm_plugin.evaluation.attacks.base import Attacked, BallAttack, still_right
 from processes import PROCESSES, run_processes
-from recipes import CPU, Few, dm_wide_resnet, run, write
+from recipes import CPU, Few, run, write
 
 N = 31  # an odd number
 

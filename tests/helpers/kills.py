@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 
 import mixacm_plugin.commands.train  # noqa: F401  before forking
-from recipes import differing, mixacm, run, write
+from recipes import mixacm, run, write
 from runs import metrics, saved
+from weights import differing
 
 RECIPE = mixacm().replace("{batch_size: 16}", "{batch_size: 4}").replace("epochs: 2", "epochs: 9")
 ARGV = ("--config", "recipe.yaml", "--device", "cpu", "--seed", "0", "--save_every", "2")

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler, Subset
 
-from mixacm_plugin import Digits, Recipe, cli, dm_wide_resnet, read_recipe
+from mixacm_plugin import Digits, Recipe, cli, read_recipe
+from weights import checkpoint
 
 CPU = torch.device("cpu")
 DATA = """\
@@ -242,15 +243,19 @@ def two_stages(text: str) -> str:
     return f"{head}train:\n  stage1: &stage\n{stage}\n  stage2: *stage\ntest:\n{test}"
 
 
+def edit(old: str, new: str, text: str | None = None) -> str:
+    """A recipe (by default the plain one) with the first ``old`` replaced."""
+    text = text or mixacm()
+    assert old in text
+    return text.replace(old, new, 1)
+
+
 def write(text: str | None = None) -> str:
     """Write a recipe (by default the plain one) and its teacher's checkpoint to this folder."""
     text = mixacm() if text is None else text
     Path("recipe.yaml").write_text(text)
     width = re.search(r"width: (\d)", text)  # the first model is the teacher
-    with torch.random.fork_rng():
-        torch.manual_seed(100)
-        teacher = dm_wide_resnet(10, int(width[1]) if width else 1, 10)
-    torch.save(teacher.state_dict(), "teacher.pt")
+    checkpoint("teacher.pt", 100, int(width[1]) if width else 1)
     return "recipe.yaml"
 
 
@@ -274,17 +279,6 @@ def run(command: str, *argv: str) -> int:
 def soft(labels: Tensor) -> Tensor:
     """Labels of the digits, each with some of the next digit's."""
     return 0.7 * F.one_hot(labels, 10) + 0.3 * F.one_hot((labels + 1) % 10, 10)
-
-
-def state(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of a model's parameters and buffers."""
-    return {name: value.clone() for name, value in model.state_dict().items()}
-
-
-def differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:
-    """Names of the tensors that differ in a bit; both must hold the same names."""
-    assert list(one) == list(other)
-    return [name for name in one if not torch.equal(one[name], other[name])]
 
 
 def loader_accuracy(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:

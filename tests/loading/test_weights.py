@@ -12,7 +12,8 @@ from mixacm_plugin.loading.models import brings_weights, build_models, load_mode
 from mixacm_plugin.parts.models.teachers import TEACHERS
 from mixacm_plugin.preflight.traps import recipe_warnings
 from mixacm_plugin.reading import sections
-from recipes import differing, mixacm, recipe, run, two_stages, write
+from recipes import mixacm, recipe, run, two_stages, write
+from weights import differing
 
 RANDOM = "the teacher's weights are random"
 

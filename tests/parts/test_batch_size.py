@@ -12,7 +12,8 @@ from torchdistill.models.registry import register_model
 from mixacm_plugin import RecipeError, Training, accumulation_steps, local_batch_size
 from mixacm_plugin.common.distributed import init_process_group
 from processes import run_processes
-from recipes import CPU, differing, recipe, scratch, state
+from recipes import CPU, recipe, scratch
+from weights import differing, state
 
 BATCH = "{{key: mixacm_plugin.{}, init: {{kwargs: {{global_batch: {}, at_most: {}}}}}}}"
 

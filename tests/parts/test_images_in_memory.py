@@ -15,8 +15,9 @@ from torchvision.transforms import v2
 
 from mixacm_plugin import ImagesInMemory, MixupCollate, RandomImages, Training, hold_out
 from mixacm_plugin.common.signals import Stopped
-from recipes import CPU, differing, mixacm, recipe
+from recipes import CPU, mixacm, recipe
 from runs import saved, trained
+from weights import differing
 
 AUGMENTED = v1.Compose([v1.RandomCrop(8, padding=2), v1.RandomHorizontalFlip(), v1.ToTensor()])
 FLOATS = v2.ToDtype(torch.float32, scale=True)

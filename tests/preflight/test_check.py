@@ -9,7 +9,7 @@ import torch
 
 from mixacm_plugin import RecipeError, dm_wide_resnet
 from mixacm_plugin.preflight.inspection import inspect_recipe
-from recipes import CPU, mixacm, recipe, run, scratch, two_stages, write
+from recipes import CPU, edit, mixacm, recipe, run, scratch, two_stages, write
 
 SHAPE = (3, 8, 8)
 TERMS = "train.criterion.kwargs.sub_terms"
@@ -20,12 +20,6 @@ EVAL_LINE = "  pre_epoch_process: keep_teacher_in_eval\n"
 
 def inspect(text=None, *overrides, **settings):
     return inspect_recipe(recipe(text, *overrides), CPU, seconds=0, **settings)
-
-
-def edit(old, new, text=None):
-    text = text or mixacm()
-    assert old in text
-    return text.replace(old, new, 1)
 
 
 def files():

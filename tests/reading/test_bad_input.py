@@ -2,7 +2,7 @@
 
 import pytest
 
-from recipes import mixacm, scratch, two_stages, write
+from recipes import edit, mixacm, scratch, two_stages, write
 
 TEACHER, STUDENT, LOADER = "train.teacher", "models.student_model", "train.train_data_loader"
 TERMS = "train.criterion.kwargs.sub_terms"
@@ -16,14 +16,6 @@ STAGES = two_stages(mixacm())
 ALONE_IN_STAGES = two_stages(scratch())
 FOREIGN_AFFINE = "!import_call {key: mixacm_plugin.affine, init: {args: [128, 64]}}"
 LINE = "  log_freq: 100"
-LINE_NUMBER = mixacm().splitlines().index(LINE) + 1
-
-
-def edit(old, new, text=None):
-    """A recipe (by default the plain one) with the first ``old`` replaced."""
-    text = text or mixacm()
-    assert old in text
-    return text.replace(old, new, 1)
 
 
 def pgd(**changes):
@@ -38,10 +30,6 @@ def digits(transform=None):
     return f"!import_call {{key: mixacm_plugin.Digits, init: {{kwargs: {kwargs}}}}}"
 
 
-MERGED = edit("  val_data_loader:", "  val_data_loader: &validation")
-MERGED = edit(
-    "    dataset_id: few/test\n", "    <<: *validation\n    dataset_id: few/test\n", MERGED
-)
 TWO_OUTPUTS = (
     "!import_call {key: mixacm_plugin.clean_and_adversarial_forward, "
     "init: {kwargs: {away_from: labels, eps: 8/255, step_size: 2/255, steps: 1}}}"
@@ -54,12 +42,6 @@ NORMALISED = digits(
 
 LAST_PAIR = "{teacher: {path: relu, io: output}, student: {path: relu, io: output}, weight: -1}"
 OPTIMIZER = "train.optimizer={key: SGD, kwargs: {lr: 0.1}"
-BOMB = "\n".join(
-    [
-        "  a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]",
-        *(f"  a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)),
-    ]
-)
 
 
 def misspelt(side):
@@ -153,13 +135,10 @@ TABLE = [
     (pgd(eps="wide"), FORWARD, "eps: expected a number such as 8/255"),
     (pgd(steps=0), FORWARD, "steps must be a whole number of at least 1; found 0"),
     (pgd(norm="L1"), FORWARD, "norm must be one of Linf, L2; found 'L1'"),
-    (edit("lr: 0.05", "lr: 5e-2"), "train.optimizer.kwargs.lr", "write 5.0e-2"),
-    ("train.optimizer.kwargs.lr=5e-4", "train.optimizer.kwargs.lr", "YAML reads 5e-4 as text"),
     (f"{TERMS}.acm.weight=heavy", f"{TERMS}.acm.weight", "number"),
     (f"datasets.few/train={NORMALISED}", LOADER, "images range from -1 to 1; expected [0, 1]"),
     (f"datasets.few/val={NORMALISED}", "train.val_data_loader", "images range from -1 to 1"),
     # What is missing, in the wrong place or refused by what it configures
-    (edit(LINE, f"{LINE}: 2"), f"line {LINE_NUMBER}, column 16", "YAML syntax: mapping values"),
     *(
         (edit(f"\n{name}:\n", "\nnotes:\n"), f"{name}: ", "missing")
         for name in ("datasets", "models", "train", "test")
@@ -227,9 +206,6 @@ TABLE = [
         "train.optimizer.kwargs.nesterov",
         "expected True or False; found []",
     ),
-    ("train.num_epochs=010", "train.num_epochs", "YAML 1.1 reads 010 as 8; write that, or '010'"),
-    ("train.log_freq=1:30", "train.log_freq", "YAML 1.1 reads 1:30 as 90"),
-    (edit("        kd:\n", "        7:\n"), f"{TERMS}.7", "which YAML reads as 7; write '7'"),
     (f'{STUDENT}.dst_ckpt="a\\0b"', f"{STUDENT}.dst_ckpt", "expected a path or URL"),
     (f"{OPTIMIZER}, max_grad_norm: 0}}", "train.optimizer.max_grad_norm", "above 0; found 0"),
     (
@@ -244,11 +220,6 @@ TABLE = [
     ),
     (f"{OPTIMIZER}, filters_params: 'no'}}", "train.optimizer.filters_params", "True or False"),
     ("train.log_freq=often", "train.log_freq", "a whole number of at least 1; found 'often'"),
-    # YAML that can't be walked
-    (edit(LINE, "  own: &own [*own]"), "line ", "an anchor contains itself"),
-    (edit(LINE, f"  own: {'[' * 500}{']' * 500}"), "", "nested deeper than 100 levels"),
-    (edit(LINE, BOMB), "", "aliases make more than 100,000 values"),
-    (f"train.log_freq={'[' * 500}{']' * 500}", "--set train.log_freq", "nested deeper than 100"),
     # Stages and optimisers as the host counts them
     (edit("  stage2:", "  stage3:", STAGES), "train.stage3", "Did you mean 'stage2'?"),
     (edit("  stage2:", "  stage_of_my_own:", STAGES), "train.stage_of_my_own", "expected stage2"),
@@ -278,11 +249,6 @@ TABLE = [
     (f"{TEACHER}.{HOOKS}=[1]", f"{TEACHER}.{HOOKS}", "found [1]"),
     (f"{STUDENT}.dst_ckpt=7", f"{STUDENT}.dst_ckpt", "expected a path or URL; found 7"),
     (f"{LOADER}.dataset_id=[1]", f"{LOADER}.dataset_id", "no dataset [1]"),
-    (
-        (MERGED, "train.val_data_loader=null"),
-        "test.test_data_loader",
-        "expected a mapping or list of mappings for merging",
-    ),
     ((STAGES, "train.stage2=null"), "train.stage2", "expected a mapping; found None"),
     (f"{LOADER}.kwargs.batch_size=null", LOADER, "expected a batch_size"),
     ("test.test_data_loader.kwargs.batch_size=x", "test.test_data_loader", "batch_size"),

@@ -13,7 +13,7 @@ from mixacm_plugin.reading.checks import check_yaml
 from mixacm_plugin.reading.library import override_names, recipe_names, study_names
 from mixacm_plugin.studies.changes import sets
 from mixacm_plugin.studies.study import read_study
-from recipes import CPU, mixacm, recipe, run, scratch, two_stages, write
+from recipes import CPU, edit, mixacm, recipe, run, scratch, two_stages, write
 
 LOADER, TERM = "train.train_data_loader", "train.criterion.kwargs.sub_terms.kd"
 STAGES = two_stages(mixacm())
@@ -21,13 +21,6 @@ STAGE = STAGES.partition("  stage1: &stage\n")[2].partition("  stage2:")[0]
 COPY, LOSS = STAGE.replace("&in_order ", ""), STAGE.partition("  criterion:\n")[2]
 LINE, TRAIN = "  log_freq: 100\n", "train:\n"
 FOREIGN = "train.experiment: unknown key"
-
-
-def edit(old, new, text=None):
-    """A recipe (by default the plain one) with the first ``old`` replaced."""
-    text = text or mixacm()
-    assert old in text
-    return text.replace(old, new, 1)
 
 
 def with_override_file(content):

@@ -9,7 +9,8 @@ from torchdistill.common.yaml_util import load_yaml_file
 from mixacm_plugin import RecipeError, Training, read_recipe
 from mixacm_plugin.parts.acm.pairs import PairError
 from mixacm_plugin.reading.sections import get
-from recipes import CPU, differing, mixacm, run, state, two_stages, write
+from recipes import CPU, mixacm, run, two_stages, write
+from weights import differing, state
 
 DOCUMENT = """\
 model: &model {width: 1, mean: [0.1, 0.2]}

@@ -22,7 +22,8 @@ from mixacm_plugin.reading.library import override_names
 from mixacm_plugin.training import loop
 from mixacm_plugin.training.boxes import models_of
 from processes import PROCESSES, run_processes
-from recipes import CPU, differing, state
+from recipes import CPU
+from weights import differing, state
 
 BATCH, EPOCHS = 64, 4
 

@@ -20,8 +20,9 @@ from mixacm_plugin.reading.library import recipe_names
 from mixacm_plugin.reading.nodes import walk
 from mixacm_plugin.studies.changes import sets
 from mixacm_plugin.studies.study import read_study
-from recipes import CPU, differing, state
+from recipes import CPU
 from studies import studies
+from weights import differing, state
 
 NO_WEIGHTS = ["models: weights are random, since no checkpoint was read"]
 # Widths 5, 10 and 20 and their channels; those of digits are small already.

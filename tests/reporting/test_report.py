@@ -13,17 +13,14 @@ from made_up_results import (
     done,
     epoch,
     failed,
-    made,
     metrics,
     results,
     row,
     write,
 )
 from mixacm_plugin.common.files import recipe_file
-from mixacm_plugin.reporting.highlights import highlights
 from mixacm_plugin.reporting.plots.study import KINDS
 from mixacm_plugin.reporting.report import write_report
-from mixacm_plugin.reporting.summary import summarise
 from recipes import run
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -107,24 +104,6 @@ def test_the_first_screen_says_what_was_compared_and_what_came_out():
         ),
         "PGD-20: full, 67.0 ± 1.0 %",
     ]
-
-
-def test_a_teacher_that_was_only_measured_is_no_winner():
-    teacher = {**done(0, 499, 499), "seed": None}
-    rows = [row("a", [done(0, 490, 335)]), row("b", [done(0, 490, 235)])]
-    content = results([*rows, row("teacher", [teacher], measure="teacher")])
-    summary = summarise(made(content))
-    assert dict(highlights(made(content), summary))["Highest"][1] == "PGD-20: a, 67.0 %"
-
-
-def test_highest_figures_carry_the_tables_mark():
-    best = done(0, 480, 460)
-    best["accuracies"][1]["warnings"] = ["zero gradient"]
-    near = done(0, 490, 455, test_images="other")
-    rows = [row("a", [done(0, 490, 335, test_images="x")]), row("b", [best]), row("c", [near])]
-    content = made(results(rows))
-    highest = dict(highlights(content, summarise(content)))["Highest"]
-    assert highest[1] == "PGD-20: b, 92.0 % †; within its error bar: c †"
 
 
 def test_of_a_single_model_the_table_has_its_interval_and_of_seeds_it_says_what_the_spread_is():

@@ -20,8 +20,8 @@ from mixacm_plugin.studies.launchers import Cluster, Processes
 from mixacm_plugin.studies.runner import run_all
 from mixacm_plugin.studies.runs import resolve
 from mixacm_plugin.studies.tasks import is_done, prepare
-from recipes import differing
 from studies import write_study
+from weights import differing
 
 PLUGIN = """
 from torchdistill.models.registry import register_model

@@ -22,6 +22,7 @@ from mixacm_plugin.studies.runner import collect, run_all
 from mixacm_plugin.studies.runs import resolve
 from mixacm_plugin.studies.tasks import is_done, prepare
 from studies import LR, REFERENCE, done_here, write_study
+from weights import differing, state
 
 pytestmark = pytest.mark.usefixtures("processes_that_find_the_tests_data")
 
@@ -55,7 +56,7 @@ def test_a_killed_study_goes_on_where_it_was_and_ends_as_if_it_had_not_been_kill
         torch.load(r.folder / "best_student.pt", weights_only=False)["model"]
         for r in (uninterrupted, runs[1])
     ]
-    assert recipes.differing(*weights) == []
+    assert differing(*weights) == []
 
 
 def test_only_one_process_works_at_a_run(monkeypatch):
@@ -169,7 +170,7 @@ def test_a_checkpoint_between_stages_is_a_runs_own():
     done_here(study, runs)
     assert not Path("between.pt").exists()
     first, second = (torch.load(run.folder / "stage_model.pt") for run in runs)
-    assert recipes.differing(first, second)
+    assert differing(first, second)
     assert [run.key for run in resolve(study, Path("cache"))] == [run.key for run in runs]
 
 
@@ -224,7 +225,7 @@ def test_a_row_can_be_the_moving_average_of_its_student():
     done_here(study, runs)
     average = load_model(runs[1].recipe, "student", str(runs[1].folder / "ema_student.pt"))
     student = load_model(runs[1].recipe, "student")
-    assert recipes.differing(recipes.state(average), recipes.state(student))
+    assert differing(state(average), state(student))
     (run,) = collect(study, runs, {}).rows[1].runs
     expected = evaluate(average, recipes.Few("test", 50), Clean())
     assert run.figures()[0].correct == expected.correct

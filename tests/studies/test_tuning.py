@@ -24,6 +24,7 @@ from mixacm_plugin.studies.tuning import (
     values_over,
 )
 from studies import LR, WEIGHT
+from weights import differing
 
 
 def tuned(over, seeds=(0,)):
@@ -182,7 +183,7 @@ def test_a_run_that_is_paused_at_a_rung_ends_as_one_that_is_not():
     Training(recipe, recipes.CPU, run.seed).run()
     files = (run.folder / "student.pt", Path("out/student.pt"))
     weights = [torch.load(file, weights_only=False)["model"] for file in files]
-    assert recipes.differing(*weights) == []
+    assert differing(*weights) == []
 
 
 def test_a_run_that_ended_early_is_final_at_every_rung():

@@ -14,8 +14,9 @@ from mixacm_plugin.parts import computed
 from mixacm_plugin.studies.runs import resolve
 from mixacm_plugin.studies.study import read_study
 from mixacm_plugin.training.metrics import record_terms
-from recipes import CPU, differing, mixacm, recipe, run, scratch, two_stages, write
+from recipes import CPU, mixacm, recipe, run, scratch, two_stages, write
 from runs import saved, trained
+from weights import differing
 
 BF16 = "compute.precision=bf16"
 LOW = (BF16, "compute.channels_last=True")

@@ -20,19 +20,8 @@ from mixacm_plugin.common.distributed import init_process_group
 from mixacm_plugin.training import writing
 from mixacm_plugin.training.box_state import learnable_transforms
 from processes import PROCESSES, run_processes
-from recipes import (
-    CPU,
-    Few,
-    differing,
-    loader_accuracy,
-    mixacm,
-    recipe,
-    run,
-    scratch,
-    state,
-    two_stages,
-    write,
-)
+from recipes import CPU, Few, loader_accuracy, mixacm, recipe, run, scratch, two_stages, write
+from weights import differing, state
 
 pytestmark = pytest.mark.slow
 BATCH = "train.train_data_loader.kwargs.batch_size"

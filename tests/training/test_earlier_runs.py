@@ -11,8 +11,9 @@ import torch
 
 from mixacm_plugin import Training
 from processes import wait_until
-from recipes import CPU, differing, mixacm, recipe, run, write
+from recipes import CPU, mixacm, recipe, run, write
 from runs import metrics, saved, trained
+from weights import differing
 
 TRAIN = ("torchdistill", "--config", "recipe.yaml", "--device", "cpu")
 LONG = mixacm().replace("num_epochs: 2", "num_epochs: 100000")

@@ -12,7 +12,8 @@ from mixacm_plugin.common.distributed import init_process_group
 from mixacm_plugin.training.box_state import learnable_transforms
 from mixacm_plugin.training.boxes import models_of
 from processes import PROCESSES, run_processes
-from recipes import CPU, digits, mixacm, recipe, scratch, soft, state
+from recipes import CPU, digits, mixacm, recipe, scratch, soft
+from weights import state
 
 pytestmark = pytest.mark.slow
 STEPS, BATCH = 5, 64

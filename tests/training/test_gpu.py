@@ -15,8 +15,9 @@ from mixacm_plugin.parts.acm.channel_maps import MAPPINGS
 from mixacm_plugin.preflight.inspection import inspect_recipe
 from mixacm_plugin.training.epoch import train_steps
 from mixacm_plugin.training.metrics import record_terms
-from recipes import CPU, Few, differing, mixacm, recipe
+from recipes import CPU, Few, mixacm, recipe
 from runs import metrics, saved
+from weights import differing
 
 pytestmark = pytest.mark.gpu
 GPU = torch.device("cuda")

@@ -5,7 +5,8 @@ import pytest
 from architectures import CONVNEXT, RESNET, SWIN, VIT, between, end, pairs_of
 from mixacm_plugin import RecipeError, Training
 from mixacm_plugin.preflight.inspection import inspect_recipe
-from recipes import CPU, differing, mixacm, recipe, run, state, write
+from recipes import CPU, mixacm, recipe, run, write
+from weights import differing, state
 
 MAX = {"side": "teacher", "kind": "adaptive_max_pool"}
 RANDOM = "the teacher's weights are random"

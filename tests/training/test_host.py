@@ -23,7 +23,8 @@ from mixacm_plugin import (
     read_recipe,
 )
 from mixacm_plugin.training.box_state import learnable_transforms
-from recipes import CPU, KINDS, differing, mixacm, scratch, state, write
+from recipes import CPU, KINDS, mixacm, scratch, write
+from weights import differing, state
 
 WIDTHS = [(1, 2), (2, 1)]
 

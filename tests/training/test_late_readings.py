@@ -10,7 +10,8 @@ from torchdistill.losses.registry import register_mid_level_loss
 
 from mixacm_plugin import Training
 from mixacm_plugin.training.epoch import NotFiniteError, train_steps
-from recipes import CPU, differing, mixacm, recipe, state
+from recipes import CPU, mixacm, recipe
+from weights import differing, state
 
 
 @register_mid_level_loss

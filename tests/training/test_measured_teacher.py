@@ -14,7 +14,8 @@ from mixacm_plugin.common.distributed import init_process_group
 from mixacm_plugin.common.files import recipe_file
 from mixacm_plugin.training.prepare import prepare
 from processes import PROCESSES, run_processes
-from recipes import CPU, differing, run, state
+from recipes import CPU, run
+from weights import differing, state
 
 KEY = "models.teacher_model.expected_accuracy"
 TEACHER = "quickstart/teacher.pt"

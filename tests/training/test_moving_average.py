@@ -15,8 +15,9 @@ from mixacm_plugin.common.signals import Stopped
 from mixacm_plugin.loading.models import load_model
 from mixacm_plugin.training.moving_average import MovingAverage
 from processes import run_processes
-from recipes import CPU, differing, mixacm, recipe, run, state, two_stages, write
+from recipes import CPU, mixacm, recipe, run, two_stages, write
 from runs import metrics, saved, trained
+from weights import differing, state
 
 
 def averaged(text=None, block="{decay: 0.5}"):

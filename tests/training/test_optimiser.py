@@ -5,7 +5,8 @@ import pytest
 from mixacm_plugin import RecipeError, Training
 from mixacm_plugin.reading.checks import check_yaml
 from mixacm_plugin.training.prepare import prepare
-from recipes import CPU, differing, mixacm, recipe, scratch, state
+from recipes import CPU, mixacm, recipe, scratch
+from weights import differing, state
 
 SGD = "key: SGD, kwargs: {lr: 0.05, momentum: 0.9}"
 HOOKS = "forward_hook: {output: [layer.1.block.0.relu_0, relu]}"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from recipes import differing, mixacm, write
+from recipes import mixacm, write
 from runs import metrics, saved
+from weights import differing
 
 pytestmark = [
     pytest.mark.slow,

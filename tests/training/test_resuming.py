@@ -7,8 +7,9 @@ import torch
 
 from mixacm_plugin import RecipeError, Training, dm_wide_resnet
 from mixacm_plugin.training import checkpoint
-from recipes import CPU, differing, mixacm, recipe, two_stages
+from recipes import CPU, mixacm, recipe, two_stages
 from runs import metrics, saved, trained
+from weights import differing
 
 
 def kill_in_epoch(training, epoch):

@@ -19,9 +19,10 @@ from mixacm_plugin.studies.tasks import is_done, prepare
 from mixacm_plugin.training.best import Best
 from mixacm_plugin.training.robust_validation import RobustValidation, accuracies
 from processes import run_processes
-from recipes import CPU, Few, differing, mixacm, recipe, run, scratch, state, two_stages, write
+from recipes import CPU, Few, mixacm, recipe, run, scratch, two_stages, write
 from runs import metrics, saved, trained
 from studies import write_study
+from weights import differing, state
 
 ATTACK = "validate: {attack: pgd, eps: 0.05, steps: 3, step_size: 0.03"
 

@@ -17,8 +17,9 @@ from mixacm_plugin.common.distributed import init_process_group
 from mixacm_plugin.common.images import every_batch
 from mixacm_plugin.common.signals import Stopped
 from processes import PROCESSES, run_processes, wait_until
-from recipes import CPU, Few, differing, mixacm, recipe, scratch, two_stages, write
+from recipes import CPU, Few, mixacm, recipe, scratch, two_stages, write
 from runs import metrics, saved, trained
+from weights import differing
 
 BATCHES = ("{batch_size: 16}", "{batch_size: 4}")  # eight steps an epoch
 SMALL = mixacm().replace(*BATCHES)

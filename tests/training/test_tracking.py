@@ -10,9 +10,10 @@ from mixacm_plugin import Training, UserError
 from mixacm_plugin.studies.execute import execute
 from mixacm_plugin.studies.runs import resolve
 from mixacm_plugin.studies.tasks import prepare
-from recipes import CPU, differing, mixacm, recipe, run, state, write
+from recipes import CPU, mixacm, recipe, run, write
 from runs import metrics, trained
 from studies import write_study
+from weights import differing, state
 
 MORE = "\nvalidate: {attack: pgd, eps: 0.05, steps: 2, n: 10}\nema: {decay: 0.5}\n"
 

@@ -20,8 +20,9 @@ from mixacm_plugin.loading.models import build_models
 from mixacm_plugin.training import epoch
 from mixacm_plugin.training.building import build_box, check_stage
 from mixacm_plugin.training.epoch import EpochSums, train_steps
-from recipes import CPU, Few, differing, loader_accuracy, mixacm, recipe, scratch, state, two_stages
+from recipes import CPU, Few, loader_accuracy, mixacm, recipe, scratch, two_stages
 from runs import metrics, saved, trained
+from weights import differing, state
 
 HOSTS_PROCESS = ("  pre_epoch_process: keep_teacher_in_eval\n", "")
 

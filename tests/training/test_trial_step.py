@@ -18,7 +18,8 @@ from mixacm_plugin.preflight.inspection import inspect_recipe
 from mixacm_plugin.reading.library import override_names
 from mixacm_plugin.reading.nodes import walk
 from mixacm_plugin.training import building
-from recipes import CPU, differing, mixacm, recipe, scratch, state
+from recipes import CPU, mixacm, recipe, scratch
+from weights import differing, state
 
 LOADER = "train.train_data_loader"
 STUDENT = "models.model"

@@ -13,7 +13,8 @@ from torch import nn
 from boxes import host_box, train_epoch
 from mixacm_plugin import RecipeError, Training, read_recipe, recipe_file
 from mixacm_plugin.preflight.inspection import inspect_recipe
-from recipes import CPU, differing, mixacm, recipe, scratch, state
+from recipes import CPU, mixacm, recipe, scratch
+from weights import differing, state
 
 EPOCHS = 6
 # method -> passes of the student that move its BatchNorm's statistics in a step

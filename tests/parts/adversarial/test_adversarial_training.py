@@ -29,7 +29,8 @@ from mixacm_plugin import (
 from mixacm_plugin.common.distributed import init_process_group
 from mixacm_plugin.parts.adversarial.threat_model import random_perturbation
 from processes import run_processes
-from recipes import CPU, differing, recipe, scratch, soft, state
+from recipes import CPU, recipe, scratch, soft
+from weights import differing, state
 
 
 @pytest.fixture(scope="module")

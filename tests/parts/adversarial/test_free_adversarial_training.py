@@ -15,7 +15,8 @@ from boxes import conv_net, train_epoch, training_box
 from mixacm_plugin import RecipeError, Training, free_adversarial_forward
 from mixacm_plugin.parts.adversarial.threat_model import perturbation_size
 from mixacm_plugin.training.boxes import stand_ins
-from recipes import CPU, differing, digits, mixacm, recipe, run, scratch, state, write
+from recipes import CPU, digits, mixacm, recipe, run, scratch, write
+from weights import differing, state
 
 EPS = {"Linf": 0.1, "L2": 1.0}
 FREE = "!import_call {key: mixacm_plugin.free_adversarial_forward, init: {kwargs: {%s}}}"

@@ -11,7 +11,8 @@ from torchdistill.core.interfaces.registry import get_post_epoch_proc_func
 from boxes import train_epoch, training_box
 from mixacm_plugin import RecipeError, Training, watch_overfitting
 from mixacm_plugin.parts.adversarial.overfitting import has_overfitted
-from recipes import CPU, differing, mixacm, recipe, scratch, state, two_stages
+from recipes import CPU, mixacm, recipe, scratch, two_stages
+from weights import differing, state
 
 EPS = 0.1
 WATCH = {"eps": EPS, "step_size": EPS / 10}

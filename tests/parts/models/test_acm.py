@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from architectures import CallsTwice, ReturnsTuple, end, tiny_resnet, tiny_vit
 from mixacm_plugin import ACM, channel_map, dm_wide_resnet, hook_points
 from mixacm_plugin.parts.acm.pairs import PairError
-from recipes import differing, state
+from weights import differing, state
 
 IMAGES = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 

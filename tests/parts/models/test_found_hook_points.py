@@ -9,7 +9,7 @@ from torch import nn
 
 from architectures import Branches, tiny_convnext, tiny_swin, tiny_vit
 from mixacm_plugin import ACMLoss, hook_points, hook_snippet
-from recipes import differing, state
+from weights import differing, state
 
 
 class Plain(nn.Module):
