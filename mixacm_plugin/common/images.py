@@ -1,6 +1,7 @@
 """Images: of a batch as the host's loaders yield it, drawn from a dataset, and in [0, 1]."""
 
 import hashlib
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from .errors import UserError, place_of, reason_of
-from .signals import SparedWorker, sparing_workers
+from .signals import SparedWorker, held_back
 
 LABELS = ("targets", "labels", "_labels")  # of SVHN and STL10, of Flowers102 and others
 ROUNDING = 1e-6  # of pixels: resizing float tensors makes white 1.0000002
@@ -33,7 +34,7 @@ def every_batch(loader: DataLoader[Any]) -> Iterator[Any]:
         loader._iterator = None
     done = 0
     try:
-        with sparing_workers():
+        with held_back(signal.SIGTERM):
             batches = iter(loader)
         for done, batch in enumerate(batches, 1):  # noqa: B007
             yield batch

@@ -47,12 +47,14 @@ def end_with_parent(parent: int | None = None) -> None:
     """End this process when the one that started it has ended, however that was.
 
     Args:
-        parent: its number, where it isn't known by our standard input, a pipe that it holds.
+        parent: its number, where it didn't start this one by ``multiprocessing``.
     """
 
     def wait() -> None:
         if parent is None:
-            os.read(0, 1)  # nothing is written; it ends with the pipe
+            starter = multiprocessing.parent_process()
+            assert starter is not None
+            starter.join()
             os.kill(os.getpid(), signal.SIGTERM)
             return
         while is_running(parent):
@@ -127,12 +129,15 @@ class SparedWorker:
 
 
 @contextmanager
-def sparing_workers() -> Iterator[None]:
-    """Let SIGTERM wait while workers are started, which would end at it before they are ready."""
+def held_back(number: signal.Signals) -> Iterator[None]:
+    """Let a signal wait while processes are started, which would end at it before they are ready.
+
+    What is started inherits that, also where it is another program.
+    """
     if not TELLS_SENDER:
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [number])
     try:
         yield
     finally:

@@ -246,23 +246,30 @@ def _can_resume(checkpoint: Path) -> bool:
         return False
 
 
-def main(task: str) -> int:
-    """Execute a run in a process of its own; the last line printed says what went wrong.
+def execute_logged(task: Path, log: Path, environment: Mapping[str, str]) -> None:
+    """Execute a run in a process of its own; the last line logged says what went wrong.
 
     It ends with the process that started it, which is also the one that Ctrl-C is for.
+
+    Args:
+        task: file from ``prepare``.
+        log: file to which is added what the process prints.
+        environment: variables for this process, which may come from one that began earlier.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
+    with log.open("ab") as file:
+        for printed in (1, 2):
+            os.dup2(file.fileno(), printed)
+    os.environ.clear()
+    os.environ.update(environment)
+    with suppress(ValueError, RuntimeError):  # of what OpenMP doesn't take for a number either
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"].split(",")[0]))
     try:
         execute(task)
     except UserError as error:
         print("; ".join(error.lines()))
-        return 2
+        sys.exit(2)
     except Stopped as stopped:
         print(stopped)
-        return stopped.code
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+        sys.exit(stopped.code)

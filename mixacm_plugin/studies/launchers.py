@@ -1,11 +1,13 @@
 """Where the runs of a study run: in processes on this machine, or as jobs of a cluster."""
 
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 from contextlib import nullcontext
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,11 @@ import torch
 
 from ..common.distributed import available_cpus
 from ..common.errors import UserError
-from ..common.signals import Stopped
-from .execute import execute
+from ..common.signals import Stopped, held_back
+from .execute import execute, execute_logged
 from .runs import Run
 
+FORKS = sys.platform == "linux"  # elsewhere there is no fork, or libraries don't survive it
 PATIENCE = 60.0  # seconds for a run to end
 TIMEOUTS = 100  # of a job, which is queued again after each; submitit's own limit is 3
 
@@ -31,22 +34,28 @@ class Processes:
     def __init__(self, jobs: int = 1) -> None:
         self.jobs = jobs
         self.together = nullcontext
-        self.running: dict[Path, subprocess.Popen[bytes]] = {}
+        # Forked from one process that has spent the seconds which importing takes.
+        self.context: Any = multiprocessing.get_context("forkserver" if FORKS else "spawn")
+        if FORKS:
+            self.context.set_forkserver_preload([execute_logged.__module__])
+        self.running: dict[Path, BaseProcess] = {}
         self.gpus: dict[Path, str] = {}  # one for each run, where there are several
         self.logged: dict[Path, int] = {}  # bytes, by earlier attempts
 
     def submit(self, run: Run, task: Path) -> None:
         """Start a run, by a task from ``prepare``."""
+        log = run.folder / "log.txt"
+        log.touch()
+        self.logged[run.folder] = log.stat().st_size
         threads = str(max(1, available_cpus() // self.jobs))
-        with (run.folder / "log.txt").open("ab") as log:
-            self.logged[run.folder] = log.tell()
-            self.running[run.folder] = subprocess.Popen(
-                [sys.executable, "-m", "mixacm_plugin.studies.execute", str(task)],
-                stdin=subprocess.PIPE,  # ends with this process, and the run with it
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={"OMP_NUM_THREADS": threads, **os.environ, **self._gpu(run.folder, task)},
-            )
+        environment = {"OMP_NUM_THREADS": threads, **os.environ, **self._gpu(run.folder, task)}
+        if FORKS:
+            resource_tracker.ensure_running()  # it begins by lifting what is held back
+            with held_back(signal.SIGINT):  # which is for this process alone
+                forkserver.ensure_running()
+        process = self.context.Process(target=execute_logged, args=(task, log, environment))
+        process.start()
+        self.running[run.folder] = process
 
     def _gpu(self, folder: Path, task: Path) -> dict[str, str]:
         """Show a run the GPU with the fewest runs alone, unless the user has named one."""
@@ -54,17 +63,17 @@ class Processes:
         if count < 2 or json.loads(task.read_text())["device"] not in (None, "cuda"):
             return {}
         shown = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
-        busy = [gpu for run, gpu in self.gpus.items() if self.running[run].poll() is None]
+        busy = [gpu for run, gpu in self.gpus.items() if self.running[run].is_alive()]
         self.gpus[folder] = min(shown.split(","), key=busy.count)
         return {"CUDA_VISIBLE_DEVICES": self.gpus[folder]}
 
     def finished(self, run: Run) -> bool:
         """Whether a submitted run has ended, well or not."""
-        return self.running[run.folder].poll() is not None
+        return not self.running[run.folder].is_alive()
 
     def error(self, run: Run) -> str:
         """Last line that a failed run printed, or the signal that killed it."""
-        code = self.running[run.folder].returncode
+        code = self.running[run.folder].exitcode or 0
         if code < 0:  # such as SIGKILL, where memory runs out
             return f"killed by {signal.Signals(-code).name}"
         log = (run.folder / "log.txt").read_bytes()[self.logged[run.folder] :]
@@ -76,10 +85,8 @@ class Processes:
         for process in self.running.values():
             process.terminate()
         for process in self.running.values():
-            try:
-                process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            process.join(PATIENCE)
+            process.kill()
 
 
 class Job:

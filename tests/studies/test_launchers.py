@@ -1,7 +1,6 @@
 """Launchers: runs in processes of their own, or as jobs of a cluster."""
 
 import os
-import subprocess
 import time
 from argparse import Namespace
 from dataclasses import replace
@@ -60,6 +59,7 @@ def paths(monkeypatch):
     helpers = Path(recipes.__file__).parent
     folders = [helpers, Path.cwd(), helpers.parent.parent]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)))
+    monkeypatch.syspath_prepend(Path.cwd())
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
@@ -112,18 +112,21 @@ def test_runs_on_this_machine_share_its_gpus(device, visible, given, paths, monk
     found = []
 
     class Started:
-        def __init__(self, *args, env, **kwargs):
-            found.append(env.get("CUDA_VISIBLE_DEVICES"))
+        def __init__(self, target, args):
+            found.append(args[-1].get("CUDA_VISIBLE_DEVICES"))
 
-        def poll(self):
-            return None
+        def start(self):
+            pass
+
+        def is_alive(self):
+            return True
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(subprocess, "Popen", Started)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     launcher = Processes(3)
+    launcher.context = Namespace(Process=Started)
     for name in ("one", "two", "three"):
         own = replace(run, folder=Path("cache", name))
         own.folder.mkdir(parents=True)
@@ -140,6 +143,22 @@ def test_a_failure_is_not_blamed_on_what_an_earlier_attempt_printed(paths):
     launcher = Processes()
     launcher.submit(run, task)
     assert "recipe.yaml: " in ended(launcher, run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("set_to", "threads"), [("1", 1), ("3,2", 3)])
+def test_a_run_has_the_variables_of_its_study_whatever_started_before(
+    set_to, threads, paths, monkeypatch
+):
+    study, run = one_run()
+    task = prepare(run, study, "cpu")
+    text = "f\"{os.environ['OMP_NUM_THREADS']}: {torch.get_num_threads()}\""
+    Path("seen.py").write_text(f"import os, torch\nraise RuntimeError({text})\n")
+    (run.folder / "recipe.yaml").write_text("dependencies: [{name: seen}]\n")
+    monkeypatch.setenv("OMP_NUM_THREADS", set_to)
+    launcher = Processes()
+    launcher.submit(run, task)
+    assert f"RuntimeError('{set_to}: {threads}')" in ended(launcher, run)
 
 
 @pytest.mark.slow
