@@ -69,6 +69,16 @@ def test_measuring_costs_leaves_the_checkpoints_between_stages_alone(monkeypatch
     assert [run.key for run in resolve(study, Path("cache"))] == [run.key for run in runs]
 
 
+def test_free_adversarial_training_has_a_cost_beside_a_row_of_the_same_kind_of_box(monkeypatch):
+    monkeypatch.setattr(costs, "SECONDS", 0.0)
+    Path("scratch.yaml").write_text(recipes.scratch())
+    rows = [{"name": "scratch"}, {"name": "free", "set": "compare/free_at"}]
+    study = write_study(base="scratch.yaml", rows=rows)
+    runs = resolve(study, Path("cache"))
+    done_here(study, runs)
+    assert set(relative_costs(study, runs, recipes.CPU)) == {"scratch", "free"}
+
+
 def test_a_run_that_is_being_measured_does_not_hold_up_its_cost(monkeypatch):
     monkeypatch.setattr(costs, "SECONDS", 0.0)
     study = write_study(rows=[{"name": "one"}, {"name": "two", "set": {LR: 0.3}}])

@@ -50,7 +50,8 @@ class FreeAdversarialTraining:
 
     def check_box(self, box: TrainingBox | DistillationBox) -> None:
         """Raise ``UserError`` if a box has it in one of the two places only, or can't replay."""
-        if type(box).post_forward_process is not self:
+        # Asked of the box: on its class may be the process of a box that was built after it.
+        if getattr(box.post_forward_process, "__func__", None) is not self:
             raise _half(named="the model's forward_proc", missing="the post_forward_process")
         forward = getattr(box, "model_forward_proc", getattr(box, "student_forward_proc", None))
         if getattr(forward, "__self__", None) is not self:
