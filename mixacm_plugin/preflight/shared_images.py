@@ -1,16 +1,25 @@
 """Which images two datasets share, told by what they hold, without loading an image."""
 
 import os
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import (
+    Dataset,
+    DistributedSampler,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+)
 
 from ..common.images import count
+from ..reading import sections
 
 PIXELS = ("data", "images")  # attributes in which a dataset keeps all of its images
+SAMPLERS = (None, RandomSampler, SequentialSampler, DistributedSampler)  # none picks some images
+MOST_SHARED = 0.05  # of images, that two published datasets may share
 LARGEST = 2**31  # bytes of pixels that are looked at
 
 
@@ -24,6 +33,23 @@ def shared(dataset: Dataset[Any], other: Dataset[Any]) -> int:
     """
     there = set(_identities(other))
     return sum(identity in there for identity in _identities(dataset))
+
+
+def shared_by_loaders(loader: Any, other: Any, config: Mapping[str, Any]) -> str:
+    """Tell how many images of one loader's dataset another's has too; nothing of a few.
+
+    Args:
+        loader: its section of a recipe.
+        other: likewise.
+        config: the built recipe.
+    """
+    samplers = [sections.get(each, "sampler.class_or_func") for each in (loader, other)]
+    if not (loader and other) or any(sampler not in SAMPLERS for sampler in samplers):
+        return ""
+    names = loader["dataset_id"], other["dataset_id"]
+    datasets = [config["datasets"][name] for name in names]
+    both, n = shared(*datasets), count(datasets[0])
+    return f"{both} of {n} images of {names[0]}" if both > MOST_SHARED * n else ""
 
 
 def _identities(dataset: Any) -> Sequence[Hashable]:

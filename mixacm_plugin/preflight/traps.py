@@ -4,22 +4,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
-from torch.utils.data import DistributedSampler, RandomSampler, SequentialSampler
+from torch.utils.data import SequentialSampler
 from torchdistill.datasets.registry import get_collate_func
 
 from ..common.checkpoints import is_plain, load_checkpoint
-from ..common.images import count
 from ..loading.models import brings_weights, stage_checkpoint
 from ..parts.mixup import MixupCollate
 from ..reading import sections
 from ..training.schedule import schedule_steps, stages_of_schedule
-from .shared_images import shared
+from .shared_images import shared_by_loaders
 
 KD_LOSSES = ("KDLoss", "LogitStdKDLoss")
 # Arguments that are the length of a whole schedule.
 SCHEDULE_LENGTHS = ("T_max", "epochs", "total_steps")
-SAMPLERS = (None, RandomSampler, SequentialSampler, DistributedSampler)  # none picks some images
-MOST_SHARED = 0.05  # of images, that two published datasets may share
 
 
 def recipe_warnings(
@@ -116,21 +113,10 @@ def _tested_images(path: str, stage: Mapping[str, Any], config: Mapping[str, Any
         where = f"{path}.{name}_data_loader.dataset_id"
         if sections.get(loader, "dataset_id") == tested["dataset_id"]:
             yield f"{where}: {tested['dataset_id']} are the test images, too: {use}"
-        elif told := _shared(tested, loader, config):
+        elif told := shared_by_loaders(tested, loader, config):
             yield f"{where}: {told} are in {loader['dataset_id']}, too: {use}"
-    if told := _shared(val, train, config):
+    if told := shared_by_loaders(val, train, config):
         yield f"{path}.val_data_loader.dataset_id: {told} are trained on, too"
-
-
-def _shared(loader: Any, other: Any, config: Mapping[str, Any]) -> str:
-    """Tell how many images of one loader's dataset another's has too; nothing of a few."""
-    samplers = [sections.get(each, "sampler.class_or_func") for each in (loader, other)]
-    if not (loader and other) or any(sampler not in SAMPLERS for sampler in samplers):
-        return ""
-    names = loader["dataset_id"], other["dataset_id"]
-    datasets = [config["datasets"][name] for name in names]
-    both, n = shared(*datasets), count(datasets[0])
-    return f"{both} of {n} images of {names[0]}" if both > MOST_SHARED * n else ""
 
 
 def _defaults(path: str, stage: Mapping[str, Any]) -> Iterator[str]:

@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from ..common.errors import RecipeError, UserError
+from ..preflight.shared_images import shared_by_loaders
 from ..reading import sections
 from ..reading.checks import check_yaml
 from ..reading.nodes import plain
@@ -84,15 +85,26 @@ def check_candidates(
     """Try a training step with each value, of candidates that haven't begun yet.
 
     Raises:
-        RecipeError: if one can't be trained.
+        RecipeError: if one can't be trained, or would be judged by test images of another name.
     """
     tried: list[tuple[str, Any]] = []
     for candidate in candidates:
         new = [item for item in candidate.values.items() if item not in tried]
         run = next(run for run in runs if run.row == candidate.row)
         if new and not run.epochs:
-            prepare(read_recipe(run.row.base, sets(run.changes)), device, real=False)
+            recipe = read_recipe(run.row.base, sets(run.changes))
+            _check_images(recipe, prepare(recipe, device, real=False).config)
         tried += new
+
+
+def _check_images(recipe: Recipe, config: Mapping[str, Any]) -> None:
+    tested = sections.get(config, "test.test_data_loader")
+    for path, stage in sections.stages(config):
+        told = shared_by_loaders(tested, stage.get("val_data_loader"), config)
+        if told:
+            val = sections.get(stage, "val_data_loader.dataset_id")
+            message = f"{told} are in {val}, too: by test images nothing may be chosen"
+            raise recipe.error(f"{path}.val_data_loader.dataset_id", message)
 
 
 def read_candidates(

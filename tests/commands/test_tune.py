@@ -62,6 +62,13 @@ def test_nothing_is_chosen_by_the_test_images(capsys):
     assert words in capsys.readouterr().err
 
 
+def test_nothing_is_chosen_by_the_test_images_under_another_name(capsys):
+    recipes.write(recipes.mixacm().replace("split: val, n: 40", "split: test, n: 40"))
+    assert recipes.run("main", *TUNE, "--over", f"{LR}=0.1,0.2") == 2
+    words = "train.val_data_loader.dataset_id: 40 of 50 images of few/test are in few/val, too: by"
+    assert words in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
