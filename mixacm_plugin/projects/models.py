@@ -15,7 +15,7 @@ from torchdistill.models import registry
 from ..common.checkpoints import CheckpointError, load_weights
 from ..common.errors import UserError
 from ..common.outputs import logits_of
-from ..common.state import eval_mode, preserved_rng
+from ..common.state import eval_mode, preserved_modules, preserved_rng
 from ..loading.models import model_of_flag
 from ..loading.own_models import check_registered, module_and_key
 from ..parts.models.timm_models import PREFIX
@@ -79,7 +79,7 @@ def find_model(
     if _takes_classes(key):
         given.setdefault("num_classes", len(data.classes))
     model = model_of_flag(flag, key, given, f"; give its arguments by {flag}-kwargs")
-    _try(flag, key, model, data)
+    _try(flag, key, model, data, trained=flag == "--student" or not checkpoint)
     if checkpoint:
         checkpoint = str(Path(checkpoint).expanduser().resolve())
         try:
@@ -108,11 +108,12 @@ def _takes_classes(key: str) -> bool:
 
 
 @torch.no_grad()
-def _try(flag: str, key: str, model: nn.Module, data: Data) -> None:
+def _try(flag: str, key: str, model: nn.Module, data: Data, *, trained: bool) -> None:
     size = data.look.size
-    with preserved_rng(), eval_mode(model):
+    with preserved_rng(), preserved_modules(model):
         try:
-            logits = logits_of(model(torch.rand(2, 3, size, size)))
+            output = model.train(trained)(torch.rand(2, 3, size, size))
+            logits = logits_of(output)
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
@@ -123,6 +124,12 @@ def _try(flag: str, key: str, model: nn.Module, data: Data) -> None:
         raise UserError(
             f"{flag}: {key} returns logits of shape {tuple(logits.shape)} for 2 images; expected "
             f"(2, {len(data.classes)}), of {len(data.classes)} classes"
+        )
+    if logits is not output:
+        raise UserError(
+            f"{flag}: {key} returns a {type(output).__name__}, and the losses of these recipes "
+            f"take logits alone; let it return them (googlenet's and inception_v3's {flag}-kwargs: "
+            "'{aux_logits: False}')"
         )
 
 
