@@ -46,19 +46,17 @@ def check_kind(what: str, value: Any, kind: Kind) -> None:
         raise ValueError(f"{what} must be {kind.words}; found {value!r}")
 
 
-def whole_seed(seed: Any) -> int | None:
-    """Return a seed, if there is one, as a number of Python's own, also one of numpy's.
+def whole_seed(seed: Any) -> int:
+    """Return a seed as a number of Python's own, also one of numpy's.
 
     Raises:
         ValueError: if it is none.
 
     Example:
         >>> import numpy as np
-        >>> [whole_seed(seed) for seed in (None, *np.arange(2))]
-        [None, 0, 1]
+        >>> [whole_seed(seed) for seed in np.arange(2)]
+        [0, 1]
     """
-    if seed is None:
-        return None
     whole = hasattr(seed, "__index__") and not isinstance(seed, bool)
     number: int = operator.index(seed) if whole else seed
     check_kind("seed", number, SEED)
@@ -74,6 +72,11 @@ def parse_count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"expected {COUNT.words}; found {text!r}")
     return int(text)
+
+
+def of_python(number: Any) -> Any:
+    """Return a number or a text, one of numpy's kinds as the number of Python's own."""
+    return number if isinstance(number, str | int | float) else float(number)
 
 
 def parse_number(text: str | float) -> float:

@@ -15,6 +15,7 @@ from ..common.distributed import gather, sum_over_processes
 from ..common.images import check_images, count, drawn, every_batch, unpack
 from ..common.outputs import LogitsOnly, logits_of
 from ..common.state import eval_mode, preserved_rng
+from ..common.values import whole_seed
 from ..loading.datasets import class_names
 from ..parts.adversarial.threat_model import check_radius
 from .attacking import Attacking, in_chunks, most_doubts
@@ -120,13 +121,14 @@ def evaluate(
             the figure of all.
 
     Raises:
-        ValueError: if an image isn't in [0, 1] or there are fewer than ``n``.
+        ValueError: if an image isn't in [0, 1], there are fewer than ``n``, or the seed is none.
         UnsuitedModelError: if the model's logits aren't finite, or are of other classes than the
             dataset's.
         TypeError: if the model returns no logits.
         RuntimeError: if the attack leaves the ball or [0, 1].
         UserError: if the state is of another evaluation, or can't be written.
     """
+    seed = whole_seed(seed)
     chosen = drawn(dataset, n, seed)
     rank, processes = (get_rank(), get_world_size()) if distributed else (0, 1)
     own = Subset(chosen, range(rank, count(chosen), processes))

@@ -155,7 +155,9 @@ def load_model(recipe: Recipe, role: str = "student", checkpoint: str | None = N
     return model.eval()
 
 
-def load_student(recipe: str | os.PathLike[str], checkpoint: str | None = None) -> nn.Module:
+def load_student(
+    recipe: str | os.PathLike[str], checkpoint: str | os.PathLike[str] | None = None
+) -> nn.Module:
     """Load a trained student as the plain model that the recipe names, in eval mode.
 
     Args:
@@ -165,4 +167,5 @@ def load_student(recipe: str | os.PathLike[str], checkpoint: str | None = None) 
     Raises:
         RecipeError: if the recipe or the checkpoint can't be used.
     """
-    return load_model(read_recipe(recipe), "student", checkpoint)
+    file = None if checkpoint is None else os.fspath(checkpoint)
+    return load_model(read_recipe(recipe), "student", file)

@@ -66,7 +66,8 @@ class Training:
         adjust_lr: bool = False,
     ) -> None:
         self.recipe, self.device = recipe, torch.device(device)
-        self.seed, self.start_epoch = whole_seed(seed), start_epoch
+        self.seed = None if seed is None else whole_seed(seed)
+        self.start_epoch = start_epoch
         self.resumed: str | None = None  # checkpoint that the run goes on from
         self.begun: Position | None = None  # where in its first epoch the run goes on
         self.save_every: int | None = None

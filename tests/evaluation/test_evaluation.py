@@ -3,7 +3,9 @@
 import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -119,9 +121,21 @@ def test_the_same_seed_gives_the_same_figures_and_leaves_the_generator_alone(mod
     first = evaluate(model, digits("test"), attack, n=100, seed=5)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    assert evaluate(model, digits("test"), attack, n=100, seed=5) == first
+    assert evaluate(model, digits("test"), attack, n=100, seed=np.int64(5)) == first
     others = [evaluate(model, digits("test"), attack, n=100, seed=s).correct for s in range(6, 9)]
     assert set(others) != {first.correct}
+
+
+@pytest.mark.parametrize("seed", [None, 1.5, -1, 2**32])
+def test_a_seed_that_is_none_is_refused(seed, model):
+    with pytest.raises(ValueError, match="seed must be a whole number from 0"):
+        evaluate(model, digits("test"), Clean(), n=10, seed=seed)
+
+
+def test_figures_of_numpys_numbers_can_be_written(model):
+    attack = PGD(eps=np.float32(0.05), steps=1, step_size=np.float32(0.05))
+    written = json.loads(json.dumps(evaluate(model, digits("test"), attack, n=5).to_json()))
+    assert written["attack"]["eps"] == pytest.approx(0.05)
 
 
 def test_top_5_is_told_where_there_are_more_than_five_classes(model):
@@ -233,7 +247,7 @@ def test_load_student_builds_the_plain_model_in_eval_mode_and_no_data():
         OutOfReach()
     path = write(text)
     torch.save({"model": torch.load("teacher.pt")}, "student.pt")
-    student = load_student(path, "student.pt")
+    student = load_student(path, Path("student.pt"))
     assert type(student).__name__ == "WideResNet"
     assert not any(module.training for module in student.modules())
     weights = torch.load("teacher.pt")

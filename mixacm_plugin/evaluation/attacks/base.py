@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from ...common.values import POSITIVE, parse_number
+from ...common.values import POSITIVE, of_python, parse_number
 from ...parts.adversarial.threat_model import NORMS, check_norm, check_radius, parse_eps
 
 
@@ -161,6 +161,7 @@ class BallAttack(Attack):
         if self.eps is None:
             object.__setattr__(self, "eps", NORMS[check_norm(self.norm)])
         parse_eps(self.eps, self.norm)
+        object.__setattr__(self, "eps", of_python(self.eps))
 
     @property
     def ball(self) -> tuple[str, float]:

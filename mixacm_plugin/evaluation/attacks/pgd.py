@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...common.values import COUNT, POSITIVE, check_kind, parse_count, parse_number
+from ...common.values import COUNT, POSITIVE, check_kind, of_python, parse_count, parse_number
 from ...parts.adversarial.pgd import pgd
 from ...parts.adversarial.threat_model import reaches_edge
 from .base import Attacked, BallAttack, positive, setting, still_right
@@ -47,6 +47,7 @@ class PGD(BallAttack):
             object.__setattr__(self, "step_size", quarter(self.eps))
         if self.step == 0 < self.ball[1]:
             raise ValueError(f"step_size must be {POSITIVE.words}; found {self.step_size!r}")
+        object.__setattr__(self, "step_size", of_python(self.step_size))
         check_kind("steps", self.steps, COUNT)
         check_kind("restarts", self.restarts, COUNT)
 
