@@ -133,6 +133,19 @@ def _check_pairs(dataset: Any) -> None:
         )
 
 
+def check_whole(recipe: Recipe, path: str, loader: DataLoader[Any]) -> None:
+    """Raise ``RecipeError`` if a loader's sampler leaves out images of what is attacked whole."""
+    picked: Any = getattr(batches_of(loader), "sampler", None)
+    there = count(loader.dataset)
+    if hasattr(picked, "__len__") and len(picked) < there:
+        raise recipe.error(
+            f"{path}.sampler",
+            f"{type(picked).__name__} picks {len(picked)} of {there} images, but all of a dataset "
+            "are attacked; give the loader a dataset of those images alone, such as a "
+            "torch.utils.data.Subset",
+        )
+
+
 def few_measured(
     recipe: Recipe, path: str, loader: DataLoader[Any], device: torch.device
 ) -> tuple[Tensor, Tensor]:
@@ -189,6 +202,7 @@ def test_loader(recipe: Recipe, config: Mapping[str, Any], *models: nn.Module) -
     try:
         dataset = config["datasets"][section["dataset_id"]]
         loader = build_data_loader(dataset, section, distributed=False)
+        check_whole(recipe, TEST, loader)
         images, _ = few_measured(recipe, TEST, loader, torch.device("cpu"))
         if any(map(normalises, models)):
             check_images(images)

@@ -17,7 +17,7 @@ from ..common.outputs import LogitsOnly
 from ..common.state import eval_mode, preserved_rng
 from ..evaluation.accuracy import check_class_count, clean_accuracies, evaluate
 from ..evaluation.attacks import ATTACKS, Attack, attack_of
-from ..loading.datasets import FEW, as_collated, first_batch
+from ..loading.datasets import FEW, as_collated, check_whole, first_batch
 from ..reading import sections
 from ..reading.recipe import Recipe
 from .boxes import Box
@@ -118,7 +118,11 @@ def check_validation_images(
 
 
 def check_attack_fits(
-    recipe: Recipe, validation: RobustValidation, student: nn.Module, box: Box
+    recipe: Recipe,
+    config: Mapping[str, Any],
+    validation: RobustValidation,
+    student: nn.Module,
+    box: Box,
 ) -> None:
     """Check that a student, not yet trained, can be attacked on validation images.
 
@@ -126,6 +130,9 @@ def check_attack_fits(
         RecipeError: if it can't.
     """
     model, loader = LogitsOnly(student), box.val_data_loader
+    if get_world_size() == 1:  # several have a share each
+        first, _ = next(iter(sections.stages(config)))
+        check_whole(recipe, f"{first}.val_data_loader", loader)
     images, *_ = unpack(first_batch(loader, FEW), box.device)
     try:
         with preserved_rng(), eval_mode(student), torch.no_grad():

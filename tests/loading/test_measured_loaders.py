@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from mixacm_plugin import Training
-from recipes import CPU, recipe, run, scratch
+from recipes import CPU, recipe, run, scratch, write
 
 VAL, TEST = "train.val_data_loader", "test.test_data_loader"
 IN_ORDER = "{class_or_func: !import_get {key: torch.utils.data.SequentialSampler}}"
+HALF = "{class_or_func: !import_get {key: recipes.EverySecond}, kwargs: {first: 1}}"
 MIXUP = (
     "!import_call {key: mixacm_plugin.mixup_collate, init: {kwargs: {alpha: 1, num_classes: 10}}}"
 )
@@ -34,6 +35,7 @@ def dataset(name, call):
             f"{TEST}={mixed('test')}",
             "a class for each image; found labels of shape (8, 10)",
         ),
+        (f"{TEST}.sampler={HALF}", "sampler: EverySecond picks 25 of 50 images"),
         (f"{VAL}={mixed('val')}", "a class for each image; found labels of shape (8, 10)"),
         (
             dataset("test", "recipes.Normalised, init: {kwargs: {split: test, n: 50}}"),
@@ -68,3 +70,12 @@ def test_a_model_that_normalises_inside_is_tested_on_images_in_0_to_1_only(capsy
     argv = ("--config", "recipe.yaml", "--device", "cpu", "-test_only", "--set", shifted)
     assert run("torchdistill", *argv) == 2
     assert f"{TEST}: ValueError: images range from -1 to 1" in capsys.readouterr().err
+
+
+def test_robust_validation_attacks_no_images_that_a_sampler_leaves_out(capsys):
+    write(scratch() + "validate: {attack: pgd, eps: 0.1, steps: 1}\n")
+    halves = ("--set", f"{VAL}.sampler={HALF}", "--set", f"{TEST}.sampler={IN_ORDER}")
+    argv = ("main", "check", "--config", "recipe.yaml", "--device", "cpu", *halves)
+    assert run(*argv) == 2
+    assert f"{VAL}.sampler: EverySecond picks 20 of 40 images" in capsys.readouterr().err
+    assert run(*argv, "--set", "validate=null") == 0  # the host's validation asks the sampler

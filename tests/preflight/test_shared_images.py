@@ -16,6 +16,7 @@ from recipes import CPU, recipe, scratch
 
 TRAIN, VAL = "train.train_data_loader.dataset_id", "train.val_data_loader.dataset_id"
 WHOLE = "!import_call {key: recipes.FirstDigits, init: {kwargs: {split: train, n: 100}}}"
+IN_ORDER = "{class_or_func: !import_get {key: torch.utils.data.SequentialSampler}}"
 PICKED = "{class_or_func: !import_get {key: recipes.EverySecond}, kwargs: "
 
 
@@ -63,6 +64,7 @@ def warnings(*overrides):
                 f"train.train_data_loader.sampler={PICKED} {{first: 0}}}}",
                 f"{VAL}=few/train",
                 f"train.val_data_loader.sampler={PICKED} {{first: 1}}}}",
+                f"test.test_data_loader.sampler={IN_ORDER}",
             ],
             [],
         ),
