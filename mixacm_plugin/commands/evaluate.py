@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from torchdistill.common.main_util import is_main_process
 
 from ..common.checkpoints import file_of
-from ..common.distributed import choose_device, init_process_group
+from ..common.distributed import choose_device, init_process_group, leave_process_group
 from ..common.errors import UserError
 from ..common.files import RECIPES, not_written, sha256_of, try_writing, write_json
 from ..common.images import drawn
@@ -131,8 +131,7 @@ def run(args: argparse.Namespace) -> None:
         _disagreement(args, recipe, model, dataset, attack, device)
     else:
         _accuracy(args, recipe, model, dataset, attack, device)
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    leave_process_group()
 
 
 def _attack(args: argparse.Namespace) -> Attack:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch.backends import cudnn
 from torchdistill.common.main_util import is_main_process
 from tqdm import tqdm
 
-from ..common.distributed import choose_device, init_process_group
+from ..common.distributed import choose_device, init_process_group, leave_process_group
 from ..common.errors import reason_of
 from ..common.images import count, every_batch
 from ..common.signals import noticed
@@ -125,8 +124,7 @@ def run(args: argparse.Namespace) -> None:
         _log_recipe(recipe, args)
     if args.test_only or _train(recipe, device, args):
         _test(recipe, device, student_only=args.student_only)
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    leave_process_group()
 
 
 def _train(recipe: Recipe, device: torch.device, args: argparse.Namespace) -> bool:

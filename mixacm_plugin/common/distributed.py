@@ -1,5 +1,6 @@
 """Which device to use, and the process group of a run under torchrun."""
 
+import gc
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -88,6 +89,15 @@ def _join(backend: str, dist_url: str, rank: int, world_size: int) -> None:
     # the new ones would wait for them.
     store, *_ = next(rendezvous(dist_url, rank, world_size))
     dist.init_process_group(backend, store=dist.PrefixStore(f"restart {restart}", store), **own)
+
+
+def leave_process_group() -> None:
+    """Leave the process group, if there is one, and wait for its threads."""
+    if dist.is_initialized():
+        # A training refers to itself, and with it to the group, whose threads would outlive it. One
+        # that is just releasing a tensor when Python ends would abort the process.
+        gc.collect()
+        dist.destroy_process_group()
 
 
 def seed_of_process(seed: int) -> int:

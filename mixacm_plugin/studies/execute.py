@@ -16,12 +16,16 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 from torch.backends import cudnn
-from torch.distributed import destroy_process_group
 from torchdistill.common.main_util import get_world_size, is_main_process
 from torchdistill.common.module_util import count_params
 
 from ..common.checkpoints import CheckpointError, load_checkpoint
-from ..common.distributed import choose_device, decided_by_first, init_process_group
+from ..common.distributed import (
+    choose_device,
+    decided_by_first,
+    init_process_group,
+    leave_process_group,
+)
 from ..common.errors import UserError
 from ..common.files import read_json, read_json_lines, write_json
 from ..common.images import drawn, images_digest
@@ -76,7 +80,7 @@ def execute(
     finally:
         lock.release()
         if shared:
-            destroy_process_group()
+            leave_process_group()
 
 
 def _execute(folder: Path, task: Mapping[str, Any], device: torch.device) -> None:

@@ -1,5 +1,6 @@
 """Two processes on the CPU, as torchrun starts them."""
 
+import gc
 import json
 import os
 import re
@@ -145,6 +146,21 @@ def train_with_a_sampler_of_its_own(rank, folder):
 
 def test_a_sampler_that_the_host_would_replace_is_refused(tmp_path):
     run_processes(train_with_a_sampler_of_its_own, tmp_path)
+
+
+def train_and_leave(rank, folder):
+    os.chdir(folder)
+    gc.disable()  # or the training may happen to be collected in time
+    flags = ("--config", "recipe.yaml", "--device", "cpu", "--dist_url", f"file://{folder}/store")
+    assert run("torchdistill", *flags, "--seed", "0") == 0
+    names = [file.read_text() for file in Path("/proc/self/task").glob("*/comm")]
+    assert not [name for name in names if "gloo" in name]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_a_command_ends_with_no_thread_of_its_group_that_python_would_stop(tmp_path):
+    write()
+    run_processes(train_and_leave, tmp_path)
 
 
 def train_a_wrapper(rank, folder):
