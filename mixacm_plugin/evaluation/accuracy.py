@@ -121,7 +121,7 @@ def evaluate(
             the figure of all.
 
     Raises:
-        ValueError: if an image isn't in [0, 1], there are fewer than ``n``, or the seed is none.
+        ValueError: if an image isn't in [0, 1], there are fewer than ``n``, or the seed isn't one.
         UnsuitedModelError: if the model's logits aren't finite, or are of other classes than the
             dataset's.
         TypeError: if the model returns no logits.
