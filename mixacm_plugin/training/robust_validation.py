@@ -131,8 +131,8 @@ def check_attack_fits(
     """
     model, loader = LogitsOnly(student), box.val_data_loader
     if get_world_size() == 1:  # several have a share each
-        first, _ = next(iter(sections.stages(config)))
-        check_whole(recipe, f"{first}.val_data_loader", loader)
+        stage, _ = sections.current_stage(config, box)
+        check_whole(recipe, f"{stage}.val_data_loader", loader)
     images, *_ = unpack(first_batch(loader, FEW), box.device)
     try:
         with preserved_rng(), eval_mode(student), torch.no_grad():

@@ -259,6 +259,16 @@ def write(text: str | None = None) -> str:
     return "recipe.yaml"
 
 
+def write_wrong(wrong: str | tuple[str, str]) -> list[str]:
+    """Write what a table has wrong, a recipe, an override or both; return the command's flags."""
+    if isinstance(wrong, str) and "\n" in wrong:
+        write(wrong)
+        return []
+    text, override = wrong if isinstance(wrong, tuple) else (None, wrong)
+    write(text)
+    return ["--set", override]
+
+
 def recipe(text: str | None = None, *overrides: str) -> Recipe:
     """Write the plain recipe, or another one, and read it."""
     return read_recipe(write(text), overrides)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from recipes import edit, mixacm, scratch, two_stages, write
+from recipes import edit, mixacm, scratch, two_stages, write_wrong
 
 TEACHER, STUDENT, LOADER = "train.teacher", "models.student_model", "train.train_data_loader"
 TERMS = "train.criterion.kwargs.sub_terms"
@@ -270,8 +270,4 @@ TABLE = [
 
 @pytest.mark.parametrize("wrong, where, words", TABLE, ids=[f"{w}: {x}" for _, w, x in TABLE])
 def test_a_broken_recipe_is_refused_in_one_line(wrong, where, words, assert_refused):
-    text, override = wrong if isinstance(wrong, tuple) else (wrong, None)
-    if "\n" not in text:
-        text, override = None, wrong
-    write(text)
-    assert_refused(where, words, *(["--set", override] if override else []))
+    assert_refused(where, words, *write_wrong(wrong))

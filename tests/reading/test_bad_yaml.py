@@ -2,7 +2,7 @@
 
 import pytest
 
-from recipes import edit, mixacm, write
+from recipes import edit, mixacm, write_wrong
 
 TERMS = "train.criterion.kwargs.sub_terms"
 LINE = "  log_freq: 100"
@@ -46,8 +46,4 @@ TABLE = [
 def test_a_value_that_yaml_reads_otherwise_is_refused_in_one_line(
     wrong, where, words, assert_refused
 ):
-    text, override = wrong if isinstance(wrong, tuple) else (wrong, None)
-    if "\n" not in text:
-        text, override = None, wrong
-    write(text)
-    assert_refused(where, words, *(["--set", override] if override else []))
+    assert_refused(where, words, *write_wrong(wrong))
