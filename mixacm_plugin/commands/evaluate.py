@@ -22,9 +22,10 @@ from ..common.errors import UserError
 from ..common.files import RECIPES, not_written, sha256_of, try_writing, write_json
 from ..common.images import drawn
 from ..common.packages import installed_versions
-from ..evaluation.accuracy import UnsuitedModelError, evaluate
+from ..evaluation.accuracy import evaluate
 from ..evaluation.attacks import ATTACKS, PGD, Attack, attack_of
 from ..evaluation.disagreement import disagreement
+from ..evaluation.logits import UnsuitedModelError
 from ..evaluation.sanity import IMAGES, sanity
 from ..loading.datasets import evaluation_dataset
 from ..loading.models import checkpoint_of, load_model

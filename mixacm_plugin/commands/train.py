@@ -16,7 +16,7 @@ from ..common.distributed import choose_device, init_process_group, leave_proces
 from ..common.errors import reason_of
 from ..common.images import count, every_batch
 from ..common.signals import noticed
-from ..evaluation.accuracy import UnsuitedModelError, clean_accuracies
+from ..evaluation.logits import UnsuitedModelError, clean_accuracies
 from ..loading.datasets import TEST, evaluation_dataset, test_loader
 from ..loading.models import checkpoint_of, load_model
 from ..reading import sections

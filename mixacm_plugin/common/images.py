@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from .errors import UserError, place_of, reason_of
 from .signals import SparedWorker, held_back
+from .values import COUNT, whole_seed
 
 LABELS = ("targets", "labels", "_labels")  # of SVHN and STL10, of Flowers102 and others
 ROUNDING = 1e-6  # of pixels: resizing float tensors makes white 1.0000002
@@ -116,13 +117,13 @@ def drawn(dataset: Dataset[Any], n: int | None, seed: int) -> Subset[Any]:
         seed: of the choice.
 
     Raises:
-        ValueError: if there are fewer.
+        ValueError: if there are fewer, or the seed is none.
     """
     size = count(dataset)
     n = size if n is None else n
-    if not 1 <= n <= size:
+    if not (COUNT.holds(n) and n <= size):
         raise ValueError(f"n must be between 1 and the {size} images of the dataset; found {n}")
-    order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(whole_seed(seed)))
     return Subset(dataset, order[:n].tolist())
 
 

@@ -1,9 +1,9 @@
 """Kinds of value that a recipe or a study may hold, and numbers as people write them."""
 
 import math
-import operator
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 
@@ -15,7 +15,7 @@ class Kind(NamedTuple):
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, Integral) and not isinstance(value, bool)  # also one of numpy's
 
 
 MAPPING = Kind("a mapping", lambda value: isinstance(value, Mapping))
@@ -26,7 +26,7 @@ NAMES = Kind(
     lambda value: isinstance(value, list | tuple) and all(isinstance(v, str) for v in value),
 )
 CALLABLE = Kind("a class or function", callable)
-NUMBER = Kind("a number", lambda value: _is_whole(value) or isinstance(value, float))
+NUMBER = Kind("a number", lambda v: isinstance(v, Real) and not isinstance(v, bool))
 FINITE = Kind("a finite number", lambda value: NUMBER.holds(value) and math.isfinite(value))
 POSITIVE = Kind("a number above 0", lambda value: FINITE.holds(value) and value > 0)
 WEIGHT = Kind("a number of at least 0", lambda value: FINITE.holds(value) and value >= 0)
@@ -57,10 +57,8 @@ def whole_seed(seed: Any) -> int:
         >>> [whole_seed(seed) for seed in np.arange(2)]
         [0, 1]
     """
-    whole = hasattr(seed, "__index__") and not isinstance(seed, bool)
-    number: int = operator.index(seed) if whole else seed
-    check_kind("seed", number, SEED)
-    return number
+    check_kind("seed", seed, SEED)
+    return int(seed)
 
 
 def parse_count(text: str) -> int:
@@ -76,7 +74,9 @@ def parse_count(text: str) -> int:
 
 def of_python(number: Any) -> Any:
     """Return a number or a text, one of numpy's kinds as the number of Python's own."""
-    return number if isinstance(number, str | int | float) else float(number)
+    if isinstance(number, Integral):
+        return int(number)
+    return number if isinstance(number, str | float) else float(number)
 
 
 def parse_number(text: str | float) -> float:

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchdistill.common.main_util import get_rank, get_world_size
 
-from ..common.distributed import gather, sum_over_processes
+from ..common.distributed import gather
 from ..common.images import check_images, count, drawn, every_batch, unpack
-from ..common.outputs import LogitsOnly, logits_of
-from ..common.state import eval_mode, preserved_rng
-from ..common.values import whole_seed
-from ..loading.datasets import class_names
+from ..common.outputs import LogitsOnly
+from ..common.state import preserved_rng
+from ..common.values import COUNT, check_kind, of_python, whole_seed
 from ..parts.adversarial.threat_model import check_radius
 from .attacking import Attacking, in_chunks, most_doubts
 from .attacks import Attack
+from .logits import check_class_count, check_logits, differ
 from .progress import Progress
 from .state import StateFile, weights_digest
 
@@ -81,10 +81,6 @@ class Accuracy:
         }
 
 
-class UnsuitedModelError(ValueError):
-    """A model that can't be evaluated on these images, or not at all."""
-
-
 def evaluate(
     model: nn.Module,
     dataset: Dataset[Any],
@@ -121,14 +117,19 @@ def evaluate(
             the figure of all.
 
     Raises:
-        ValueError: if an image isn't in [0, 1], there are fewer than ``n``, or the seed isn't one.
+        ValueError: if an image isn't in [0, 1], there are fewer than ``n``, or another argument
+            is none.
         UnsuitedModelError: if the model's logits aren't finite, or are of other classes than the
             dataset's.
         TypeError: if the model returns no logits.
         RuntimeError: if the attack leaves the ball or [0, 1].
         UserError: if the state is of another evaluation, or can't be written.
     """
+    if not isinstance(attack, Attack):
+        raise ValueError(f"attack must be an attack such as PGD(); found {attack!r}")
     seed = whole_seed(seed)
+    check_kind("batch_size", batch_size, COUNT)
+    batch_size = of_python(batch_size)
     chosen = drawn(dataset, n, seed)
     rank, processes = (get_rank(), get_world_size()) if distributed else (0, 1)
     own = Subset(chosen, range(rank, count(chosen), processes))
@@ -214,85 +215,3 @@ def _over_processes(
     return Accuracy(
         standing[-1], clean, n, attack, attacking.seed, attacking.batch_size, tuple(lines)
     )
-
-
-def check_logits(logits: Tensor, labels: Tensor) -> None:
-    """Raise ``UnsuitedModelError`` unless logits are finite and labels numbers of their classes.
-
-    Args:
-        logits: ``(N, K)``.
-        labels: ``(N,)``, of the same images.
-    """
-    if labels.ndim != 1 or labels.is_floating_point():
-        raise UnsuitedModelError(
-            f"labels are {labels.dtype} of shape {tuple(labels.shape)}; expected whole numbers "
-            "(N,): leave mixup out of the loader, or give the dataset a target_transform"
-        )
-    odd = int((~logits.isfinite().all(1)).sum())
-    if odd:
-        raise UnsuitedModelError(
-            f"the model's logits aren't finite for {odd} of {len(logits)} images"
-        )
-    classes = logits.shape[1]
-    if labels.min() < 0 or labels.max() >= classes:
-        raise UnsuitedModelError(
-            f"found label {int(labels.max() if labels.min() >= 0 else labels.min())}; the model "
-            f"has {classes} classes"
-        )
-
-
-def check_class_count(classes: int, dataset: Dataset[Any]) -> None:
-    """Raise ``UnsuitedModelError`` unless a model can be attacked and its classes are the data's.
-
-    Args:
-        classes: of the model.
-        dataset: asked for the names of its own, if it tells them.
-    """
-    if classes < 2:
-        raise UnsuitedModelError(f"an attack needs at least 2 classes; the model has {classes}")
-    names = class_names(dataset)
-    if names is not None and len(names) != classes:
-        raise UnsuitedModelError(
-            f"the dataset has {len(names)} classes and the model {classes}, so that labels may "
-            "mean other classes: folders of images are numbered in their order. Give a folder for "
-            "each class, or the dataset a target_transform"
-        )
-
-
-def differ(first: Tensor, second: Tensor) -> bool:
-    """Whether two passes over the same images differ by more than rounding."""
-    scale = torch.maximum(first.abs().amax(), second.abs().amax())
-    return bool((first - second).abs().amax() > 1e-4 * scale)
-
-
-@torch.no_grad()
-def clean_accuracies(
-    model: nn.Module, batches: Iterable[Any], device: torch.device
-) -> dict[int, float]:
-    """Top-k accuracies on unattacked images, as fractions; the model is used in eval mode.
-
-    Args:
-        model: in whatever mode.
-        batches: from ``every_batch``.
-        device: of the model.
-
-    Returns:
-        k to accuracy: for 1 and, where there are more than five classes, for 5.
-
-    Raises:
-        UnsuitedModelError: see ``check_logits``.
-        TypeError: if the model returns no logits.
-    """
-    total, correct = 0, {1: 0}
-    with eval_mode(model):
-        for batch in batches:
-            images, labels, _ = unpack(batch, device)
-            logits = logits_of(model(images))
-            check_logits(logits, labels)
-            if logits.shape[1] > 5:
-                hits = (logits.topk(5).indices == labels[:, None]).sum()
-                correct[5] = correct.get(5, 0) + int(hits)
-            correct[1] += int((logits.argmax(1) == labels).sum())
-            total += len(labels)
-    everywhere, *sums = sum_over_processes(total, *correct.values(), device=device)
-    return {k: hits / everywhere for k, hits in zip(correct, sums, strict=True)}

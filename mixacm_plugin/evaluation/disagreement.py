@@ -14,9 +14,9 @@ from ..common.outputs import LogitsOnly
 from ..common.state import preserved_rng
 from ..parts.adversarial.pgd import ascend
 from ..parts.adversarial.threat_model import random_perturbation
-from .accuracy import UnsuitedModelError, check_logits, differ
 from .attacks import PGD
 from .attacks.base import Part
+from .logits import UnsuitedModelError, check_logits, differ
 from .progress import Progress
 
 RANDOMISED = (

@@ -1,6 +1,7 @@
 """Training: epochs on the host's boxes, checkpoints, metrics and resuming."""
 
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from ..common.signals import Stopped
 from ..common.values import whole_seed
 from ..parts.acm.frozen_teacher import FrozenTeacher
 from ..reading import sections
+from ..reading.read import read_recipe
 from ..reading.recipe import Recipe
 from .beginning import Beginning
 from .boxes import distribute, rng_of, seed_sampler, set_rng_of, skip_stage
@@ -40,7 +42,7 @@ class Training:
     """A training run: all of its state, and where it is kept.
 
     Args:
-        recipe: what to train.
+        recipe: what to train, or its file.
         device: where.
         seed: of all generators; a run on the CPU with a seed is repeatable bit for bit, whatever
             else is made and trained in the same process.
@@ -59,15 +61,15 @@ class Training:
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: Recipe | str | os.PathLike[str],
         device: torch.device | str,
         seed: int | None = None,
         start_epoch: int = 0,
         adjust_lr: bool = False,
     ) -> None:
-        self.recipe, self.device = recipe, torch.device(device)
+        self.recipe = recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
+        self.device, self.start_epoch = torch.device(device), start_epoch
         self.seed = None if seed is None else whole_seed(seed)
-        self.start_epoch = start_epoch
         self.resumed: str | None = None  # checkpoint that the run goes on from
         self.begun: Position | None = None  # where in its first epoch the run goes on
         self.save_every: int | None = None
@@ -78,10 +80,8 @@ class Training:
             recipe, self.device, seed=self.seed, start_epoch=start_epoch, lr_factor=lr_factor
         )
         self.config, self.models, self.box = prepared.config, prepared.models, prepared.box
-        self.validator = Validator(prepared.validation, prepared.average)
         self.average = prepared.average
-        if self.average is not None:
-            self.average.to(self.device)
+        self.validator = Validator(prepared.validation, self.average)
         if prepared.teacher:
             logger.info(prepared.teacher)
         for warning in prepared.warnings:

@@ -104,7 +104,7 @@ def _floats_alone(decay: float) -> Any:
 
 
 def moving_average(
-    recipe: Recipe, config: Mapping[str, Any], student: nn.Module
+    recipe: Recipe, config: Mapping[str, Any], student: nn.Module, device: torch.device
 ) -> MovingAverage | None:
     """Return the moving average that a recipe's block ``ema`` asks for, if it has one.
 
@@ -112,6 +112,7 @@ def moving_average(
         recipe: names the file in errors.
         config: the built recipe, held against the schema before.
         student: plain, and not hooked yet.
+        device: where to train.
 
     Raises:
         RecipeError: if it would never begin, or the student can't be copied.
@@ -124,7 +125,9 @@ def moving_average(
     if start >= epochs:
         raise recipe.error("ema.start_epoch", f"{start}, counted from 0, of {epochs} epochs: never")
     try:
-        return MovingAverage(student, block["decay"], start)
+        average = MovingAverage(student, block["decay"], start)
     except Exception as error:  # of a model's own __deepcopy__, for instance
         message = f"can't copy the student: {type(error).__name__}: {error}"
         raise recipe.error("ema", message) from error
+    average.to(device)
+    return average

@@ -105,7 +105,7 @@ def prepare(
     if validation is not None and real:
         warnings += check_validation_images(recipe, config, validation)
     models = build_models(recipe, config)
-    average = moving_average(recipe, config, models["student"])
+    average = moving_average(recipe, config, models["student"], device)
     check_stage_checkpoints(recipe, config, models)
     with preserved_rng():
         tested = test_loader(recipe, config, *models.values())

@@ -15,8 +15,9 @@ from ..common.errors import nearest
 from ..common.images import count, every_batch, unpack
 from ..common.outputs import LogitsOnly
 from ..common.state import eval_mode, preserved_rng
-from ..evaluation.accuracy import check_class_count, clean_accuracies, evaluate
+from ..evaluation.accuracy import evaluate
 from ..evaluation.attacks import ATTACKS, Attack, attack_of
+from ..evaluation.logits import check_class_count, clean_accuracies
 from ..loading.datasets import FEW, as_collated, check_whole, first_batch
 from ..reading import sections
 from ..reading.recipe import Recipe

@@ -18,7 +18,7 @@ from ..common.images import check_images, count, unpack
 from ..common.modules import covering
 from ..common.outputs import logits_of
 from ..common.state import eval_mode, preserved_modules, preserved_rng
-from ..evaluation.accuracy import UnsuitedModelError, check_logits
+from ..evaluation.logits import UnsuitedModelError, check_logits
 from ..loading.datasets import FEW, TEST, batches_of, few_measured, first_batch, normalises
 from ..parts.acm.pairs import PairError
 from ..reading import sections

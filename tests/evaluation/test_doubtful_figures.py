@@ -14,7 +14,7 @@ from torchvision.models.googlenet import GoogLeNetOutputs
 from torchvision.transforms import ToTensor
 
 from mixacm_plugin import PGD, AutoAttack, Clean, dm_wide_resnet, evaluate, normalize_inside
-from mixacm_plugin.evaluation.accuracy import UnsuitedModelError, clean_accuracies
+from mixacm_plugin.evaluation.logits import UnsuitedModelError, clean_accuracies
 from recipes import CPU, Few, digits, loader_accuracy, run, write
 
 

@@ -17,12 +17,13 @@ from mixacm_plugin import (
     AutoAttack,
     Clean,
     RecipeError,
+    Square,
     evaluate,
     load_student,
     read_recipe,
 )
-from mixacm_plugin.evaluation.accuracy import clean_accuracies
 from mixacm_plugin.evaluation.attacks.base import Attacked
+from mixacm_plugin.evaluation.logits import clean_accuracies
 from mixacm_plugin.loading.models import load_model
 from mixacm_plugin.parts.adversarial.threat_model import perturbation_size
 from mixacm_plugin.reporting.accuracies import markdown_table, write_accuracies
@@ -136,6 +137,33 @@ def test_figures_of_numpys_numbers_can_be_written(model):
     attack = PGD(eps=np.float32(0.05), steps=1, step_size=np.float32(0.05))
     written = json.loads(json.dumps(evaluate(model, digits("test"), attack, n=5).to_json()))
     assert written["attack"]["eps"] == pytest.approx(0.05)
+
+
+def test_whole_numbers_of_numpys_are_pythons(model):
+    two, four = np.arange(2, 6, 2)
+    attack = PGD(eps=0.05, steps=two, restarts=two)
+    accuracy = evaluate(model, digits("test"), attack, n=four, batch_size=two)
+    plain = evaluate(model, digits("test"), PGD(eps=0.05, steps=2, restarts=2), n=4, batch_size=2)
+    assert json.dumps(accuracy.to_json()) == json.dumps(plain.to_json())
+    assert json.dumps(Square(eps=0.05, queries=four).settings())
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"attack": PGD}, r"attack must be an attack such as PGD\(\); found <class '.*PGD'>"),
+        ({"attack": "pgd"}, r"attack must be an attack such as PGD\(\); found 'pgd'"),
+        ({"n": 0}, "n must be between 1 and the 500 images of the dataset; found 0"),
+        ({"n": 501}, "n must be between 1 and the 500 images of the dataset; found 501"),
+        ({"n": True}, "n must be between 1 and the 500 .*; found True"),
+        ({"n": 4.0}, "n must be between 1 and the 500 .*; found 4.0"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1; found 0"),
+        ({"batch_size": "9"}, "batch_size must be a whole number of at least 1; found '9'"),
+    ],
+)
+def test_what_is_no_argument_of_an_evaluation_is_refused(given, message, model):
+    with pytest.raises(ValueError, match=message):
+        evaluate(model, digits("test"), **{"attack": Clean(), **given})
 
 
 def test_top_5_is_told_where_there_are_more_than_five_classes(model):

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from mixacm_plugin import PGD, RecipeError, Training, dm_wide_resnet, evaluate
 from mixacm_plugin.common.distributed import init_process_group
 from mixacm_plugin.common.signals import Stopped
-from mixacm_plugin.evaluation.accuracy import UnsuitedModelError, check_class_count
+from mixacm_plugin.evaluation.logits import UnsuitedModelError, check_class_count
 from mixacm_plugin.studies.execute import execute
 from mixacm_plugin.studies.runs import resolve
 from mixacm_plugin.studies.tasks import is_done, prepare

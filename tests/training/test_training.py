@@ -20,7 +20,7 @@ from mixacm_plugin.loading.models import build_models
 from mixacm_plugin.training import epoch
 from mixacm_plugin.training.building import build_box, check_stage
 from mixacm_plugin.training.epoch import EpochSums, train_steps
-from recipes import CPU, Few, loader_accuracy, mixacm, recipe, scratch, two_stages
+from recipes import CPU, Few, loader_accuracy, mixacm, recipe, scratch, two_stages, write
 from runs import metrics, saved, trained
 from weights import differing, state
 
@@ -74,6 +74,13 @@ def test_validation_is_on_the_validation_data():
     training = trained()
     accuracy = loader_accuracy(training.models["student"], DataLoader(Few("val", 40), 25))
     assert metrics()[-1]["val_accuracy"] == pytest.approx(accuracy)
+
+
+def test_a_recipe_may_be_given_as_its_file():
+    by_file = Training(Path(write(scratch())), CPU, seed=3)
+    by_file.run()
+    read = trained(scratch(), seed=3)
+    assert not differing(*(state(training.models["student"]) for training in (by_file, read)))
 
 
 def test_a_seed_repeats_a_run_bit_for_bit():

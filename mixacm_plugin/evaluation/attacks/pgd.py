@@ -48,8 +48,9 @@ class PGD(BallAttack):
         if self.step == 0 < self.ball[1]:
             raise ValueError(f"step_size must be {POSITIVE.words}; found {self.step_size!r}")
         object.__setattr__(self, "step_size", of_python(self.step_size))
-        check_kind("steps", self.steps, COUNT)
-        check_kind("restarts", self.restarts, COUNT)
+        for name in ("steps", "restarts"):
+            check_kind(name, getattr(self, name), COUNT)
+            object.__setattr__(self, name, of_python(getattr(self, name)))
 
     @property
     def title(self) -> str:

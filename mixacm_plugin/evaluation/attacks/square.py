@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ...common.values import COUNT, check_kind, parse_count
+from ...common.values import COUNT, check_kind, of_python, parse_count
 from .base import Attacked, BallAttack, setting
 from .pyautoattack_suite import Suite
 
@@ -30,6 +30,7 @@ class Square(BallAttack):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_kind("queries", self.queries, COUNT)
+        object.__setattr__(self, "queries", of_python(self.queries))
 
     @property
     def title(self) -> str:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...common.images import check_images
 from .threat_model import check_radius, project, random_perturbation, steepest_direction
 
 
@@ -38,9 +39,11 @@ def ascend(
         they are, since the objective isn't either there.
 
     Raises:
-        ValueError: on another norm, or a ball that holds more than all images.
+        ValueError: on images outside [0, 1], another norm, or a ball that holds more than all
+            images.
     """
     images = images.detach()
+    check_images(images)
     check_radius(images, eps=eps, norm=norm)
     adversarial = (images if start is None else images + start).clamp(0, 1)
     for number in range(steps):

@@ -18,6 +18,12 @@ NORMS = {"Linf": (foolbox.attacks.LinfPGD, 0.1), "L2": (foolbox.attacks.L2PGD, 1
 every_norm = pytest.mark.parametrize("norm", NORMS)
 
 
+def test_images_outside_0_to_1_are_refused_instead_of_clamped(trained):
+    images = Digits("train").images[:4] * 255
+    with pytest.raises(ValueError, match=r"images range from 0 to 255; expected \[0, 1\]"):
+        pgd(trained, images, torch.zeros(4, dtype=torch.long), eps=0.1, step_size=0.1, steps=1)
+
+
 @pytest.fixture(scope="module")
 def trained():
     """A small classifier of the digits, in eval mode."""
