@@ -9,10 +9,10 @@ from torchdistill.datasets.registry import get_collate_func
 
 from ..common.checkpoints import is_plain, load_checkpoint
 from ..loading.models import brings_weights, stage_checkpoint
+from ..loading.shared_images import shared_by_loaders
 from ..parts.mixup import MixupCollate
 from ..reading import sections
 from ..training.schedule import schedule_steps, stages_of_schedule
-from .shared_images import shared_by_loaders
 
 KD_LOSSES = ("KDLoss", "LogitStdKDLoss")
 # Arguments that are the length of a whole schedule.

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from ..common.errors import RecipeError, UserError
-from ..preflight.shared_images import shared_by_loaders
+from ..loading.shared_images import shared_by_loaders
 from ..reading import sections
 from ..reading.checks import check_yaml
 from ..reading.nodes import plain

@@ -207,9 +207,16 @@ def test_a_single_class_cannot_be_attacked():
         check_class_count(1, Few("val", 4))
 
 
-def test_robust_validation_on_the_test_images_is_warned_of(caplog):
+@pytest.mark.parametrize(
+    "override",
+    [
+        "train.val_data_loader.dataset_id=few/test",
+        "datasets.few/val=!import_call {key: recipes.Few, init: {kwargs: {split: test, n: 40}}}",
+    ],
+)
+def test_robust_validation_on_test_images_is_warned_of_whatever_their_name(override, caplog):
     with caplog.at_level("WARNING", logger="mixacm"):
-        Training(recipe(validated(), "train.val_data_loader.dataset_id=few/test"), CPU)
+        Training(recipe(validated(), override), CPU)
     assert "robust validation chooses the best checkpoint by them" in caplog.text
 
 

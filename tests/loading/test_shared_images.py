@@ -10,8 +10,8 @@ from torchdistill.datasets.wrapper import BaseDatasetWrapper
 from torchvision.datasets import ImageFolder
 
 from mixacm_plugin import Digits
+from mixacm_plugin.loading.shared_images import shared
 from mixacm_plugin.preflight.inspection import inspect_recipe
-from mixacm_plugin.preflight.shared_images import shared
 from recipes import CPU, recipe, scratch
 
 TRAIN, VAL = "train.train_data_loader.dataset_id", "train.val_data_loader.dataset_id"
