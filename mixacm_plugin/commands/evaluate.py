@@ -274,13 +274,19 @@ def _check_outputs(recipe: Recipe, args: argparse.Namespace) -> None:
             if reader is not None:
                 raise UserError(f"{flag}: {name} is what {reader} names; name another file")
             if flag == "--json" and path.exists():
-                json.loads(path.read_text(encoding="utf-8"))
+                _check_figures(json.loads(path.read_text(encoding="utf-8")))
             try_writing(path)
         except ValueError as error:
-            message = f"{name} is there and no JSON; name another file"
+            message = f"{name} is there and holds no figures of this command; name another file"
             raise UserError(f"{flag}: {message}") from error
         except OSError as error:
             raise UserError(f"{flag}: {not_written(name, error)}") from error
+
+
+def _check_figures(found: Any) -> None:
+    """Raise ``ValueError`` unless what a JSON file holds may be replaced."""
+    if not (isinstance(found, list) and all(isinstance(a, dict) and "attack" in a for a in found)):
+        raise ValueError
 
 
 def _same(path: Path, name: str) -> bool:

@@ -40,7 +40,11 @@ def no_attack(monkeypatch):
             "--json: more.yaml is what --set more.yaml",
         ),
         (("--json", "one", "--state", "one"), "--state: one is what --json names"),
-        (("--json", "words.txt"), "--json: words.txt is there and no JSON; name another file"),
+        (
+            ("--json", "words.txt"),
+            "--json: words.txt is there and holds no figures of this command; name another file",
+        ),
+        (("--json", "results.json"), "--json: results.json is there and holds no figures"),
         (("--json", "folder"), "--json: folder is no plain file"),
         (("--json", "pipe"), "--json: pipe is no plain file"),
         (("--json", "o" * 300), "File name too long"),
@@ -53,6 +57,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_attack(
     flags, words, no_attack, capsys
 ):
     Path("words.txt").write_text("a shopping list")
+    Path("results.json").write_text('{"format": 2, "rows": []}')  # a study's
     Path("more.yaml").write_text("train.log_freq: 3\n")
     Path("folder").mkdir()
     os.mkfifo("pipe")
