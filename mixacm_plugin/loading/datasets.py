@@ -133,21 +133,12 @@ def _check_pairs(dataset: Any) -> None:
         )
 
 
-def check_whole(recipe: Recipe, path: str, loader: DataLoader[Any]) -> None:
-    """Raise ``RecipeError`` if a loader's sampler leaves out images of what is attacked whole."""
-    picked: Any = getattr(batches_of(loader), "sampler", None)
-    there = count(loader.dataset)
-    if hasattr(picked, "__len__") and len(picked) < there:
-        raise recipe.error(
-            f"{path}.sampler",
-            f"{type(picked).__name__} picks {len(picked)} of {there} images, but all of a dataset "
-            "are attacked; give the loader a dataset of those images alone, such as a "
-            "torch.utils.data.Subset",
-        )
-
-
 def few_measured(
-    recipe: Recipe, path: str, loader: DataLoader[Any], device: torch.device
+    recipe: Recipe,
+    path: str,
+    loader: DataLoader[Any],
+    device: torch.device,
+    attacked: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Load a few images, and labels, of a loader on whose images accuracy is measured.
 
@@ -156,6 +147,7 @@ def few_measured(
         path: of the loader.
         loader: in whose order nothing is drawn.
         device: where they are put.
+        attacked: whether all images of its dataset are, so that its sampler may pick none.
 
     Raises:
         RecipeError: if it leaves images out, or its labels aren't a class each.
@@ -171,6 +163,14 @@ def few_measured(
                 f"leaves out {left_out} of {len(own)} images, which are no full batch, of what is "
                 "measured; set it to False",
             )
+    there = count(loader.dataset)
+    if attacked and hasattr(own, "__len__") and len(own) < there:
+        raise recipe.error(
+            f"{path}.sampler",
+            f"{type(own).__name__} picks {len(own)} of {there} images, but all of a dataset are "
+            "attacked; give the loader a dataset of those images alone, such as a "
+            "torch.utils.data.Subset",
+        )
     images, labels, _ = unpack(first_batch(loader, FEW), device)
     if labels.ndim != 1:
         raise recipe.error(
@@ -202,8 +202,7 @@ def test_loader(recipe: Recipe, config: Mapping[str, Any], *models: nn.Module) -
     try:
         dataset = config["datasets"][section["dataset_id"]]
         loader = build_data_loader(dataset, section, distributed=False)
-        check_whole(recipe, TEST, loader)
-        images, _ = few_measured(recipe, TEST, loader, torch.device("cpu"))
+        images, _ = few_measured(recipe, TEST, loader, torch.device("cpu"), attacked=True)
         if any(map(normalises, models)):
             check_images(images)
     except RecipeError:

@@ -124,7 +124,7 @@ def prepare(
     warnings += check_stage(recipe, config, box, models)
     try_test(recipe, tested, models["student"], device)
     if validation is not None:
-        check_attack_fits(recipe, config, validation, models["student"], box)
+        check_attack_fits(recipe, validation, models["student"], box)
     teacher = None
     if real:
         teacher, doubts = measure_teacher(recipe, config, box, models, validation)

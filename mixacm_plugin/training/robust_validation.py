@@ -18,7 +18,7 @@ from ..common.state import eval_mode, preserved_rng
 from ..evaluation.accuracy import evaluate
 from ..evaluation.attacks import ATTACKS, Attack, attack_of
 from ..evaluation.logits import check_class_count, clean_accuracies
-from ..loading.datasets import FEW, as_collated, check_whole, first_batch
+from ..loading.datasets import FEW, as_collated, first_batch
 from ..loading.shared_images import shared_by_loaders
 from ..reading import sections
 from ..reading.recipe import Recipe
@@ -121,11 +121,7 @@ def check_validation_images(
 
 
 def check_attack_fits(
-    recipe: Recipe,
-    config: Mapping[str, Any],
-    validation: RobustValidation,
-    student: nn.Module,
-    box: Box,
+    recipe: Recipe, validation: RobustValidation, student: nn.Module, box: Box
 ) -> None:
     """Check that a student, not yet trained, can be attacked on validation images.
 
@@ -133,9 +129,6 @@ def check_attack_fits(
         RecipeError: if it can't.
     """
     model, loader = LogitsOnly(student), box.val_data_loader
-    if get_world_size() == 1:  # several have a share each
-        stage, _ = sections.current_stage(config, box)
-        check_whole(recipe, f"{stage}.val_data_loader", loader)
     images, *_ = unpack(first_batch(loader, FEW), box.device)
     try:
         with preserved_rng(), eval_mode(student), torch.no_grad():

@@ -77,7 +77,7 @@ def try_loaders(
             check_images(trained)
     where = f"{path}.val_data_loader"
     with _said_at(recipe, where), preserved_rng():
-        validated, _ = few_measured(recipe, where, box.val_data_loader, box.device)
+        validated, _ = few_measured(recipe, where, box.val_data_loader, box.device, attacked)
         if pixels or attacked:
             check_images(validated)
     return trained[:FEW]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mixacm_plugin import Training
-from recipes import CPU, recipe, run, scratch, write
+from mixacm_plugin import RecipeError, Training
+from recipes import CPU, recipe, run, scratch, two_stages, write
 
 VAL, TEST = "train.val_data_loader", "test.test_data_loader"
 IN_ORDER = "{class_or_func: !import_get {key: torch.utils.data.SequentialSampler}}"
@@ -79,3 +79,11 @@ def test_robust_validation_attacks_no_images_that_a_sampler_leaves_out(capsys):
     assert run(*argv) == 2
     assert f"{VAL}.sampler: EverySecond picks 20 of 40 images" in capsys.readouterr().err
     assert run(*argv, "--set", "validate=null") == 0  # the host's validation asks the sampler
+
+
+def test_nor_those_that_a_later_stages_sampler_leaves_out():
+    text = two_stages(scratch()) + "validate: {attack: pgd, eps: 0.1, steps: 1}\n"
+    later = VAL.replace("train.", "train.stage2.", 1)
+    with pytest.raises(RecipeError, match="EverySecond picks 20 of 40") as refused:
+        Training(recipe(text, f"{later}.sampler={HALF}", f"{TEST}.sampler={IN_ORDER}"), CPU)
+    assert refused.value.where == f"{later}.sampler"
