@@ -59,7 +59,20 @@ def unpack(batch: Any, device: torch.device) -> tuple[Tensor, Tensor, Any]:
     made int64, which is what losses and attacks take.
 
     Raises:
-        ValueError: if a batch doesn't begin with two tensors.
+        ValueError: see ``parts_of``.
+    """
+    images, targets, *rest = parts_of(batch)
+    images, targets = (t.to(device, non_blocking=True) for t in (images, targets))
+    if not targets.is_floating_point():
+        targets = targets.long()
+    return images, targets, rest[0] if rest else None
+
+
+def parts_of(batch: Any) -> list[Any]:
+    """Return the parts of a batch, images and labels first.
+
+    Raises:
+        ValueError: if it doesn't begin with two tensors.
     """
     given = list(batch) if isinstance(batch, list | tuple) else []
     if len(given) < 2 or not all(isinstance(one, Tensor) for one in given[:2]):
@@ -71,11 +84,7 @@ def unpack(batch: Any, device: torch.device) -> tuple[Tensor, Tensor, Any]:
             "expected a batch that begins with images and labels, two tensors; found "
             f"{found}: let the dataset give pairs of an image and a number"
         )
-    images, targets, *rest = given
-    images, targets = (t.to(device, non_blocking=True) for t in (images, targets))
-    if not targets.is_floating_point():
-        targets = targets.long()
-    return images, targets, rest[0] if rest else None
+    return given
 
 
 def count(dataset: Dataset[Any]) -> int:

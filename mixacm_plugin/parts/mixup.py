@@ -10,7 +10,7 @@ from torch.utils.data import default_collate
 from torchdistill.datasets.registry import register_collate_func
 from torchvision.transforms.v2 import MixUp
 
-from ..common.images import check_images
+from ..common.images import check_images, parts_of
 from ..common.values import COUNT, WEIGHT, Kind, check_kind
 from .processes import key_of
 
@@ -42,7 +42,7 @@ class MixupCollate:
 
     def __call__(self, samples: list[tuple[Any, ...]]) -> tuple[Any, ...]:
         """Collate and mix a batch."""
-        images, labels, *rest = default_collate(samples)
+        images, labels, *rest = parts_of(default_collate(samples))
         if not images.is_floating_point():
             raise ValueError(
                 f"mixup_collate: images are {images.dtype}, not floats in [0, 1]; end the "
@@ -53,15 +53,21 @@ class MixupCollate:
                 f"mixup_collate: labels are {labels.dtype} of shape {tuple(labels.shape)}, not "
                 "whole numbers (N,); give the dataset a target_transform"
             )
+        labels = labels.long()
+        if not 0 <= labels.min() <= labels.max() < self.num_classes:
+            raise ValueError(
+                f"mixup_collate: labels range from {int(labels.min())} to {int(labels.max())}; "
+                f"expected 0 to {self.num_classes - 1}, as num_classes is {self.num_classes}"
+            )
         if self.sigmas[1] > 0:
             try:
                 check_images(images)
             except ValueError as error:
                 raise ValueError(f"mixup_collate: noise is in pixels, and {error}") from None
         if self.mixup is not None:
-            images, labels = self.mixup(images, labels.long())
+            images, labels = self.mixup(images, labels)
         else:
-            labels = F.one_hot(labels.long(), self.num_classes).to(torch.get_default_dtype())
+            labels = F.one_hot(labels, self.num_classes).to(torch.get_default_dtype())
         if self.sigmas[1] > 0:
             images = _with_noise(images, *self.sigmas)
         return images, labels, *rest
@@ -101,8 +107,8 @@ def mixup_collate(alpha: float, num_classes: int, noise: float | Sequence[float]
             uniformly. The paper has none.
 
     Raises:
-        ValueError: on other values; on labels that aren't whole numbers, and with noise on images
-            outside of [0, 1].
+        ValueError: on other values; on samples that are no pairs, labels that aren't whole
+            numbers below ``num_classes``, and with noise on images outside of [0, 1].
 
     Source: MixACM, supplement A.1; ``torchvision.transforms.v2``'s ``MixUp``. Matching outputs
     under noise matches gradients in expectation: Srinivas & Fleuret 2018.

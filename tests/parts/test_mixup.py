@@ -219,6 +219,18 @@ def test_labels_that_are_not_one_number_each_are_refused(alpha, label, words):
 
 
 @pytest.mark.parametrize("alpha", [0, 1.0])
+@pytest.mark.parametrize(("label", "words"), [(3, "from 0 to 3; expected 0 to 2"), (-1, "-1 to 0")])
+def test_labels_of_other_classes_are_refused(alpha, label, words):
+    with pytest.raises(ValueError, match=f"mixup_collate: labels range .*{words}"):
+        collate(alpha)([(torch.rand(3, 4, 4), 0), (torch.rand(3, 4, 4), label)])
+
+
+def test_samples_that_are_no_pairs_are_told_by_what_they_hold():
+    with pytest.raises(ValueError, match=r"begins with images and labels.* dict with image, label"):
+        MixupCollate(1.0, 3)([{"image": torch.rand(3, 4, 4), "label": 1}] * 2)
+
+
+@pytest.mark.parametrize("alpha", [0, 1.0])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
 def test_labels_may_be_of_any_whole_type(alpha, dtype):
     given = [(torch.rand(3, 4, 4), torch.tensor(i % 3, dtype=dtype)) for i in range(4)]
