@@ -22,7 +22,7 @@ from .boxes import Box, device_ids, distribute, save_stage, skip_stage
 from .compute import use_compute
 from .hooked import check_hooked
 from .metrics import activations_in_float32
-from .optimiser import check_optimiser
+from .optimiser import check_optimiser, freed
 from .schedule import check_schedule
 from .trial_step import try_loaders, try_step
 
@@ -174,6 +174,7 @@ def check_later_stages(
             if sections.get(stage, f"{section}.src_ckpt") == _written_between(config, section):
                 stage[section].pop("src_ckpt", None)  # what lies there is of an earlier run
     models = copy.deepcopy(dict(models))
+    frozen = {n: p for n, p in models["student"].named_parameters() if not p.requires_grad}
     with preserved_rng():
         box = build_box(recipe, config, models, device)
         for _ in range(later):
@@ -183,6 +184,9 @@ def check_later_stages(
                 where = _place(*sections.current_stage(config, box), error)
                 raise recipe.error(where, f"{type(error).__name__}: {error}") from error
             warnings += check_stage(recipe, config, box, models)
+            path, _ = sections.current_stage(config, box)
+            student = sections.stage_sections(config)["student"]
+            warnings += freed(f"{path}.{student}", box, frozen)
     return warnings
 
 

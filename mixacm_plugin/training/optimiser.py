@@ -50,6 +50,25 @@ def check_optimiser(
     ]
 
 
+def freed(where: str, box: Box, frozen: Mapping[str, nn.Parameter]) -> list[str]:
+    """Warn of a later stage that trains what the student froze when it was made.
+
+    Args:
+        where: path of the student in the stage.
+        box: at the beginning of the stage.
+        frozen: by name, as the model was built.
+    """
+    trained = {id(p) for p in optimised(box)}
+    found = [name for name, p in frozen.items() if p.requires_grad and id(p) in trained]
+    if not found:
+        return []
+    return [
+        f"{where}: {len(found)} of the tensors that it had frozen itself would be trained, e.g. "
+        f"{found[0]!r}: at the end of a stage torchdistill frees them all; name their modules in "
+        "frozen_modules"
+    ]
+
+
 def _check_teacher(recipe: Recipe, path: str, teacher: nn.Module, trained: set[int]) -> None:
     named = teacher.named_parameters()
     found = [name for name, p in named if p.requires_grad and id(p) in trained]

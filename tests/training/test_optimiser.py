@@ -1,11 +1,12 @@
 """Who is trained and by which schedule is decided on the host's real optimiser."""
 
 import pytest
+from torchdistill.models.registry import register_model
 
-from mixacm_plugin import RecipeError, Training
+from mixacm_plugin import RecipeError, Training, dm_wide_resnet
 from mixacm_plugin.reading.checks import check_yaml
 from mixacm_plugin.training.prepare import prepare
-from recipes import CPU, mixacm, recipe, scratch
+from recipes import CPU, mixacm, recipe, scratch, two_stages
 from weights import differing, state
 
 SGD = "key: SGD, kwargs: {lr: 0.05, momentum: 0.9}"
@@ -58,6 +59,29 @@ def test_what_a_wrapper_has_beside_the_student_is_trained_too():
     groups = f"train.optimizer={{{SGD}, module_wise_configs: [{{module: model.logits}}]}}"
     with pytest.raises(RecipeError, match=r"train\.optimizer: 'linear\.weight', which .* random"):
         Training(recipe(None, "compare/srd", groups), CPU)
+
+
+@register_model
+def frozen_below(**kwargs):
+    """A WideResNet that freezes its first layer by itself."""
+    model = dm_wide_resnet(**kwargs)
+    model.init_conv.requires_grad_(False)
+    return model
+
+
+def test_weights_that_a_model_froze_and_a_later_stage_trains_are_warned_of():
+    text = scratch().replace("key: dm_wide_resnet", "key: frozen_below")
+    assert "init_conv.weight" not in trained(text=text)
+    text = two_stages(text)
+    assert "init_conv.weight" in trained(text=text)
+    (warning,) = prepare(recipe(text), CPU, seed=0).warnings
+    assert warning == (
+        "train.stage2.model: 1 of the tensors that it had frozen itself would be trained, e.g. "
+        "'init_conv.weight': at the end of a stage torchdistill frees them all; name their modules "
+        "in frozen_modules"
+    )
+    named = "train.stage2.model={forward_proc: forward_batch_only, frozen_modules: [init_conv]}"
+    assert not prepare(recipe(text, named), CPU, seed=0).warnings
 
 
 @pytest.mark.parametrize("teacher", ["", ", requires_grad: True"])
