@@ -185,6 +185,17 @@ def test_a_log_axis_keeps_room_for_zero(log, with_zero, scale):
     assert all(left <= x <= right for line in points(axes) for x, _ in line)
 
 
+def test_finished_rows_that_a_curve_has_no_place_for_are_told(caplog):
+    rows = [row(text, [done(0, 490, 335)], overrides={"eps": text}) for text in ("0.1", "0.2")]
+    rows.append(row("in a file", [done(0, 490, 335)], overrides={"lr": 0.1}))
+    draw({"kind": "curve", "x": "eps"}, results(rows))
+    (told,) = caplog.messages
+    assert told == "a curve against eps leaves out 'in a file', which sets no number there itself"
+    caplog.clear()
+    draw({"kind": "curve", "x": "eps", "reference": "in a file"}, results(rows))
+    assert not caplog.messages
+
+
 def test_settings_written_as_text_are_numbers_too():
     rows = [row(text, [done(0, 490, 335)], overrides={"eps": text}) for text in ("8/255", "0.1")]
     rows.append(row("neither", [done(0, 490, 335)], overrides={"eps": "large"}))

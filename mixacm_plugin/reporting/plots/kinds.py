@@ -1,5 +1,6 @@
 """What each kind of plot is set by, and what it draws of a study."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -12,6 +13,8 @@ from pydantic import Field
 from ..summary import Row, Summary
 from .plot import Group, Grouped, KeyPath, Plot, dotted, number_at, reference_row, title_of
 from .style import MISSING, NothingToShow, horizontal_bars
+
+logger = logging.getLogger("mixacm")
 
 
 class Bars(Plot):
@@ -85,6 +88,10 @@ class Curve(Grouped):
         }
         if not any(placed.values()):
             raise NothingToShow(f"no finished row has a number for {self.x}")
+        for row, x in (entry for entries in groups.values() for entry in entries):
+            if x is None and row.values:
+                told = "a curve against %s leaves out %r, which sets no number there itself"
+                logger.warning(told, self.x, row.name)
         figure, panels = self.panels(summary, placed, self.axis, reference)
         xs = sorted({x for rows in placed.values() for _, x in rows})
         for axes in panels:
