@@ -10,8 +10,9 @@ from torchdistill.common.main_util import is_dist_avail_and_initialized
 from torchdistill.models.official import get_image_classification_model
 from torchdistill.models.registry import get_model
 
-from ..common.checkpoints import CheckpointError, load_weights
+from ..common.checkpoints import CheckpointError
 from ..common.errors import UserError
+from ..common.state_dicts import load_weights
 from ..common.values import FILE
 from ..parts.models.normalization import model_by_key
 from ..reading import sections

@@ -7,7 +7,8 @@ from torch import nn
 from torch.utils.data import SequentialSampler
 from torchdistill.datasets.registry import get_collate_func
 
-from ..common.checkpoints import is_plain, load_checkpoint
+from ..common.checkpoints import load_checkpoint
+from ..common.state_dicts import is_plain
 from ..loading.models import brings_weights, stage_checkpoint
 from ..loading.shared_images import shared_by_loaders
 from ..parts.mixup import MixupCollate

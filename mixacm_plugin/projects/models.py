@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchdistill.models import registry
 
-from ..common.checkpoints import CheckpointError, load_weights
+from ..common.checkpoints import CheckpointError
 from ..common.errors import UserError
 from ..common.outputs import logits_of
 from ..common.state import eval_mode, preserved_modules, preserved_rng
+from ..common.state_dicts import load_weights
 from ..loading.models import model_of_flag
 from ..loading.own_models import check_registered, module_and_key
 from ..parts.models.timm_models import PREFIX

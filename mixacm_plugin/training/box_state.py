@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..common.checkpoints import weights_of
 from ..common.modules import unwrapped_names
+from ..common.state_dicts import weights_of
 from ..parts.acm.frozen_teacher import FrozenTeacher
 from .boxes import Box, models_of, optimised, terms_of
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..common.checkpoints import load_state
+from ..common.state_dicts import load_state
 from ..reading import sections
 from ..reading.recipe import Recipe
 

@@ -10,12 +10,8 @@ from torchdistill.common.main_util import save_ckpt
 
 from hostile import Code
 from mixacm_plugin import UserError, dm_wide_resnet
-from mixacm_plugin.common.checkpoints import (
-    CheckpointError,
-    load_checkpoint,
-    load_weights,
-    save_checkpoint,
-)
+from mixacm_plugin.common.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
+from mixacm_plugin.common.state_dicts import load_weights
 from weights import differing, state
 
 

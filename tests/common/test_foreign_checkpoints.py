@@ -10,12 +10,8 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from mixacm_plugin import Training, dm_wide_resnet, load_student
-from mixacm_plugin.common.checkpoints import (
-    CheckpointError,
-    load_checkpoint,
-    load_weights,
-    save_checkpoint,
-)
+from mixacm_plugin.common.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
+from mixacm_plugin.common.state_dicts import load_weights
 from recipes import CPU, recipe, run, write
 from weights import differing, state
 

@@ -10,15 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...common.checkpoints import (
-    CheckpointError,
-    LayoutError,
-    check_state,
-    load_checkpoint,
-    load_state,
-    weights_of,
-    without_prefixes,
-)
+from ...common.checkpoints import CheckpointError, load_checkpoint
+from ...common.state_dicts import LayoutError, check_state, load_state, weights_of, without_prefixes
 
 # The attacker of MadryLab's library holds the model and its normaliser a second time
 # (robustness/attacker.py).

@@ -15,7 +15,7 @@ from mixacm_plugin import (
     recipe_file,
     shared_forward,
 )
-from mixacm_plugin.common.checkpoints import load_weights
+from mixacm_plugin.common.state_dicts import load_weights
 from mixacm_plugin.parts.adversarial.clean_and_adversarial import TEACHER_OUTPUT
 from mixacm_plugin.parts.adversarial.pgd import ascend
 from mixacm_plugin.parts.adversarial.threat_model import perturbation_size

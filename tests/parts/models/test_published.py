@@ -17,7 +17,8 @@ from torchdistill.models.registry import get_model
 
 from hostile import Code
 from mixacm_plugin import dm_wide_resnet, hendrycks_wide_resnet, load_published, normalized
-from mixacm_plugin.common.checkpoints import CheckpointError, without_prefixes
+from mixacm_plugin.common.checkpoints import CheckpointError
+from mixacm_plugin.common.state_dicts import without_prefixes
 from mixacm_plugin.parts.models.published import architecture_of
 from mixacm_plugin.parts.models.teachers import IMAGENET_MEAN, IMAGENET_STD
 
