@@ -1,6 +1,7 @@
 """State dicts: taken out of what checkpoints hold, checked against models, and loaded."""
 
 import os
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -13,6 +14,12 @@ from .checkpoints import CheckpointError, load_checkpoint
 CONTAINERS = ("model", "state_dict", "model_state_dict", "net", "model_ema")
 AVERAGED = "n_averaged"  # of torch.optim.swa_utils.AveragedModel, beside module.…
 COUNTER = "num_batches_tracked"  # of BatchNorm; files from before torch 0.4.1 have none
+# The attacker of MadryLab's library holds the model and its normaliser a second time
+# (robustness/attacker.py).
+DUPLICATE = re.compile(r"^(module\.)?attacker\.")
+# `new_mean` and `new_std` in MadryLab's library; `mean`, `std`, `mu` and `sigma` on RobustBench.
+NORMALISER = re.compile(r"^(?:.*\.)?(?:new_)?(mean|std|mu|sigma)$")
+MEANS = ("mean", "mu")
 
 
 class LayoutError(CheckpointError):
@@ -58,6 +65,36 @@ def without_prefixes(state: dict[str, Tensor], expected: Collection[str]) -> dic
     return state
 
 
+def plain_weights(
+    checkpoint: Any, expected: Collection[str]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Take a model's weights out of what a file holds.
+
+    Args:
+        checkpoint: a state dict, or a dict with one, also of a model that normalises inside: as
+            files of MadryLab's library (robustness/train.py) and on RobustBench
+            (robustbench/utils.py) have it, or a row of a normaliser and the model.
+        expected: names that the model has.
+
+    Returns:
+        The state dict without prefixes and without a second copy of the model, and the buffers of
+        the normaliser, if the file had one, as ``mean`` and ``std``.
+
+    Raises:
+        CheckpointError: if there is no state dict.
+
+    Source: the layouts named at the top of this module.
+    """
+    state = without_prefixes(weights_of(checkpoint), expected)
+    normaliser: dict[str, Tensor] = {}
+    for key in [key for key in state if key not in expected]:  # a model may have a mean of its own
+        if DUPLICATE.match(key):
+            del state[key]
+        elif found := NORMALISER.match(key):
+            normaliser["mean" if found[1] in MEANS else "std"] = state.pop(key)
+    return without_prefixes(state, expected), normaliser
+
+
 def is_plain(checkpoint: Any, expected: Collection[str]) -> bool:
     """Whether a checkpoint is a state dict, or has one under ``model``, as the host reads it."""
     return set(checkpoint.get("model", checkpoint)) == set(expected)
@@ -67,13 +104,13 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Load a checkpoint's weights into a plain model; keys and shapes have to agree.
 
     Raises:
-        CheckpointError: if it can't be read, is of another architecture, or isn't finite.
+        CheckpointError: if it can't be read, is of another architecture, isn't finite, or is of a
+            model that normalises in another way.
     """
     path = os.fspath(path)
     expected = model.state_dict()
     try:
-        found = without_prefixes(weights_of(load_checkpoint(path)), expected)
-        load_state(model, found)
+        load_state(model, *plain_weights(load_checkpoint(path), expected))
     except LayoutError as error:
         message = f"checkpoint {path} is of another architecture: {error}"
         raise CheckpointError(message) from error
@@ -82,13 +119,21 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
         raise CheckpointError(message if path in message else f"{path}: {message}") from error
 
 
-def load_state(model: nn.Module, found: dict[str, Tensor]) -> None:
+def load_state(
+    model: nn.Module, found: dict[str, Tensor], normaliser: Mapping[str, Tensor] | None = None
+) -> None:
     """Load a state dict into a plain model, all of it or nothing.
 
+    Args:
+        model: plain.
+        found: its state dict.
+        normaliser: mean and std, where the file has some, by which the model has to normalise.
+
     Raises:
-        CheckpointError: see ``check_state``.
+        CheckpointError: see ``check_state``; and if the model normalises in another way.
     """
     check_state(model, found)
+    _check_normaliser(model, normaliser or {})
     model.load_state_dict(found, strict=True)
 
 
@@ -119,3 +164,23 @@ def check_state(model: nn.Module, found: dict[str, Tensor]) -> None:
             raise CheckpointError(f"{key!r} isn't finite ({odd} of {found[key].numel()} values)")
     if surplus:
         raise LayoutError(f"{has} {counts}")
+
+
+def _check_normaliser(model: nn.Module, normaliser: Mapping[str, Tensor]) -> None:
+    for name, value in normaliser.items():
+        own = getattr(model, f"normalization_{name}", None)
+        if own is None:
+            given = ", ".join(f"{n}: [{_numbers(v)}]" for n, v in normaliser.items())
+            raise CheckpointError(
+                f"it normalises its input and {type(model).__name__} doesn't; build it by "
+                f"normalized with {given}"
+            )
+        flat, own = value.flatten().to(own), own.flatten()
+        if len(flat) not in (1, len(own)) or not torch.allclose(flat, own, atol=1e-3):
+            raise CheckpointError(
+                f"it normalises with {name} ({_numbers(flat)}), the model with ({_numbers(own)})"
+            )
+
+
+def _numbers(values: Tensor) -> str:
+    return ", ".join(f"{v:.4g}" for v in values.flatten().tolist())

@@ -65,6 +65,62 @@ def test_a_models_own_weights_are_taken_before_an_average(model):
     assert not differing(state(fresh), state(model))
 
 
+NORMALISER = {"mean": torch.tensor([0.5, 0.4, 0.3]), "std": torch.tensor([0.2, 0.3, 0.4])}
+
+
+def madry(weights):
+    """The layout of MadryLab's library, which holds model and normaliser twice."""
+    once = {
+        **prefixed(weights, "model."),
+        **{f"normalizer.new_{name}": value.view(3, 1, 1) for name, value in NORMALISER.items()},
+    }
+    return {"model": {**prefixed(once, "module."), **prefixed(once, "module.attacker.")}}
+
+
+WITH_NORMALISER = [
+    madry,
+    lambda weights: {"state_dict": madry(weights)["model"], "epoch": 3},
+    lambda weights: {**prefixed(NORMALISER, "0."), **prefixed(weights, "1.")},
+    lambda weights: {**prefixed(NORMALISER, "module.0."), **prefixed(weights, "module.1.")},
+    lambda weights: {"mu": NORMALISER["mean"], "sigma": NORMALISER["std"], **weights},
+]
+
+
+@pytest.mark.parametrize("wrap", WITH_NORMALISER)
+def test_a_file_with_a_normaliser_is_loaded_into_a_model_that_normalises_alike(wrap, model):
+    torch.save(wrap(model.state_dict()), "foreign.pt")
+    kwargs = {name: values.tolist() for name, values in NORMALISER.items()}
+    fresh = dm_wide_resnet(10, 1, 10, **kwargs)
+    load_weights(fresh, "foreign.pt")
+    assert not differing(state(fresh), state(model))
+    with pytest.raises(CheckpointError, match=r"normalises with mean \(0.5, 0.4, 0.3\), the model"):
+        load_weights(model, "foreign.pt")
+
+
+def test_a_file_with_a_normaliser_says_what_a_model_without_one_needs():
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(3, 2))
+    torch.save({**prefixed(NORMALISER, "0."), **prefixed(plain.state_dict(), "1.")}, "foreign.pt")
+    with pytest.raises(CheckpointError, match=r"doesn't; .* mean: \[0.5, 0.4, 0.3\], std: \[0.2, "):
+        load_weights(plain, "foreign.pt")
+
+
+class WithMean(nn.Module):
+    """A model with a normaliser of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.rand(3, 1, 1))
+        self.attacker = nn.Linear(3, 2)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_models_own_mean_is_loaded(prefix):
+    model, fresh = WithMean(), WithMean()
+    torch.save(prefixed(model.state_dict(), prefix), "foreign.pt")
+    load_weights(fresh, "foreign.pt")
+    assert not differing(state(fresh), state(model))
+
+
 def test_a_part_that_is_called_like_a_prefix_stays(model):
     wrapped = nn.Sequential()
     wrapped.add_module("model", model)

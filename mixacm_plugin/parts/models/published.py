@@ -7,18 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ...common.checkpoints import CheckpointError, load_checkpoint
-from ...common.state_dicts import LayoutError, check_state, load_state, weights_of, without_prefixes
-
-# The attacker of MadryLab's library holds the model and its normaliser a second time
-# (robustness/attacker.py).
-DUPLICATE = re.compile(r"^(module\.)?attacker\.")
-# `new_mean` and `new_std` in MadryLab's library; `mean`, `std`, `mu` and `sigma` on RobustBench.
-NORMALISER = re.compile(r"^(?:.*\.)?(?:new_)?(mean|std|mu|sigma)$")
-MEANS = ("mean", "mu")
+from ...common.state_dicts import LayoutError, load_state, plain_weights
 
 
 @dataclass(frozen=True)
@@ -87,31 +79,6 @@ def architecture_of(state: Mapping[str, Tensor]) -> str | None:
     return next((found for known in ARCHITECTURES if (found := known.describe(state))), None)
 
 
-def plain_weights(checkpoint: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Take the weights out of what a published file holds.
-
-    Args:
-        checkpoint: a state dict, or a dict with one, as files of MadryLab's library
-            (robustness/train.py) and on RobustBench (robustbench/utils.py) have it.
-
-    Returns:
-        The state dict without a second copy of the model, and the buffers of the normaliser, if the
-        file had one, as ``mean`` and ``std``.
-
-    Raises:
-        CheckpointError: if there is no state dict.
-
-    Source: the layouts named at the top of this module.
-    """
-    state = {k: v for k, v in weights_of(checkpoint).items() if not DUPLICATE.match(k)}
-    normaliser: dict[str, Tensor] = {}
-    for key in list(state):
-        found = NORMALISER.match(key)
-        if found:
-            normaliser["mean" if found[1] in MEANS else "std"] = state.pop(key)
-    return state, normaliser
-
-
 def load_published(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Load a published file's weights into a plain model; no code of the file is run.
 
@@ -126,11 +93,8 @@ def load_published(model: nn.Module, path: str | os.PathLike[str]) -> None:
     path = os.fspath(path)
     expected = model.state_dict()
     try:
-        state, normaliser = plain_weights(_read(path))
-        found = without_prefixes(state, expected)
-        check_state(model, found)
-        _check_normaliser(model, normaliser)
-        load_state(model, found)
+        found, normaliser = plain_weights(_read(path), expected)
+        load_state(model, found, normaliser)
     except LayoutError as error:
         other, own = architecture_of(found), architecture_of(expected)
         hint = f"; the file is in the layout of {other}" if other and other != own else ""
@@ -156,22 +120,3 @@ def _read(path: str) -> Any:
             f"it is installed: c = torch.load({path!r}, map_location='cpu', weights_only=False); "
             "torch.save(c['model'], 'weights.pt')  (or c['state_dict'])"
         ) from error
-
-
-def _check_normaliser(model: nn.Module, normaliser: Mapping[str, Tensor]) -> None:
-    for name, value in normaliser.items():
-        own = getattr(model, f"normalization_{name}", None)
-        if own is None:
-            raise CheckpointError(
-                f"it normalises its input and {type(model).__name__} doesn't; build it by "
-                f"normalized with {name}: {value.flatten().tolist()}"
-            )
-        published = value.flatten().to(own).expand(own.numel())
-        if not torch.allclose(published, own.flatten(), atol=1e-3):
-            raise CheckpointError(
-                f"it normalises with {name} {_numbers(value)}, the model with {_numbers(own)}"
-            )
-
-
-def _numbers(values: Tensor) -> str:
-    return f"({', '.join(f'{v:.4g}' for v in values.flatten().tolist())})"
