@@ -29,23 +29,41 @@ class LayoutError(CheckpointError):
 def weights_of(checkpoint: Any) -> dict[str, Tensor]:
     """Return the state dict of a checkpoint: a plain one, or one under a name in ``CONTAINERS``.
 
+    Under another name it is taken where there is no second one.
+
     Raises:
-        CheckpointError: if there is none.
+        CheckpointError: if there is none, or several.
     """
     while isinstance(checkpoint, Mapping):
         inside = [name for name in CONTAINERS if isinstance(checkpoint.get(name), Mapping)]
+        if not inside and not _has_weights(checkpoint):
+            inside = [name for name, value in checkpoint.items() if _has_weights(value)]
+            if len(inside) > 1:
+                raise CheckpointError(
+                    f"found tensors under {' and '.join(map(str, inside))}; keep one: "
+                    f"torch.save(torch.load(FILE)[{inside[0]!r}], 'weights.pt')"
+                )
         if not inside:
             break
         checkpoint = checkpoint[inside[0]]
-    if not isinstance(checkpoint, Mapping) or not any(map(torch.is_tensor, checkpoint.values())):
+    if not _has_weights(checkpoint):
+        found = type(checkpoint).__name__
+        if isinstance(checkpoint, Mapping):
+            found = f"a dict with {', '.join(map(str, list(checkpoint)[:9])) or 'nothing'}"
         raise CheckpointError(
-            f"expected a state dict, or one under {', '.join(CONTAINERS)}; "
-            f"found {type(checkpoint).__name__}"
+            f"expected a state dict, or one under {', '.join(CONTAINERS)}; found {found}"
         )
     odd = next((key for key, value in checkpoint.items() if not torch.is_tensor(value)), None)
     if odd is not None:
         raise CheckpointError(f"expected tensors only; {odd!r} isn't one")
     return dict(checkpoint)
+
+
+def _has_weights(value: Any) -> bool:
+    """Whether something is a mapping with tensors; numbers, such as an accuracy, are no weights."""
+    if not isinstance(value, Mapping):
+        return False
+    return any(torch.is_tensor(v) and v.ndim > 0 for v in value.values())
 
 
 def without_prefixes(state: dict[str, Tensor], expected: Collection[str]) -> dict[str, Tensor]:
@@ -66,7 +84,7 @@ def without_prefixes(state: dict[str, Tensor], expected: Collection[str]) -> dic
 
 
 def plain_weights(
-    checkpoint: Any, expected: Collection[str]
+    checkpoint: Any, expected: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Take a model's weights out of what a file holds.
 
@@ -74,14 +92,14 @@ def plain_weights(
         checkpoint: a state dict, or a dict with one, also of a model that normalises inside: as
             files of MadryLab's library (robustness/train.py) and on RobustBench
             (robustbench/utils.py) have it, or a row of a normaliser and the model.
-        expected: names that the model has.
+        expected: the model's own state dict.
 
     Returns:
         The state dict without prefixes and without a second copy of the model, and the buffers of
         the normaliser, if the file had one, as ``mean`` and ``std``.
 
     Raises:
-        CheckpointError: if there is no state dict.
+        CheckpointError: if there is no state dict, or it is only a part of what the file has.
 
     Source: the layouts named at the top of this module.
     """
@@ -92,7 +110,28 @@ def plain_weights(
             del state[key]
         elif found := NORMALISER.match(key):
             normaliser["mean" if found[1] in MEANS else "std"] = state.pop(key)
-    return without_prefixes(state, expected), normaliser
+    state = without_prefixes(state, expected)
+    _check_whole(state, expected)
+    return state, normaliser
+
+
+def _check_whole(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise ``CheckpointError`` where the model is one part, or several, of what a file has."""
+    shapes = {name: v.shape for name, v in expected.items() if not name.endswith(COUNTER)}
+    first = next(iter(shapes), "")
+    starts = [name.removesuffix(first) for name in state if name.endswith(f".{first}")]
+    parts = [
+        start
+        for start in starts
+        if all(start + n in state and state[start + n].shape == shapes[n] for n in shapes)
+    ]
+    if parts and not shapes.keys() <= state.keys():
+        others = [name for name in state if not name.startswith(tuple(parts))]
+        beside = f", and {others[0]!r} beside them" if others else ""
+        raise CheckpointError(
+            f"its weights lie under {' and '.join(map(repr, parts))}{beside}; keep one part alone, "
+            "its names without that prefix"
+        )
 
 
 def is_plain(checkpoint: Any, expected: Collection[str]) -> bool:

@@ -41,6 +41,9 @@ def prefixed(weights, prefix):
         lambda weights: {"model_state_dict": weights},
         lambda weights: {"model_ema": weights},
         lambda weights: {"state_dict": prefixed(weights, "model."), "hyper_parameters": {}},
+        lambda weights: {"params": weights, "epoch": 3, "best": torch.tensor(76.1)},
+        lambda weights: {"state_dict": weights, "best_acc1": torch.tensor(76.1)},
+        lambda weights: {"net_ema": prefixed(weights, "module."), "params": {"lr": 0.1}},
     ],
 )
 def test_weights_of_other_libraries_are_loaded(wrap, model):
@@ -118,6 +121,55 @@ def test_a_models_own_mean_is_loaded(prefix):
     model, fresh = WithMean(), WithMean()
     torch.save(prefixed(model.state_dict(), prefix), "foreign.pt")
     load_weights(fresh, "foreign.pt")
+    assert not differing(state(fresh), state(model))
+
+
+@pytest.mark.parametrize(
+    ("wrap", "words"),
+    [
+        (lambda w: {"ema": w, "params": w, "step": 3}, "found tensors under ema and params; keep "),
+        (lambda w: {"step": 3, "args": {}}, "found a dict with step, args"),
+        (
+            lambda w: {**prefixed(w, "model."), "criterion.weight": torch.ones(10)},
+            "its weights lie under 'model.', and 'criterion.weight' beside them; keep one part",
+        ),
+        (
+            lambda w: {**prefixed(w, "student."), **prefixed(w, "teacher.")},
+            "its weights lie under 'student.' and 'teacher.'; keep one part",
+        ),
+    ],
+)
+def test_weights_that_cannot_be_told_are_refused_with_where_they_lie(wrap, words, model):
+    torch.save(wrap(model.state_dict()), "foreign.pt")
+    with pytest.raises(CheckpointError) as error:
+        load_weights(dm_wide_resnet(10, 1, 10), "foreign.pt")
+    message = str(error.value)
+    assert words in message and message.startswith("foreign.pt: ")
+    assert "architecture" not in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (lambda w: {"extra": {"scale": torch.ones(1)}}, "expected tensors only; 'extra' isn't one"),
+        (lambda w: prefixed(w, "teacher."), "has 'teacher.init_conv.weight' (0 missing and 46 "),
+    ],
+)
+def test_what_lies_beside_a_models_own_names_is_told(more, words, model):
+    weights = model.state_dict()
+    torch.save({**weights, **more(weights)}, "foreign.pt")
+    with pytest.raises(CheckpointError) as error:
+        load_weights(dm_wide_resnet(10, 1, 10), "foreign.pt")
+    assert words in str(error.value)
+
+
+def test_what_the_line_says_of_two_sets_of_weights_is_right(model):
+    torch.save({"ema": model.state_dict(), "params": model.state_dict()}, "foreign.pt")
+    fresh = dm_wide_resnet(10, 1, 10)
+    with pytest.raises(CheckpointError) as error:
+        load_weights(fresh, "foreign.pt")
+    exec(str(error.value).partition("keep one: ")[2], {"torch": torch, "FILE": "foreign.pt"})
+    load_weights(fresh, "weights.pt")
     assert not differing(state(fresh), state(model))
 
 
