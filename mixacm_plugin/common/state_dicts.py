@@ -14,6 +14,7 @@ from .checkpoints import CheckpointError, load_checkpoint
 CONTAINERS = ("model", "state_dict", "model_state_dict", "net", "model_ema")
 AVERAGED = "n_averaged"  # of torch.optim.swa_utils.AveragedModel, beside module.…
 COUNTER = "num_batches_tracked"  # of BatchNorm; files from before torch 0.4.1 have none
+PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # The attacker of MadryLab's library holds the model and its normaliser a second time
 # (robustness/attacker.py).
 DUPLICATE = re.compile(r"^(module\.)?attacker\.")
@@ -181,7 +182,7 @@ def check_state(model: nn.Module, found: dict[str, Tensor]) -> None:
 
     Raises:
         LayoutError: if keys or shapes differ.
-        CheckpointError: if a value isn't finite.
+        CheckpointError: if a value isn't finite, or no plain number.
     """
     expected, name = model.state_dict(), type(model).__name__
     for key, value in expected.items():
@@ -198,11 +199,21 @@ def check_state(model: nn.Module, found: dict[str, Tensor]) -> None:
         if found[key].shape != value.shape:
             shapes = f"{tuple(found[key].shape)} in the file and {tuple(value.shape)} in {name}"
             raise LayoutError(f"{key!r} is {shapes}")
+        if value.is_floating_point():
+            _check_plain(key, found[key])
         odd = int((~found[key].isfinite()).sum())
         if odd:
             raise CheckpointError(f"{key!r} isn't finite ({odd} of {found[key].numel()} values)")
     if surplus:
         raise LayoutError(f"{has} {counts}")
+
+
+def _check_plain(key: str, value: Tensor) -> None:
+    kinds = (str(value.dtype), str(value.layout), f"on {value.device}")
+    plain = (value.dtype in PRECISIONS, value.layout == torch.strided, not value.is_meta)
+    for kind, fits in zip(kinds, plain, strict=True):
+        if not fits:
+            raise CheckpointError(f"{key!r} is {kind}; expected plain floating-point numbers")
 
 
 def _check_normaliser(model: nn.Module, normaliser: Mapping[str, Tensor]) -> None:

@@ -173,6 +173,37 @@ def test_what_the_line_says_of_two_sets_of_weights_is_right(model):
     assert not differing(state(fresh), state(model))
 
 
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (lambda v: v.to(torch.int8), "torch.int8"),
+        (lambda v: v > 0, "torch.bool"),
+        (lambda v: v.to(torch.complex64), "torch.complex64"),
+        (lambda v: v.to(torch.float8_e4m3fn), "torch.float8_e4m3fn"),
+        (lambda v: torch._empty_affine_quantized(v.shape, scale=0.1, dtype=torch.qint8), "qint8"),
+        (lambda v: v.to_sparse(), "torch.sparse_coo"),
+        (lambda v: v.to("meta"), "on meta"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_weights_that_are_no_plain_numbers_are_refused(kind, words, model):
+    weights = model.state_dict()
+    torch.save({**weights, "logits.weight": kind(weights["logits.weight"])}, "foreign.pt")
+    with pytest.raises(CheckpointError, match=f"'logits.weight' is .*{words}") as error:
+        load_weights(dm_wide_resnet(10, 1, 10), "foreign.pt")
+    assert str(error.value).endswith("expected plain floating-point numbers")
+    assert "architecture" not in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_are_loaded(dtype, model):
+    # An average of a state dict may have made BatchNorm's counters fractions, too.
+    torch.save({name: v.to(dtype) for name, v in model.state_dict().items()}, "foreign.pt")
+    fresh = dm_wide_resnet(10, 1, 10)
+    load_weights(fresh, "foreign.pt")
+    assert not differing(state(fresh), state(model.to(dtype).float()))
+
+
 def test_a_part_that_is_called_like_a_prefix_stays(model):
     wrapped = nn.Sequential()
     wrapped.add_module("model", model)
