@@ -14,6 +14,11 @@ import torch
 from .downloads import DownloadError, download, file_name
 from .files import replacing
 
+CONVERT = (
+    "it is a file of safetensors; convert it: import torch; from safetensors.torch import "
+    "load_file; torch.save(load_file(FILE), 'weights.pt')"
+)
+
 
 class CheckpointError(Exception):
     """A checkpoint that is missing, unreadable or of another architecture, in one line."""
@@ -58,7 +63,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Any:
     except Exception as error:  # whatever the bytes of another kind of file happen to mean
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if isinstance(error, pickle.UnpicklingError) or "weights_only" in reason:
-            reason = _not_weights(str(error))
+            reason = CONVERT if _is_safetensors(file) else _not_weights(str(error))
         raise CheckpointError(f"can't read checkpoint {path}: {reason}") from error
 
 
@@ -69,6 +74,12 @@ def _not_weights(said: str) -> str:
     what += f", such as {named[1].rstrip('.,')}" if named else ""
     what = "a program of TorchScript" if "TorchScript" in said else what
     return f"it holds {what}; where it was written, save torch.save(model.state_dict(), FILE) alone"
+
+
+def _is_safetensors(file: Path) -> bool:
+    """Whether a file begins as those do: with the length of a JSON, then the JSON."""
+    with file.open("rb") as opened:
+        return opened.read(9)[8:] == b"{"
 
 
 def file_of(path: str) -> Path:

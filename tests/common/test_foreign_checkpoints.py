@@ -304,5 +304,17 @@ def test_what_is_no_weights_is_told_with_what_to_save_instead(write, what):
     assert "weights_only" not in message
 
 
+def test_a_safetensors_file_is_told_with_how_to_convert_it(model):
+    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors.save_file(model.state_dict(), "foreign.bin")
+    fresh = dm_wide_resnet(10, 1, 10)
+    with pytest.raises(CheckpointError, match="it is a file of safetensors; ") as error:
+        load_weights(fresh, "foreign.bin")
+    code = str(error.value).partition("convert it: ")[2].replace("FILE", "'foreign.bin'")
+    exec(code, {})
+    load_weights(fresh, "weights.pt")
+    assert not differing(state(fresh), state(model))
+
+
 def script():
     return torch.jit.trace(nn.Linear(1, 1), torch.ones(1, 1))
