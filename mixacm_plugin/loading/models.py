@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torchdistill.common.main_util import is_dist_avail_and_initialized
 from torchdistill.models.official import get_image_classification_model
 from torchdistill.models.registry import get_model
@@ -65,6 +66,7 @@ def build_model(recipe: Recipe, config: Mapping[str, Any], path: str) -> nn.Modu
         model = get_image_classification_model(section, is_dist_avail_and_initialized())
         if model is None:
             model = get_model(section["key"], section.get("repo_or_dir"), **section["kwargs"])
+        _check_sizes(model)
     except UserError as error:
         raise recipe.error(f"{path}.key", str(error)) from error
     except Exception as error:
@@ -101,12 +103,24 @@ def model_of_flag(
     """
     given = dict(kwargs or {})
     try:
-        return model_by_key(key, **given)
+        model = model_by_key(key, **given)
+        _check_sizes(model)
     except UserError as error:
         raise UserError(f"{flag}: {error}") from error
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"{flag}: {key} can't be built of {given}: {reason}{hint}") from error
+    return model
+
+
+def _check_sizes(model: nn.Module) -> None:
+    """Raise ``UserError`` if a layer has no sizes yet: what it holds can't be loaded or trained."""
+    for path, module in model.named_modules():
+        if any(map(is_lazy, (*module._parameters.values(), *module._buffers.values()))):
+            kind = type(module).__name__
+            sized = kind.removeprefix("Lazy")
+            hint = f", as torch.nn.{sized} has" if hasattr(nn, sized) else ""
+            raise UserError(f"{kind} {path!r} has no sizes before a first pass; give them{hint}")
 
 
 @contextmanager
