@@ -59,7 +59,24 @@ def check_stage_checkpoints(
                 with errors_at(recipe, where):
                     load_checkpoint(source)
             else:
-                load_into(recipe, copy.deepcopy(models[role]), where, source)
+                model = copy.deepcopy(models[role])
+                load_into(recipe, model, where, source)
+                _check_as_it_is(recipe, model, where, source, sections.model_sections(config)[role])
+
+
+def _check_as_it_is(
+    recipe: Recipe, model: nn.Module, where: str, source: str, section: str
+) -> None:
+    """Refuse a file that fits once it is unpacked, which the host doesn't do."""
+    content = load_checkpoint(source)
+    try:
+        model.load_state_dict(content.get("model", content))
+    except (RuntimeError, TypeError) as error:
+        raise recipe.error(
+            where,
+            f"{source} has its weights under other names, and torchdistill loads a stage's file as "
+            f"it is; name it at {section}.src_ckpt, or save the weights alone",
+        ) from error
 
 
 def _written_between(config: Mapping[str, Any], section: str) -> str | None:

@@ -57,6 +57,21 @@ def test_a_stages_own_checkpoint_is_checked_too(content, stage, assert_refused):
     assert not Path("executed").exists()
 
 
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda weights: {"state_dict": weights},
+        lambda weights: {f"module.{name}": value for name, value in weights.items()},
+    ],
+)
+def test_a_stages_own_checkpoint_that_torchdistill_cannot_read_is_refused(wrap, assert_refused):
+    write()
+    torch.save(wrap(dm_wide_resnet(10, 1).state_dict()), "own.pt")
+    Path("changes.yaml").write_text("train.student.src_ckpt: own.pt\n")
+    words = "torchdistill loads a stage's file as it is; name it at models.student_model.src_ckpt"
+    assert_refused("train.student.src_ckpt: own.pt ", words, "--set", "changes.yaml")
+
+
 def test_what_an_earlier_run_left_between_stages_is_neither_run_nor_in_the_way():
     Path("changes.yaml").write_text(
         "train.student: {dst_ckpt: between.pt}\ntrain.stage2.student.src_ckpt: between.pt\n"
