@@ -33,6 +33,20 @@ def logits_of(output: Any) -> Tensor:
     return logits
 
 
+def are_probabilities(answers: Tensor) -> bool:
+    """Whether what should be logits ``(N, K)`` is a softmax: no value negative, rows of sum 1.
+
+    The logarithms of probabilities are logits.
+
+    Example:
+        >>> logits = torch.tensor([[0.0, 3.0], [2.0, -1.0]])
+        >>> [are_probabilities(x) for x in (logits, logits.softmax(1), logits.log_softmax(1))]
+        [False, True, False]
+    """
+    sums = answers.sum(1)
+    return bool((answers >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-2)
+
+
 class LogitsOnly(nn.Module):
     """A model that returns its logits alone, for attacks.
 

@@ -28,6 +28,11 @@ RANDOMISED = (
     "overestimates its robustness; try --attack autoattack --version rand"
 )
 
+BOUNDED = (
+    "the model's answers lie between 0 and 1, as after a softmax or a sigmoid; attacks take "
+    "logits, and may be weaker on these: let it return its logits"
+)
+
 
 @dataclass(frozen=True)
 class Accuracy:
@@ -185,6 +190,8 @@ def _right_images(
             averaged = getattr(attacking.attack, "version", None) == "rand"  # over its draws
             if number == 0 and not averaged and differ(logits, model(images)):
                 warnings.append(RANDOMISED)
+        if number == 0 and attacking.attack.threat and (logits.clamp(0, 1) == logits).all():
+            warnings.append(BOUNDED)
         check_logits(logits, labels)
         check_class_count(logits.shape[1], loader.dataset)
         right = logits.argmax(1) == labels

@@ -66,6 +66,18 @@ def test_l2_pgd_is_as_strong_on_tiny_gradients(model, factor):
     assert abs(tiny - even) <= 1
 
 
+@pytest.mark.parametrize(
+    ("last", "doubted"),
+    [(nn.Softmax(1), True), (nn.Sigmoid(), True), (nn.LogSoftmax(1), False), (nn.ReLU(), False)],
+)
+def test_answers_that_are_no_logits_are_doubted(last, doubted, model):
+    ending = nn.Sequential(Scaled(model, 10), last)
+    for attack in (PGD(eps=0.15, steps=5, step_size=0.05), Clean()):
+        warnings = evaluate(ending, digits("test"), attack, n=50).warnings
+        found = any("between 0 and 1, as after a softmax" in warning for warning in warnings)
+        assert found == (doubted and attack.name == "pgd")
+
+
 def test_weights_that_are_not_finite_are_refused_when_they_are_loaded(capsys):
     write()
     weights = torch.load("teacher.pt")
