@@ -122,7 +122,7 @@ def prepare(
         seed=seed,
     )
     warnings += check_stage(recipe, config, box, models)
-    try_test(recipe, tested, models["student"], device)
+    warnings += try_test(recipe, tested, models["student"], device)
     if validation is not None:
         check_attack_fits(recipe, validation, models["student"], box)
     teacher = None

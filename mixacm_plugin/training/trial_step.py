@@ -10,13 +10,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchdistill.common.constant import SELF_MODULE_PATH
 from torchdistill.common.main_util import is_dist_avail_and_initialized
-from torchdistill.losses.mid_level import DISTLoss, KDLoss, LogitStdKDLoss
 from torchdistill.models.wrapper import AuxiliaryModelWrapper
 
 from ..common.errors import RecipeError, place_of
 from ..common.images import check_images, count, unpack
 from ..common.modules import covering
-from ..common.outputs import logits_of
+from ..common.outputs import are_probabilities, logits_of
 from ..common.state import eval_mode, preserved_modules, preserved_rng
 from ..evaluation.logits import UnsuitedModelError, check_logits
 from ..loading.datasets import FEW, TEST, batches_of, few_measured, first_batch, normalises
@@ -35,10 +34,10 @@ from .boxes import (
     without_ddp,
 )
 from .own_losses import check_loss
+from .soft_labels import BY_CLASS, check_answers
 from .unset_gradients import refused_unset_gradients
 
 NO_BATCH = "not a single batch: fewer images than batch_size, and drop_last"
-BY_CLASS = (KDLoss, LogitStdKDLoss, DISTLoss)  # they compare answers class by class
 
 
 def try_loaders(
@@ -123,22 +122,33 @@ def try_step(recipe: Recipe, box: Box, models: Mapping[str, nn.Module], path: st
 
 def try_test(
     recipe: Recipe, loader: DataLoader[Any], student: nn.Module, device: torch.device
-) -> None:
+) -> list[str]:
     """Send a few of the test images, which are used after the last epoch, through the student.
+
+    Returns:
+        A warning where it returns probabilities.
 
     Raises:
         RecipeError: if it can't take them, or their labels are of other classes.
     """
     with preserved_rng(), _said_at(recipe, TEST):
-        _measure(student, *few_measured(recipe, TEST, loader, device))
+        answers = _measure(student, *few_measured(recipe, TEST, loader, device))
+    if not are_probabilities(answers):
+        return []
+    path = sections.model_sections(plain(recipe.root))["student"]
+    return [
+        f"{path}: it returns probabilities, which losses and attacks take for logits; leave its "
+        "softmax out"
+    ]
 
 
 @torch.no_grad()
-def _measure(student: nn.Module, images: Tensor, labels: Tensor) -> None:
+def _measure(student: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     with eval_mode(student):
         logits = logits_of(student(images))
     # An untrained one's statistics may be far off; the first epoch mends them.
     check_logits(torch.zeros_like(logits), labels)
+    return logits
 
 
 def _batch_sizes(loader: DataLoader) -> list[int]:
@@ -169,7 +179,7 @@ def _step(
             term.register_forward_pre_hook(lambda _, args, name=name: running.append((name, args)))
             term.register_forward_hook(check_loss)
             if isinstance(term, BY_CLASS):
-                term.register_forward_pre_hook(partial(_check_classes, recipe, path, name))
+                term.register_forward_pre_hook(partial(check_answers, recipe, path, name))
         where = f"{path}.train_data_loader.collate_fn"
         with (
             _said_at(recipe, f"{path}.criterion", running),
@@ -182,21 +192,6 @@ def _step(
         if is_dist_avail_and_initialized():
             name = sections.stage_sections(plain(recipe.root))["student"]
             _check_gradients(recipe, student_of(box), f"{path}.{name}")
-
-
-def _check_classes(recipe: Recipe, path: str, name: str, term: Any, io_dicts: Any) -> None:
-    """Refuse to learn from a teacher's answers about other classes; one logit would fit any."""
-    ends = []
-    for side, io_dict in zip(("student", "teacher"), io_dicts, strict=False):
-        module, io = (getattr(term, f"{side}_module_{part}") for part in ("path", "io"))
-        ends.append(io_dict.get(module, {}).get(io))
-    student, teacher = (e.shape[-1] if isinstance(e, Tensor) and e.ndim else None for e in ends)
-    if student != teacher and None not in (student, teacher):
-        raise recipe.error(
-            f"{path}.criterion.kwargs.sub_terms.{name}",
-            f"the teacher has {teacher} classes, the student {student}, so that it can't learn by "
-            "soft labels; take cross-entropy in place of this term, as cifar100/mixacm does",
-        )
 
 
 def _check_gradients(recipe: Recipe, student: nn.Module, section: str) -> None:
