@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..common.images import check_images, count, drawn, every_batch, unpack
-from ..common.outputs import LogitsOnly
+from ..common.outputs import LogitsOnly, are_probabilities
 from ..common.state import preserved_rng
 from ..parts.adversarial.pgd import ascend
 from ..parts.adversarial.threat_model import random_perturbation
@@ -119,7 +119,7 @@ def disagreement(
     Raises:
         ValueError: if an image isn't in [0, 1], there are fewer than ``n``, or the models have
             other classes than each other.
-        UnsuitedModelError: if logits aren't finite.
+        UnsuitedModelError: if logits aren't finite, or are probabilities.
 
     Source: MixACM, Theorem 4.1.
     """
@@ -179,6 +179,8 @@ def _logits(models: list[LogitsOnly], images: Tensor, labels: Tensor) -> list[Te
     for role, own in (("student", student), ("teacher", teacher)):
         try:
             check_logits(own, labels)
+            if are_probabilities(own):
+                raise UnsuitedModelError("it returns probabilities; expected logits")
         except UnsuitedModelError as error:
             raise UnsuitedModelError(f"of the {role}: {error}") from error
     return found

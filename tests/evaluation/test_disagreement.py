@@ -116,6 +116,13 @@ def test_models_of_other_classes_are_refused(classes, model):
         disagreement(model, other, Few("test", 5), PGD(eps=0.1, steps=1))
 
 
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_probabilities_are_refused_since_a_distance_would_take_a_softmax_of_them(role, model):
+    models = {"student": model, "teacher": model, role: nn.Sequential(model, nn.Softmax(1))}
+    with pytest.raises(ValueError, match=f"of the {role}: it returns probabilities"):
+        disagreement(**models, dataset=Few("test", 8), attack=PGD(eps=0.1, steps=1))
+
+
 def test_it_is_told_whose_logits_are_not_finite(model):
     other = nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
     nn.init.constant_(other[1].bias, torch.inf)
