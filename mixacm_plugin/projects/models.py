@@ -14,7 +14,7 @@ from torchdistill.models import registry
 
 from ..common.checkpoints import CheckpointError
 from ..common.errors import UserError
-from ..common.outputs import logits_of
+from ..common.outputs import are_probabilities, logits_of
 from ..common.state import eval_mode, preserved_modules, preserved_rng
 from ..common.state_dicts import load_weights
 from ..loading.models import model_of_flag
@@ -125,6 +125,11 @@ def _try(flag: str, key: str, model: nn.Module, data: Data, *, trained: bool) ->
         raise UserError(
             f"{flag}: {key} returns logits of shape {tuple(logits.shape)} for 2 images; expected "
             f"(2, {len(data.classes)}), of {len(data.classes)} classes"
+        )
+    if are_probabilities(logits):
+        raise UserError(
+            f"{flag}: {key} returns probabilities, and the losses of these recipes take logits; "
+            "leave its softmax out"
         )
     if logits is not output:
         raise UserError(

@@ -50,6 +50,7 @@ def test_a_module_beside_the_project_is_taken_along_and_one_in_it_is_left_alone(
         (NET.replace("@register_model", ""), "no model 'Net' is registered. … Put @register_model"),
         (f"import nowhere\n{NET}", "No module named 'nowhere'"),
         (NET.replace("(2, 3)))", "(2, 3))), features"), "a tuple … take logits alone"),
+        (NET.replace("(2, 3)))", "(2, 3))).softmax(1)"), "probabilities … leave its softmax out"),
     ],
 )
 def test_a_module_that_is_mended_is_taken_by_the_same_command(capsys, first, words):
