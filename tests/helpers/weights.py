@@ -26,3 +26,8 @@ def differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:
     """Names of the tensors that differ in a bit; both must hold the same names."""
     assert list(one) == list(other)
     return [name for name in one if not torch.equal(one[name], other[name])]
+
+
+def prefixed(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The same weights by longer names."""
+    return {prefix + name: value for name, value in weights.items()}
