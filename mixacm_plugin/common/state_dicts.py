@@ -35,7 +35,9 @@ def weights_of(checkpoint: Any) -> dict[str, Tensor]:
     Raises:
         CheckpointError: if there is none, or several.
     """
-    while isinstance(checkpoint, Mapping):
+    opened: list[int] = []
+    while isinstance(checkpoint, Mapping) and id(checkpoint) not in opened:  # one may hold itself
+        opened.append(id(checkpoint))
         inside = [name for name in CONTAINERS if isinstance(checkpoint.get(name), Mapping)]
         if not inside and not _has_weights(checkpoint):
             inside = [name for name, value in checkpoint.items() if _has_weights(value)]

@@ -119,3 +119,11 @@ def test_what_the_line_says_of_two_sets_of_weights_is_right(model):
     exec(str(error.value).partition("keep one: ")[2], {"torch": torch, "FILE": "foreign.pt"})
     load_weights(fresh, "weights.pt")
     assert not differing(state(fresh), state(model))
+
+
+def test_a_file_that_holds_itself_ends(model):
+    content = {}
+    content["model"] = content
+    torch.save(content, "foreign.pt")
+    with pytest.raises(CheckpointError, match="expected a state dict.*; found a dict with model"):
+        load_weights(model, "foreign.pt")
