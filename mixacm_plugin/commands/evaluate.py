@@ -154,7 +154,7 @@ def _attack(args: argparse.Namespace) -> Attack:
 def _model(
     recipe: Recipe, args: argparse.Namespace, role: str, checkpoint: str | None = None
 ) -> nn.Module:
-    model = load_model(recipe, role, checkpoint)
+    model = load_model(recipe, role, checkpoint, "--ckpt")
     return model if args.precision == "fp32" else Computed(model, args.precision)
 
 

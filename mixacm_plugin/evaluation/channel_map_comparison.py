@@ -101,7 +101,8 @@ def compare(
     n = min(500, count(dataset)) if n is None else n
     maps = {}
     for name, source in sources.items():
-        model = load_model(source.recipe, source.role, source.checkpoint)
+        named_by = f"--models {name}"
+        model = load_model(source.recipe, source.role, source.checkpoint, named_by)
         # A recipe that trains the robust teacher has it as its student.
         role = TEACHER if name == TEACHER else source.role
         try:
@@ -109,7 +110,7 @@ def compare(
                 model, dataset, hooked, role=role, mapping=mapping, n=n, seed=seed, device=device
             )
         except (ValueError, TypeError, RuntimeError) as error:
-            raise recipe.error(f"--models {name}", str(error)) from error
+            raise recipe.error(named_by, str(error)) from error
     caption = (
         f"Normalised channel maps ({mapping}), mean over n = {n} test images, seed {seed}. "
         "Against the teacher: ℓ2 distance of the sorted curves; channel by channel, unsorted, "

@@ -142,7 +142,12 @@ def build_models(recipe: Recipe, config: Mapping[str, Any]) -> dict[str, nn.Modu
     return built
 
 
-def load_model(recipe: Recipe, role: str = "student", checkpoint: str | None = None) -> nn.Module:
+def load_model(
+    recipe: Recipe,
+    role: str = "student",
+    checkpoint: str | None = None,
+    named_by: str | None = None,
+) -> nn.Module:
     """Build a recipe's plain student or teacher and load its checkpoint; in eval mode.
 
     Args:
@@ -150,6 +155,7 @@ def load_model(recipe: Recipe, role: str = "student", checkpoint: str | None = N
         role: ``student`` or ``teacher``.
         checkpoint: file; by default the student's ``dst_ckpt`` or the teacher's ``src_ckpt``,
             which may also be that of a training stage.
+        named_by: the flag that has named the file, for errors.
 
     Raises:
         RecipeError: if there is no such model, or its checkpoint can't be loaded.
@@ -165,8 +171,10 @@ def load_model(recipe: Recipe, role: str = "student", checkpoint: str | None = N
         section["kwargs"] = {**section["kwargs"], "checkpoint": checkpoint, "sha256": None}
         return build_model(recipe, config, path).eval()
     model = build_model(recipe, config, path)
-    key, source = ("--ckpt", checkpoint) if checkpoint else checkpoint_of(recipe, config, role)
-    load_into(recipe, model, key, source)
+    if checkpoint:
+        load_into(recipe, model, named_by or path, checkpoint)
+    else:
+        load_into(recipe, model, *checkpoint_of(recipe, config, role))
     return model.eval()
 
 

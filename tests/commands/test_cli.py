@@ -81,6 +81,17 @@ def test_test_only_does_not_train(student, capsys):
     assert Path("out/student.pt").read_bytes() == before
 
 
+@pytest.mark.parametrize("damaged", ["student.pt", "best_student.pt"])
+def test_a_checkpoint_that_cant_be_tested_is_told_without_a_flag_of_another_command(
+    damaged, student, capsys
+):
+    Path("out", damaged).write_bytes(b"nothing")
+    assert run(*TRAIN, "-test_only") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("torchdistill: error: recipe.yaml: models.student_model")
+    assert f"out/{damaged}" in error
+
+
 def test_student_only_leaves_the_teacher_out(student, capsys):
     assert run(*TRAIN, "-test_only", "-student_only") == 0
     out = capsys.readouterr().out

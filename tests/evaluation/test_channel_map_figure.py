@@ -248,7 +248,10 @@ def test_the_command_prints_the_distances_and_writes_the_picture(capsys):
     ("arguments", "message"),
     [
         (["--models", "student"], "expected one named teacher"),
-        (["--models", "teacher", "scratch=missing.pt"], "checkpoint not found: missing.pt"),
+        (
+            ["--models", "teacher", "scratch=missing.pt"],
+            "--models scratch: checkpoint not found: missing.pt",
+        ),
         (["--models", "teacher"], "expected a model besides the teacher"),
         (["--models", "teacher", "a=teacher.pt", "a=b.pt"], "--models a=b.pt: a is given twice"),
         (["--models", "teacher", "a=b.pt", "--n", "5000"], "between 1 and the 50 images"),

@@ -283,6 +283,8 @@ def test_load_student_builds_the_plain_model_in_eval_mode_and_no_data():
     assert all(torch.equal(student.state_dict()[name], weights[name]) for name in weights)
     with pytest.raises(RecipeError, match=r"dst_ckpt: checkpoint not found: out/student\.pt"):
         load_student(path)
+    with pytest.raises(RecipeError, match=r"models\.student_model: checkpoint not found: gone\.pt"):
+        load_student(path, "gone.pt")
 
 
 @pytest.mark.parametrize(("role", "key"), [("student", "dst_ckpt"), ("teacher", "src_ckpt")])
