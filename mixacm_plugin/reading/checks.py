@@ -29,6 +29,7 @@ from .validation import Validation, validate, validate_built
 PARTS = ("datasets", "models", "train", "test")
 MODULE_WISE = {"module_wise_kwargs": False, "module_wise_configs": True}  # with a teacher?
 DEFAULT_PRE_FORWARD = "default_pre_forward_process"  # which does nothing
+KEEP_EVAL = ("keep_teacher_in_eval", "FrozenTeacher")
 WITH_TEACHER = ("keep_teacher_in_eval", "default_pre_epoch_process_with_teacher")
 
 
@@ -216,6 +217,11 @@ def _teacher(config: Config, path: str) -> Iterator[Problem]:
     if process in WITH_TEACHER and "teacher" not in model_sections(config):
         message = f"{process} needs a teacher; the recipe has no models.teacher_model"
         yield f"{path}.pre_epoch_process", message
+    wrapper = told(config, f"{path}.teacher.auxiliary_model_wrapper.key")
+    for name in KEEP_EVAL:
+        if name in (process, wrapper) and told(config, f"{path}.teacher.keep_train_mode"):
+            message = f"{name} puts the teacher into eval mode all the same; leave one of them out"
+            yield f"{path}.teacher.keep_train_mode", message
 
 
 def _terms(config: Config, path: str) -> Iterator[Problem]:

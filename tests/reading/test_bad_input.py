@@ -41,6 +41,7 @@ NORMALISED = digits(
 
 
 LAST_PAIR = "{teacher: {path: relu, io: output}, student: {path: relu, io: output}, weight: -1}"
+KEPT = "  teacher:\n    forward_proc"
 OPTIMIZER = "train.optimizer={key: SGD, kwargs: {lr: 0.1}"
 
 
@@ -233,6 +234,20 @@ TABLE = [
         f"frozen_modules: [instance(BachNorm2d)], forward_hook: {{output: [{HOOKED}, relu]}}}}",
         f"{TEACHER}.frozen_modules",
         "no module of a class torch.nn.BachNorm2d; it has BatchNorm2d",
+    ),
+    *(
+        (
+            edit(KEPT, KEPT.replace("\n", "\n    keep_train_mode: True\n"), text),
+            f"{TEACHER}.keep_train_mode",
+            f"{name} puts the teacher into eval mode all the same; leave one of them out",
+        )
+        for name, text in (
+            ("keep_teacher_in_eval", mixacm()),
+            (
+                "FrozenTeacher",
+                edit("pre_epoch_process: keep_teacher_in_eval", "", mixacm(frozen_teacher=True)),
+            ),
+        )
     ),
     # Of the wrong kind, or tried for the first time after training
     ("models.teacher_model.key=[1]", "models.teacher_model.key", "expected a name; found [1]"),
