@@ -104,7 +104,10 @@ def read_courses(texts: Sequence[str]) -> list[Course]:
     courses: list[Course] = []
     for name, path in named:
         if (Path(path) / "results.json").is_file():
-            for course in courses_of(read_results(path), path):
+            found = list(courses_of(read_results(path), path))
+            if not found:
+                raise RecipeError(path, "", "no run has been trained to its end")
+            for course in found:
                 row = f"{name}: {course.name}" if name else course.name
                 courses.append(Course(row, course.metrics, course.seed))
         else:

@@ -103,6 +103,14 @@ def test_of_a_study_all_finished_runs_are_drawn():
     }
 
 
+@pytest.mark.parametrize("runs", [[failed(0)], [{**done(0, 490, 335), "seed": None}]])
+def test_a_study_that_has_trained_nothing_has_no_picture_of_training(runs, capsys):
+    write(results([row("KD", runs)]))
+    assert run("main", "plot", "training", "study") == 2
+    assert "study: no run has been trained to its end" in capsys.readouterr().err
+    assert not Path("training.png").exists()
+
+
 def test_runs_of_a_study_that_was_moved_are_found():
     metrics("study/runs/0", epoch(0, kd=2.0))
     write(results([row("KD", [done(0, 490, 335, checkpoint="elsewhere/runs/0/student.pt")])]))
