@@ -102,7 +102,8 @@ def checkpoint_to_resume(
 
     def decide() -> str | None:
         there = [file for file in files.written if file.exists() and file.stat().st_size]
-        if resume == AUTO and there[:1] not in ([files.ema], [files.metrics]):
+        to_go_on_from = there[:1] not in ([files.ema], [files.metrics])
+        if resume == AUTO and to_go_on_from:
             if overwrite:
                 message = "goes on with the run that is there; leave out it or --overwrite"
                 raise recipe.error("--resume", message)
@@ -116,10 +117,11 @@ def checkpoint_to_resume(
             own = any(named.exists() and named.samefile(file) for file in there)
             there = [] if own else there[: files.last in there]
         if there and not overwrite:
+            goes_on = "--resume goes on with it, " if to_go_on_from else ""
             raise recipe.error(
                 files.key,
-                f"an earlier run has written {there[0]}; --resume goes on with it, --overwrite "
-                "puts a new run in its place",
+                f"an earlier run has written {there[0]}; {goes_on}--overwrite puts a new run in "
+                "its place, and a dst_ckpt in another folder keeps both",
             )
         return None if resume == AUTO else resume
 

@@ -81,10 +81,20 @@ def test_the_same_command_again_changes_nothing(leave, capsys):
     Path("train.log").write_text("of the first run")
     before = contents()
     assert run(*TRAIN, "--run_log", "train.log") == 2
-    words = f"dst_ckpt: an earlier run has written {leave}; --resume goes on with it, --overwrite"
-    assert words in capsys.readouterr().err
+    goes_on = "--resume goes on with it, " if leave.endswith(".pt") else ""
+    words = f"dst_ckpt: an earlier run has written {leave}; {goes_on}--overwrite puts a new run in "
+    assert f"{words}its place, and a dst_ckpt in another folder keeps" in capsys.readouterr().err
     assert contents() == before
     assert Path("train.log").read_text() == "of the first run"
+
+
+def test_another_file_in_the_folder_of_a_run_is_not_told_to_resume(capsys):
+    trained()
+    other = ("--set", "models.student_model.dst_ckpt=out/other.pt")
+    for flags in ((), ("--resume",)):
+        assert run(*TRAIN, *other, *flags) == 2
+        error = capsys.readouterr().err
+        assert "an earlier run has written out/metrics.jsonl; --overwrite puts" in error
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again():
