@@ -18,7 +18,7 @@ A model is one of
   NAME=CHECKPOINT          weights for the recipe's student; for its teacher, if that is the name
   NAME=RECIPE              the student of another recipe (.yaml, or the name of a shipped one),
                            with that recipe's checkpoint
-  NAME=RECIPE:ROLE[:CKPT]  the teacher or student of a .yaml, also with other weights
+  NAME=RECIPE:ROLE[:CKPT]  its teacher or student, also with other weights
 
 example:
   mixacm plot channel-maps --config mixacm.yaml --models scratch=scratch.yaml teacher student

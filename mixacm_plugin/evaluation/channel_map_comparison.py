@@ -17,7 +17,8 @@ from ..reading.recipe import Recipe
 from ..reading.sections import model_sections
 from .channel_map_distances import TEACHER, Block, Distance, blocks_of, distances, mean_channel_maps
 
-RECIPE = re.compile(r"(?P<recipe>.+?\.ya?ml)(:(?P<role>teacher|student))?(:(?P<ckpt>.+))?")
+NAMES = "|".join([*map(re.escape, recipe_names()), r".+?\.ya?ml"])
+RECIPE = re.compile(rf"(?P<recipe>{NAMES})(:(?P<role>teacher|student))?(:(?P<ckpt>.+))?")
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,6 @@ def parse_source(text: str, recipe: Recipe) -> tuple[str, Source]:
         return name, Source(recipe, role)
     if not name or not value:
         raise recipe.error(f"--models {text}", "expected NAME=CHECKPOINT or NAME=RECIPE")
-    if value in recipe_names():
-        return name, Source(read_recipe(value), "student", None)
     other = RECIPE.fullmatch(value)
     if other is None:
         return name, Source(recipe, role, value)

@@ -166,6 +166,9 @@ def test_missing_and_malformed_hook_points_are_refused(given, message):
         ("teacher=other.yaml", "teacher", "other.yaml", "student", None),
         ("t=other.yaml:teacher", "t", "other.yaml", "teacher", None),
         ("s=other.yaml:student:C:/a.pt", "s", "other.yaml", "student", "C:/a.pt"),
+        ("scratch=quickstart/scratch", "scratch", "quickstart/scratch", "student", None),
+        ("t=quickstart/mixacm:teacher", "t", "quickstart/mixacm", "teacher", None),
+        ("s=quickstart/mixacm:student:a.pt", "s", "quickstart/mixacm", "student", "a.pt"),
     ],
 )
 def test_a_model_is_named_by_its_role_checkpoint_or_recipe(text, name, file, role, weights):
