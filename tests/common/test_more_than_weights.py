@@ -125,5 +125,5 @@ def test_a_file_that_holds_itself_ends(model):
     content = {}
     content["model"] = content
     torch.save(content, "foreign.pt")
-    with pytest.raises(CheckpointError, match="expected a state dict.*; found a dict with model"):
+    with pytest.raises(CheckpointError, match=r"expected a state dict.*; found a dict with model"):
         load_weights(model, "foreign.pt")
