@@ -173,6 +173,8 @@ def test_a_file_named_as_a_library_is_not_run():
 
 
 HARMLESS = [
+    "_x: !import_call {key: functools.partial, init: {args: [!import_get "
+    "{key: torchvision.io.decode_image}], kwargs: {mode: RGB}}}",
     call("torch.nn.Linear", "{args: [1, 1]}"),
     call("torch.ones", "{args: [1]}"),
     call("os.path.join", "{args: [a, b]}"),
