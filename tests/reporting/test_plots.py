@@ -129,6 +129,16 @@ def test_the_error_bar_of_a_single_seed_is_its_interval_over_test_images():
     assert title_of(figure).endswith("error bars: 95 % interval")
 
 
+def test_a_bar_carries_the_mark_that_its_figure_has_in_the_table():
+    doubtful = done(0, 490, 335)
+    doubtful["accuracies"][1]["warnings"] = ["zero gradient (7 of 490 images)"]
+    rows = [row("a", [doubtful]), row("b", [done(0, 490, 340)])]
+    (axes,), figure = draw({"kind": "bars"}, results(rows))
+    shown = {text.get_text() for text in axes.texts}
+    assert {"98.0", "67.0 †", "68.0"} == shown - {""}
+    assert title_of(figure).endswith("†: see the table")
+
+
 def test_an_error_bar_ends_where_an_accuracy_does():
     runs = [done(0, 484, 335), done(1, 48, 40), done(2, 484, 335)]  # 67.7 ± 50.3
     (axes,), _ = draw({"kind": "bars"}, results([row("a", runs)]))

@@ -41,9 +41,15 @@ class Bars(Plot):
             c.title: [r.values[c.title].error_bar if c.title in r.values else MISSING for r in rows]
             for c in summary.columns
         }
+        marks = {
+            title: [r.mark(title) if title in r.values else "" for r in rows] for title in series
+        }
         lines = {title: v.mean for title, v in reference.values.items()} if reference else {}
         title = title_of(summary, self.title, reference)
-        return horizontal_bars([row.label for row in rows], series, title=title, lines=lines)
+        if any(map(any, marks.values())):
+            title += "; †: see the table"
+        names = [row.label for row in rows]
+        return horizontal_bars(names, series, title=title, marks=marks, lines=lines)
 
 
 class Curve(Grouped):

@@ -89,6 +89,7 @@ def horizontal_bars(
     series: Mapping[str, Sequence[tuple[float, float, float]]],
     *,
     title: str,
+    marks: Mapping[str, Sequence[str]],
     lines: Mapping[str, float] | None = None,
 ) -> Figure:
     """Draw grouped bars of accuracies from top to bottom, for any number of rows, long names too.
@@ -98,6 +99,7 @@ def horizontal_bars(
         series: name to, for each group, the value and the ends of its error bar, as fractions;
             ``MISSING`` where a row has no figure.
         title: says what the figures hold for.
+        marks: a series' name to what stands after each group's figure.
         lines: a series' name to the accuracy, a fraction, at which to draw a dotted line.
     """
     height = 0.95 + len(rows) * (0.12 + 0.17 * len(series)) + 0.15 * title.count("\n")
@@ -116,7 +118,10 @@ def horizontal_bars(
             color=colour,
             label=name,
         )
-        labels = ["" if value != value else f"{100 * value:.1f}" for value, _, _ in values]
+        labels = [
+            "" if value != value else f"{100 * value:.1f}{mark}"
+            for (value, _, _), mark in zip(values, marks[name], strict=True)
+        ]
         white = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # over dotted lines
         axes.bar_label(bars, labels, padding=2, fontsize=7, bbox=white, zorder=4)
         if lines and name in lines:
