@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from torch import nn
+from torch import nn, optim
 from torchdistill.losses.registry import get_mid_level_loss
 
 from ..common.errors import RecipeError, nearest, raise_all
@@ -200,6 +200,12 @@ def _parts_of_a_stage(config: Config, path: str, *, first: bool) -> Iterator[Pro
         yield from _dataset_id(config, f"{path}.{name}")
     for section in stage_sections(config).values():
         yield from _missing(config, f"{path}.{section}.forward_proc")  # the host has no default
+    optimiser = f"{path}.optimizer"
+    grouped = any(told(config, f"{optimiser}.{key}") for key in MODULE_WISE)
+    torchs = hasattr(optim, str(told(config, f"{optimiser}.key")))
+    if torchs and not grouped and told(config, f"{optimiser}.filters_params") is False:
+        message = "the host then gives it the models, which none of torch's takes; leave it out"
+        yield f"{optimiser}.filters_params", message
 
 
 def _stages(train: Config) -> Iterator[Problem]:

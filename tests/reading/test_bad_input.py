@@ -220,6 +220,7 @@ TABLE = [
         "above 0; found -1",
     ),
     (f"{OPTIMIZER}, filters_params: 'no'}}", "train.optimizer.filters_params", "True or False"),
+    (f"{OPTIMIZER}, filters_params: False}}", "train.optimizer.filters_params", "leave it out"),
     ("train.log_freq=often", "train.log_freq", "a whole number of at least 1; found 'often'"),
     # Stages and optimisers as the host counts them
     (edit("  stage2:", "  stage3:", STAGES), "train.stage3", "Did you mean 'stage2'?"),
