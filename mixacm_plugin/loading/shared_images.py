@@ -46,10 +46,20 @@ def shared_by_loaders(loader: Any, other: Any, config: Mapping[str, Any]) -> str
     samplers = [sections.get(each, "sampler.class_or_func") for each in (loader, other)]
     if not (loader and other) or any(sampler not in SAMPLERS for sampler in samplers):
         return ""
-    names = loader["dataset_id"], other["dataset_id"]
-    datasets = [config["datasets"][name] for name in names]
+    return shared_by_name(loader["dataset_id"], other["dataset_id"], config)
+
+
+def shared_by_name(name: str, other: str, config: Mapping[str, Any]) -> str:
+    """Tell how many images of one dataset another has too, whoever samples them.
+
+    Args:
+        name: of a dataset of a recipe.
+        other: likewise.
+        config: the built recipe.
+    """
+    datasets = [config["datasets"][each] for each in (name, other)]
     both, n = shared(*datasets), count(datasets[0])
-    return f"{both} of {n} images of {names[0]}" if both > MOST_SHARED * n else ""
+    return f"{both} of {n} images of {name}" if both > MOST_SHARED * n else ""
 
 
 def _identities(dataset: Any) -> Sequence[Hashable]:

@@ -19,7 +19,7 @@ from ..evaluation.accuracy import evaluate
 from ..evaluation.attacks import ATTACKS, Attack, attack_of
 from ..evaluation.logits import check_class_count, clean_accuracies
 from ..loading.datasets import FEW, as_collated, first_batch
-from ..loading.shared_images import shared_by_loaders
+from ..loading.shared_images import shared_by_name
 from ..reading import sections
 from ..reading.recipe import Recipe
 from .boxes import Box
@@ -101,17 +101,16 @@ def check_validation_images(
         RecipeError: if there are fewer.
     """
     warnings = []
-    tested = sections.get(config, "test.test_data_loader")
-    for path, stage in sections.stages(config):
-        loader = stage.get("val_data_loader")
-        if loader is None:  # that of the stage before
+    tested = config["test"]["test_data_loader"]["dataset_id"]
+    for path, _ in sections.stages(config):
+        dataset_id = sections.get(config, f"{path}.val_data_loader.dataset_id")
+        if dataset_id is None:  # that of the stage before
             continue
-        dataset_id = loader["dataset_id"]
         size = count(config["datasets"][dataset_id])
         if validation.n is not None and validation.n > size:
             message = f"expected at most the {size} images of {dataset_id}; found {validation.n}"
             raise recipe.error("validate.n", message)
-        if told := shared_by_loaders(tested, loader, config):
+        if told := shared_by_name(tested, dataset_id, config):  # no sampler may pick some of them
             warnings.append(
                 f"{path}.val_data_loader.dataset_id: {told} are validated on, too: robust "
                 "validation chooses the best checkpoint by them, so that their robust accuracy is "

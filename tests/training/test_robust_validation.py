@@ -208,15 +208,20 @@ def test_a_single_class_cannot_be_attacked():
 
 
 @pytest.mark.parametrize(
-    "override",
+    "overrides",
     [
-        "train.val_data_loader.dataset_id=few/test",
-        "datasets.few/val=!import_call {key: recipes.Few, init: {kwargs: {split: test, n: 40}}}",
+        ["train.val_data_loader.dataset_id=few/test"],
+        ["datasets.few/val=!import_call {key: recipes.Few, init: {kwargs: {split: test, n: 40}}}"],
+        [
+            "train.val_data_loader.dataset_id=few/test",
+            "test.test_data_loader.sampler={class_or_func: !import_call {key: functools.partial, "
+            "init: {args: [!import_get {key: torch.utils.data.SequentialSampler}]}}}",
+        ],
     ],
 )
-def test_robust_validation_on_test_images_is_warned_of_whatever_their_name(override, caplog):
+def test_robust_validation_on_test_images_is_warned_of_whatever_their_name(overrides, caplog):
     with caplog.at_level("WARNING", logger="mixacm"):
-        Training(recipe(validated(), override), CPU)
+        Training(recipe(validated(), *overrides), CPU)
     assert "robust validation chooses the best checkpoint by them" in caplog.text
 
 
