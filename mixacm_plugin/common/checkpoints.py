@@ -1,6 +1,7 @@
 """Checkpoints: written atomically, read without running code from them, damage noticed."""
 
 import argparse
+import contextlib
 import os
 import pickle
 import re
@@ -14,10 +15,21 @@ import torch
 from .downloads import DownloadError, download, file_name
 from .files import replacing
 
-CONVERT = (
+SAFETENSORS = (
     "it is a file of safetensors; convert it: import torch; from safetensors.torch import "
     "load_file; torch.save(load_file(FILE), 'weights.pt')"
 )
+NUMPY = "it is a file of NumPy; load its arrays into the model, then torch.save(model.state_dict())"
+ARCHIVE = "it is an archive; unpack it and name the file of weights in it"
+OTHER_KINDS = {  # by how a file begins
+    b"version https://git-lfs": (
+        "it is a pointer of Git LFS; fetch the file itself with git lfs pull"
+    ),
+    b"<": "it is a web page; download the file that it leads to",
+    b"\x1f\x8b": "it is packed by gzip; unpack it with gunzip",
+    b"\x89HDF": "it is a file of HDF5, as Keras writes; torch reads none",
+    b"\x93NUMPY": NUMPY,
+}
 
 
 class CheckpointError(Exception):
@@ -63,7 +75,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Any:
     except Exception as error:  # whatever the bytes of another kind of file happen to mean
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if isinstance(error, pickle.UnpicklingError) or "weights_only" in reason:
-            reason = CONVERT if _is_safetensors(file) else _not_weights(str(error))
+            reason = _not_weights(str(error))
+        with contextlib.suppress(Exception):  # such as the same one again
+            reason = _other_kind(file_of(path)) or reason
         raise CheckpointError(f"can't read checkpoint {path}: {reason}") from error
 
 
@@ -76,10 +90,22 @@ def _not_weights(said: str) -> str:
     return f"it holds {what}; where it was written, save torch.save(model.state_dict(), FILE) alone"
 
 
-def _is_safetensors(file: Path) -> bool:
-    """Whether a file begins as those do: with the length of a JSON, then the JSON."""
+def _other_kind(file: Path) -> str | None:
+    """Tell what a file is that torch didn't write, where its beginning shows it."""
     with file.open("rb") as opened:
-        return opened.read(9)[8:] == b"{"
+        beginning = opened.read(99)
+    if not beginning:
+        return "it is empty"
+    if beginning[8:9] == b"{":  # after the length of a JSON
+        return SAFETENSORS
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+        if all(name.endswith(".npy") for name in names):
+            return NUMPY
+        return None if any(name.endswith("/data.pkl") for name in names) else ARCHIVE
+    kinds = (k for start, k in OTHER_KINDS.items() if beginning.lstrip().startswith(start))
+    return next(kinds, None)
 
 
 def file_of(path: str) -> Path:

@@ -1,5 +1,6 @@
 """Checkpoints that others wrote, or that were damaged on the way."""
 
+import gzip
 import zipfile
 from pathlib import Path
 
@@ -193,6 +194,41 @@ def test_what_is_no_weights_is_told_with_what_to_save_instead(write, what):
     message = str(error.value)
     assert what in message and message.endswith(SAVE)
     assert "weights_only" not in message
+
+
+@pytest.mark.parametrize(
+    ("write", "what"),
+    [
+        (lambda file: file.touch(), "it is empty"),
+        (
+            lambda file: file.write_text(
+                "version https://git-lfs.github.com/spec/v1\noid sha256:1"
+            ),
+            "it is a pointer of Git LFS; fetch the file itself with git lfs pull",
+        ),
+        (
+            lambda file: file.write_text("\n<!DOCTYPE html><html><head><title>Sign in"),
+            "it is a web page; download the file that it leads to",
+        ),
+        (lambda file: file.write_bytes(gzip.compress(b"weights")), "it is packed by gzip; unpack"),
+        (lambda file: file.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)), "it is a file of HDF5"),
+        (lambda file: np.save(file.open("wb"), np.ones(3)), "it is a file of NumPy"),
+        (lambda file: np.savez(file.open("wb"), weight=np.ones(3)), "it is a file of NumPy"),
+        (lambda file: archive(file, "model/best.pt"), "it is an archive; unpack it"),
+        (lambda file: archive(file, "best.pt"), "it is an archive; unpack it"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_by_how_it_begins(write, what):
+    file = Path("foreign.pt")
+    write(file)
+    with pytest.raises(CheckpointError) as error:
+        load_checkpoint(file)
+    assert f"can't read checkpoint foreign.pt: {what}" in str(error.value)
+
+
+def archive(file, name):
+    with zipfile.ZipFile(file, "w") as written:
+        written.writestr(name, b"weights")
 
 
 def test_a_safetensors_file_is_told_with_how_to_convert_it(model):
