@@ -106,7 +106,8 @@ def plain_weights(
 
     Source: the layouts named at the top of this module.
     """
-    state = without_prefixes(weights_of(checkpoint), expected)
+    weights = weights_of(checkpoint)
+    state = without_prefixes(weights, expected)
     normaliser: dict[str, Tensor] = {}
     for key in [key for key in state if key not in expected]:  # a model may have a mean of its own
         if DUPLICATE.match(key):
@@ -115,6 +116,8 @@ def plain_weights(
             normaliser["mean" if found[1] in MEANS else "std"] = state.pop(key)
     state = without_prefixes(state, expected)
     _check_whole(state, expected)
+    if not normaliser:
+        _check_first(weights, state)
     return state, normaliser
 
 
@@ -134,6 +137,17 @@ def _check_whole(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) ->
         raise CheckpointError(
             f"its weights lie under {' and '.join(map(repr, parts))}{beside}; keep one part alone, "
             "its names without that prefix"
+        )
+
+
+def _check_first(weights: Collection[str], state: Collection[str]) -> None:
+    """Raise ``CheckpointError`` where a model comes after a part of a row that has no weights."""
+    kept = next(iter(state), "")
+    prefix = next((name for name in weights if name.endswith(kept)), kept).removesuffix(kept)
+    if any(part.isdecimal() and int(part) for part in prefix.split(".")):
+        raise CheckpointError(
+            f"its weights lie under {prefix!r}, behind a part without weights, which may "
+            "normalise; save them without that prefix, for a model that does what the part did"
         )
 
 

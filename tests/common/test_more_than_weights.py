@@ -55,6 +55,22 @@ def test_a_file_with_a_normaliser_says_what_a_model_without_one_needs():
         load_weights(plain, "foreign.pt")
 
 
+@pytest.mark.parametrize("prefix", ["1.", "module.1.", "1.module."])
+def test_a_model_behind_a_part_without_weights_is_refused(prefix, model):
+    # as of torch.nn.Sequential(normaliser, model) whose mean and std are plain attributes
+    torch.save({"state_dict": prefixed(model.state_dict(), prefix)}, "foreign.pt")
+    message = f"foreign.pt: its weights lie under '{prefix}', behind a part without weights, which"
+    with pytest.raises(CheckpointError, match=message):
+        load_weights(dm_wide_resnet(10, 1, 10), "foreign.pt")
+
+
+def test_a_model_behind_a_part_without_weights_is_loaded_into_another_such(model):
+    torch.save(nn.Sequential(nn.Identity(), model).state_dict(), "foreign.pt")
+    fresh = dm_wide_resnet(10, 1, 10)
+    load_weights(nn.Sequential(nn.Identity(), fresh), "foreign.pt")
+    assert not differing(state(fresh), state(model))
+
+
 class WithMean(nn.Module):
     """A model with a normaliser of its own."""
 
