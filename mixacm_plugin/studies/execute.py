@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from torch import Tensor, nn
+from torch import Tensor
 from torch.backends import cudnn
 from torchdistill.common.main_util import get_world_size, is_main_process
 from torchdistill.common.module_util import count_params
@@ -97,12 +97,8 @@ def _execute(folder: Path, task: Mapping[str, Any], device: torch.device) -> Non
     result = decided_by_first(lambda: read_json(result_file))
     images = decided_by_first(lambda: images_digest(dataset))
     if result is None:
-        if task["measure"] != "teacher":
-            image = dataset[0][0].unsqueeze(0).to(device)
-            with _telling(folder / TOLD) as tell:
-                trained = _train(recipe, device, task, lambda m: _suits(attacks, m, image), tell)
-        else:
-            trained = _take_teacher(recipe)
+        with _telling(folder / TOLD) as tell:
+            trained = _trained(recipe, device, task, attacks, dataset[0][0], tell)
         if trained is None:
             return
         result = _write(result_file, {**trained, "test_images": images})
@@ -146,8 +142,13 @@ def _without_figures(folder: Path, result: dict[str, Any], images: str) -> dict[
 
 
 def _write(file: Path, result: dict[str, Any]) -> dict[str, Any]:
-    """Write a result by the first process, with the installed packages; return it."""
-    result = _with_versions(result)
+    """Write a result by the first process, and return it.
+
+    The installed packages are noted beside those of earlier training and measurements.
+    """
+    earlier = result.get("packages", {})
+    packages = {n: sorted({*earlier.get(n, ()), v}) for n, v in installed_versions().items()}
+    result = {**result, "packages": packages}
     decided_by_first(lambda: write_json(file, result))
     return result
 
@@ -172,17 +173,27 @@ def _telling(file: Path) -> Iterator[Callable[[str], None]]:
             file.unlink(missing_ok=True)
 
 
-def _train(
+def _trained(
     recipe: Recipe,
     device: torch.device,
     task: Mapping[str, Any],
-    check: Callable[[nn.Module], None],
+    attacks: Sequence[Attack],
+    image: Tensor,
     tell: Callable[[str], None],
 ) -> dict[str, Any] | None:
-    """Train; return nothing if the run is paused before its end, where the task says so."""
+    """Train, or take the teacher as it is; return the result without figures.
+
+    It is nothing if the run is paused before its end, where the task says so.
+    """
+    if task["measure"] == "teacher":
+        parameters = count_params(load_model(recipe, "teacher"))
+        return {"parameters": parameters, "teacher_parameters": parameters, "accuracies": {}}
     training = Training(recipe, device, task["seed"])
+    student, images = training.models["student"], image.unsqueeze(0).to(device)
     try:
-        check(training.models["student"])
+        with preserved_rng(), eval_mode(student):
+            for attack in attacks:
+                attack.check_model(student, images)
     except ValueError as error:
         raise recipe.error("test", str(error)) from error
     if decided_by_first(lambda: _can_resume(training.last_ckpt)):
@@ -191,7 +202,7 @@ def _train(
         return None
     teacher = training.models.get("teacher")
     return {
-        "parameters": count_params(training.models["student"]),
+        "parameters": count_params(student),
         "teacher_parameters": None if teacher is None else count_params(teacher),
         "train_seconds": sum(line["seconds"] for line in read_json_lines(training.metrics_file)),
         "accuracies": {},
@@ -222,25 +233,6 @@ def _train_until(
                 raise
             return False
     return True
-
-
-def _suits(attacks: Sequence[Attack], model: nn.Module, image: Tensor) -> None:
-    """Raise ``ValueError`` if a model, not yet trained, doesn't suit an attack."""
-    with preserved_rng(), eval_mode(model):
-        for attack in attacks:
-            attack.check_model(model, image)
-
-
-def _take_teacher(recipe: Recipe) -> dict[str, Any]:
-    parameters = count_params(load_model(recipe, "teacher"))
-    return {"parameters": parameters, "teacher_parameters": parameters, "accuracies": {}}
-
-
-def _with_versions(result: dict[str, Any]) -> dict[str, Any]:
-    """Note the installed packages beside those of earlier training and measurements."""
-    earlier = result.get("packages", {})
-    packages = {n: sorted({*earlier.get(n, ()), v}) for n, v in installed_versions().items()}
-    return {**result, "packages": packages}
 
 
 def _can_resume(checkpoint: Path) -> bool:
