@@ -37,26 +37,25 @@ def relative_costs(study: Study, runs: Sequence[Run], device: torch.device) -> d
     Returns:
         Row name to seconds per step, as a multiple of the first row's.
     """
-    trained = [row for row in study.rows if row.measure != "teacher"]
-    by_row = {row.name: next(run for run in runs if run.row == row) for row in trained}
-    if not trained or trained[0] is not study.rows[0]:
+    first, *others = (next(run for run in runs if run.row == row) for row in study.rows)
+    if first.row.measure == "teacher" or not first.result:
         return {}
-    first = by_row[trained[0].name]
-    costs = {trained[0].name: 1.0} if first.result else {}
-    for name, run in by_row.items():
-        if run.result and first.result and name not in costs:
-            key, file = f"{first.key} on {device.type}", run.folder / "costs.json"
-            known = read_json(file) or {}
-            if key not in known:
-                try:
-                    ratio = _ratio(run, first, device)
-                except Exception as error:  # the row's accuracies are there all the same
-                    logger.warning(f"the cost of {name!r} can't be measured: {error}")
-                    continue
-                with FileLock(run.folder / "costs.lock"):  # another study may add its own
-                    known = {**(read_json(file) or {}), key: ratio}
-                    write_json(file, known)
-            costs[name] = known[key]
+    costs = {first.row.name: 1.0}
+    for run in others:
+        if run.row.measure == "teacher" or not run.result:
+            continue
+        key, file = f"{first.key} on {device.type}", run.folder / "costs.json"
+        known = read_json(file) or {}
+        if key not in known:
+            try:
+                ratio = _ratio(run, first, device)
+            except Exception as error:  # the row's accuracies are there all the same
+                logger.warning(f"the cost of {run.row.name!r} can't be measured: {error}")
+                continue
+            with FileLock(run.folder / "costs.lock"):  # another study may add its own
+                known = {**(read_json(file) or {}), key: ratio}
+                write_json(file, known)
+        costs[run.row.name] = known[key]
     return costs
 
 
