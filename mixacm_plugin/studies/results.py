@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,10 +133,7 @@ def read_results(folder: str | os.PathLike[str]) -> Results:
         RecipeError: if it is missing, isn't JSON or isn't a study's; every mistake at once.
     """
     path = Path(folder) / "results.json"
-
-    def error(where: str, message: str) -> RecipeError:
-        return RecipeError(path, where, message)
-
+    error = partial(RecipeError, path)
     content = _json_in(path)
     if not isinstance(content, dict) or not {"title", "rows"} <= set(content):
         raise error("", "not a study's results: expected title and rows")

@@ -2,15 +2,16 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from ..common.errors import RecipeError, nearest, raise_all
-from ..common.validation import validated
+from ..common.validation import Spec, validated
 from ..common.values import NUMBER
 from ..evaluation.attacks import Attack
 from ..reading.composing import compose, yaml_mistakes
@@ -100,10 +101,7 @@ def read_study(path: str | os.PathLike[str], scale: str | None = None) -> Study:
     """
     path = os.fspath(path)
     root = compose(path, "study", study_names())
-
-    def error(where: str, message: str) -> RecipeError:
-        return RecipeError(path, where, message)
-
+    error = partial(RecipeError, path)
     if not isinstance(root, yaml.MappingNode):
         raise error("", f"expected a mapping with {', '.join(NEEDED)}")
     raise_all([error(*problem) for problem in yaml_mistakes(root)])
@@ -133,7 +131,9 @@ def read_study(path: str | os.PathLike[str], scale: str | None = None) -> Study:
     )
 
 
-def _at_scale(spec: StudySpec, scale: str | None, error: Any) -> StudySpec:
+def _at_scale(
+    spec: StudySpec, scale: str | None, error: Callable[[str, str], RecipeError]
+) -> StudySpec:
     """Put what a scale names in place of the study's own."""
     if scale is None:
         return spec
@@ -141,8 +141,7 @@ def _at_scale(spec: StudySpec, scale: str | None, error: Any) -> StudySpec:
     if scale not in scales:
         has = ", ".join(map(str, scales)) or "none"
         raise error("scales", f"no scale {scale!r}; there are: {has}.{nearest(scale, scales)}")
-    changed = scales[scale]
-    given = {name: getattr(changed, name) for name in changed.model_fields_set}
+    given = _given(scales[scale])
     rows = given.get("rows")
     if isinstance(rows, Mapping):
         names = [row.name for row in spec.rows or ()]
@@ -156,8 +155,8 @@ def _at_scale(spec: StudySpec, scale: str | None, error: Any) -> StudySpec:
     return spec.model_copy(update=given)
 
 
-def _given(row: Any) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in row.model_fields_set}
+def _given(spec: Spec) -> dict[str, Any]:
+    return {name: getattr(spec, name) for name in spec.model_fields_set}
 
 
 def _mistakes(spec: StudySpec, path: str) -> Iterator[Problem]:

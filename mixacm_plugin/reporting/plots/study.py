@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,7 @@ def read_plots(
     Raises:
         RecipeError: on every unknown kind, key or row, missing key, or value of the wrong kind.
     """
-
-    def error(where: str, message: str) -> RecipeError:
-        return RecipeError(file, where, message)
-
+    error = partial(RecipeError, file)
     plots, errors = [], []
     for index, spec in enumerate(specs):
         kind = spec.get("kind") if isinstance(spec, dict) else spec
