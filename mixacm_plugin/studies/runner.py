@@ -84,35 +84,32 @@ def collect(
         costs: from ``relative_costs``.
     """
     rows = []
+    results = [run.result for run in runs]
     # Rows without a teacher, such as adversarial training, are compared with the others' teacher.
-    teachers = [run.result.get("teacher_parameters") for run in runs]
+    teachers = (result.get("teacher_parameters") for result in results)
     a_teacher = next(filter(None, teachers), None)
     for row in study.rows:
-        own = [run for run in runs if run.row == row]
-        results = [run.result for run in own]
-        first = next((result for result in results if result), {})
+        own = [(run, result) for run, result in zip(runs, results, strict=True) if run.row == row]
+        first = next((result for _, result in own if result), {})
         parameters, teacher = first.get("parameters"), first.get("teacher_parameters") or a_teacher
         rows.append(
             RowResult(
                 name=row.name,
                 base=row.base,
-                changes=own[0].changes,
+                changes=own[0][0].changes,
                 measure=row.measure,
                 reference=row.reference,
                 parameters=parameters,
                 relative_cost=(costs or {}).get(row.name),
                 size_ratio=parameters / teacher if parameters and teacher else None,
-                runs=[
-                    _collect_run(run, result, study, errors.get(run.key))
-                    for run, result in zip(own, results, strict=True)
-                ],
+                runs=[_collect_run(run, result, study, errors.get(run.key)) for run, result in own],
             )
         )
     return Results(
         study=study.name,
         title=study.title,
         scale=study.scale,
-        packages=_versions([run.result for run in runs]),
+        packages=_versions(results),
         reference=study.reference,
         plots=study.plots,
         rows=rows,
