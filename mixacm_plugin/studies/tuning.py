@@ -190,11 +190,7 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
 
 
 def judged_by(recipe: Recipe) -> tuple[str, int]:
-    """Return the key of ``metrics.jsonl`` that candidates are judged by; how many epochs have it.
-
-    Returns:
-        The key, and that one in so many epochs has it.
-    """
+    """Return the key of ``metrics.jsonl`` to judge by, and that one in so many epochs has it."""
     robust = plain(recipe.root).get("validate")
     return (CLEAN, 1) if robust is None else (ROBUST, robust.get("every") or 1)
 
