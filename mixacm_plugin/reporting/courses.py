@@ -1,14 +1,14 @@
 """Courses of training: what runs wrote of each epoch, and where a study's runs lie."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..common.errors import RecipeError, UserError
 from ..common.files import read_json_lines
-from ..studies.results import Results, RunResult, read_results
+from ..studies.results import RowResult, RunResult, read_results
 
 Metrics = list[dict[str, Any]]  # of each epoch, as in metrics.jsonl
 FILE = "metrics.jsonl"
@@ -104,7 +104,7 @@ def read_courses(texts: Sequence[str]) -> list[Course]:
     courses: list[Course] = []
     for name, path in named:
         if (Path(path) / "results.json").is_file():
-            found = list(courses_of(read_results(path), path))
+            found = list(courses_of(read_results(path).rows, path))
             if not found:
                 raise RecipeError(path, "", "no run has been trained to its end")
             for course in found:
@@ -119,13 +119,13 @@ def read_courses(texts: Sequence[str]) -> list[Course]:
     return courses
 
 
-def courses_of(results: Results, folder: str | os.PathLike[str]) -> Iterator[Course]:
-    """Yield the courses of a study's finished runs.
+def courses_of(rows: Iterable[RowResult], folder: str | os.PathLike[str]) -> Iterator[Course]:
+    """Yield the courses of the finished runs in rows of a study.
 
     Raises:
         RecipeError: if one can't be read.
     """
-    for row in results.rows:
+    for row in rows:
         for run in row.runs:
             if run.status == "done" and run.checkpoint is not None:
                 yield Course(row.name, read_metrics(run_folder(run, folder)), run.seed)

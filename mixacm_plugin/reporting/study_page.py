@@ -66,9 +66,8 @@ def _courses(results: Results, folder: Path) -> tuple[list[Course], str]:
     courses: list[Course] = []
     missing = []
     for row in results.rows:
-        alone = results.model_copy(update={"rows": [row]})
         try:
-            courses += courses_of(alone, folder)
+            courses += courses_of([row], folder)
         except RecipeError:
             missing.append(row.name)
     note = f"Without {names(missing)}, whose runs' metrics.jsonl aren't there." if missing else ""
