@@ -15,11 +15,10 @@ def highlights(results: Results, summary: Summary) -> list[tuple[str, list[str]]
     finished = f"{states.count('done')} of {len(runs)} runs finished"
     failed = f", {states.count('failed')} failed" if "failed" in states else ""
     seeds = ", ".join(map(str, summary.seeds))
-    threats = [c.attack.threat for c in summary.columns if c.attack.threat is not None]
     said = [
         ("Compared", [names([row.name for row in results.rows])]),
         ("Training seeds", [f"{seeds or 'none'}; {finished}{failed}"]),
-        ("Threat model", [*dict.fromkeys(f"{norm}, ε = {eps}" for norm, eps in threats)]),
+        ("Threat model", summary.threats),
         ("Measured", [_images(column) for column in summary.columns]),
         ("Highest", [line for c in summary.columns for line in _best(c, summary.rows)]),
     ]
@@ -33,7 +32,7 @@ def names(all_names: Sequence[str]) -> str:
 
 
 def _images(column: Column) -> str:
-    of_what = f"{column.attack.title}" if column.attacked else "clean accuracy"
+    of_what = column.attack.title if column.attacked else "clean accuracy"
     return f"{of_what} on {column.n} test images, seed {column.seed}"
 
 

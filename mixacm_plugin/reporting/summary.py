@@ -93,7 +93,7 @@ class Row:
     failed: Mapping[int | None, str]  # seed to error
     not_run: tuple[int | None, ...]  # seeds
     values: Mapping[str, Value]  # by the column's title; empty where no seed finished
-    warnings: Mapping[str, tuple[str, ...]]  # by the column's title: what speaks against a figure
+    warnings: Mapping[str, Sequence[str]]  # by the column's title: what speaks against a figure
     other_images: str  # how its test images aren't those of the first row's first run; or empty
 
     def mark(self, column: str) -> str:
@@ -127,6 +127,12 @@ class Summary:
     rows: tuple[Row, ...]
     reference_label: str
     reference_columns: tuple[str, ...]
+
+    @property
+    def threats(self) -> list[str]:
+        """Threat models of the attacks, each once."""
+        balls = [c.attack.threat for c in self.columns if c.attack.threat is not None]
+        return list(dict.fromkeys(f"{norm}, ε = {eps}" for norm, eps in balls))
 
     @property
     def seeds(self) -> list[int]:
@@ -167,8 +173,6 @@ class Summary:
 
     def short_caption(self) -> str:
         """The same in few words, for a figure's title."""
-        balls = [c.attack.threat for c in self.columns if c.attack.threat is not None]
-        threats = dict.fromkeys(f"{norm}, ε = {eps}" for norm, eps in balls)
         images = dict.fromkeys(c.n for c in self.columns)
         if len(images) == 1:
             n = f"n = {next(iter(images))}"
@@ -180,7 +184,7 @@ class Summary:
         bars = "standard deviation" if self.several_seeds else "95 % interval"
         if self.mixed_seeds:
             bars += ", of a single model the 95 % interval"
-        text = "; ".join([*threats, n, *seeds, f"error bars: {bars}"])
+        text = "; ".join([*self.threats, n, *seeds, f"error bars: {bars}"])
         return text.replace(" = ", "\xa0=\xa0")  # no line may break there
 
 
@@ -242,17 +246,17 @@ def _row(
 ) -> Row:
     values, warnings = {}, {}
     doubts = _failed_sanity(row)  # of the first attack
-    told = (other_images,) if other_images else ()
+    told = [other_images] if other_images else []
     for column in columns:
         setting = (column.attack, column.n, column.seed)
         found = [run[setting] for run in measured if setting in run]
         if found:
             values[column.title] = Value(tuple(a.value for a in found), found[0].interval())
             said = dict.fromkeys(warning for accuracy in found for warning in accuracy.warnings)
-            warnings[column.title] = (*told, *said)
+            warnings[column.title] = [*told, *said]
             if column.attacked:
-                warnings[column.title] += tuple(doubts)
-                doubts = {}
+                warnings[column.title] += doubts
+                doubts = []
     return Row(
         name=row.name,
         overrides=overrides(row.changes),
@@ -285,12 +289,8 @@ def _test_images(row: RowResult) -> list[str]:
     return list(dict.fromkeys(run.test_images for run in runs if run.test_images))
 
 
-def _failed_sanity(row: RowResult) -> dict[str, None]:
+def _failed_sanity(row: RowResult) -> list[str]:
     """What should hold of a row's attack and doesn't, each once, in order."""
-    return {
-        f"sanity, {line.name}: {line.figures}: does not hold": None
-        for run in row.runs
-        if run.status == "done"
-        for line in run.sanity
-        if not line.holds
-    }
+    lines = [line for run in row.runs if run.status == "done" for line in run.sanity]
+    failed = [f"{line.name}: {line.figures}" for line in lines if not line.holds]
+    return [f"sanity, {what}: does not hold" for what in dict.fromkeys(failed)]
