@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ..common.files import write_json
@@ -24,10 +25,9 @@ def markdown_table(rows: Sequence[tuple[str, Accuracy]]) -> str:
             f"| {100 * accuracy.clean:.1f} | {100 * accuracy.value:.1f} "
             f"| {100 * low:.1f} – {100 * high:.1f} |"
         )
-    warned = [(name, accuracy) for name, accuracy in rows if accuracy.warnings]
     lines += [
         f"\nwarning: {name}, {accuracy.attack.title}: {warning}"
-        for name, accuracy in warned
+        for name, accuracy in rows
         for warning in accuracy.warnings
     ]
     return "\n".join(lines)
@@ -51,7 +51,7 @@ def write_accuracies(
     path: str | Path,
     rows: Sequence[tuple[str, Accuracy]],
     sanity: Sequence[SanityLine] = (),
-    measured: Mapping[str, Any] | None = None,
+    measured: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Write named accuracies with their settings to a file.
 
@@ -62,7 +62,4 @@ def write_accuracies(
         measured: of which recipe, checkpoint and the like the figures are, for each row.
     """
     checked = {"sanity": [line.to_json() for line in sanity]} if sanity else {}
-    of = measured or {}
-    write_json(
-        path, [{"model": name, **of, **accuracy.to_json(), **checked} for name, accuracy in rows]
-    )
+    write_json(path, [{"model": name, **measured, **a.to_json(), **checked} for name, a in rows])
