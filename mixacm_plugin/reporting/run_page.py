@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.checkpoints import CheckpointError, load_checkpoint
+from ..studies.changes import recipe_arguments
 from ..studies.recipes import student_path
 from .courses import Course, Metrics, accuracy_keys, accuracy_words, read_metrics
 from .html import inline, render
@@ -107,12 +108,8 @@ def _commands(recipe: str, seed: int | None, name: str) -> list[str]:
     student = student_path(recipe)
     if not student:
         return []
-    arguments = [
-        "--config",
-        "recipe.yaml",
-        "--set",
-        f"{student}.dst_ckpt={AGAIN}/{name}/student.pt",
-    ]
+    moved = f"{student}.dst_ckpt={AGAIN}/{name}/student.pt"
+    arguments = recipe_arguments("recipe.yaml", [moved])
     seeded = [] if seed is None else ["--seed", str(seed)]
     return [
         shlex.join(["torchdistill", *arguments, *seeded]),
