@@ -1,11 +1,14 @@
 """Figure 4: sorted mean channel maps of several models, with their distances to the teacher's."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from torch import Tensor
 
 from ...common.errors import RecipeError
 from ...common.validation import of_kind
@@ -85,44 +88,56 @@ def draw(comparison: Comparison, *, title: str = "") -> Figure:
     axes = figure.subplots(2 * down, across, squeeze=False, height_ratios=ratios * down)
     for unused in axes.flat:
         unused.axis("off")
-    handles = {}
+    handles: dict[str, Line2D] = {}
     for index, block in enumerate(blocks):
-        panel = axes[2 * (index // 2), index % 2]
-        panel.axis("on")
-        # Of vectors of the same magnitude, the one with more entries has the smaller ones.
-        unlike = len({len(maps[block.name]) for maps in comparison.maps.values()}) > 1
-        for number, (name, maps) in enumerate(comparison.maps.items()):
-            curve = maps[block.name].sort()[0]
-            positions = torch.linspace(0, 1, len(curve))
-            (handles[name],) = panel.plot(
-                positions,
-                curve * len(curve) ** 0.5 if unlike else curve,
-                color=COLOURS[number % len(COLOURS)],
-                linestyle=LINES[number % len(LINES)][1],
-                linewidth=1.6,
-                label=name,
-            )
-        panel.set_title(block.name, fontsize=9)
-        panel.set_xlabel("channels, sorted (share)", fontsize=8)
-        scale = " × √channels" if unlike else ""
-        panel.set_ylabel(f"mean of the normalised map{scale}", fontsize=8)
-        panel.tick_params(labelsize=7)
-        panel.spines[["top", "right"]].set_visible(False)
+        row, column = 2 * (index // 2), index % 2
+        handles |= _draw_curves(axes[row, column], block.name, comparison.maps)
         found = [d for d in comparison.distances if d.block == block.name]
-        table = axes[2 * (index // 2) + 1, index % 2].table(
-            [cells(d) for d in found],
-            rowLabels=[d.model for d in found],
-            colLabels=HEADS,
-            colWidths=[0.25] * len(HEADS),
-            loc="center",
-            edges="horizontal",
-        )
-        table.auto_set_font_size(False)
-        table.set_fontsize(7)
-        for cell in table.get_celld().values():
-            cell.set_linewidth(0.5)
+        _draw_table(axes[row + 1, column], found)
     legend_below(figure, handles)
     return figure
+
+
+def _draw_curves(
+    panel: Axes, block: str, maps: Mapping[str, Mapping[str, Tensor]]
+) -> dict[str, Line2D]:
+    """Draw the sorted maps of a block; return a model's name to its curve."""
+    panel.axis("on")
+    # Of vectors of the same magnitude, the one with more entries has the smaller ones.
+    unlike = len({len(own[block]) for own in maps.values()}) > 1
+    curves = {}
+    for number, (name, own) in enumerate(maps.items()):
+        curve = own[block].sort()[0]
+        (curves[name],) = panel.plot(
+            torch.linspace(0, 1, len(curve)),
+            curve * len(curve) ** 0.5 if unlike else curve,
+            color=COLOURS[number % len(COLOURS)],
+            linestyle=LINES[number % len(LINES)][1],
+            linewidth=1.6,
+            label=name,
+        )
+    panel.set_title(block, fontsize=9)
+    panel.set_xlabel("channels, sorted (share)", fontsize=8)
+    scale = " × √channels" if unlike else ""
+    panel.set_ylabel(f"mean of the normalised map{scale}", fontsize=8)
+    panel.tick_params(labelsize=7)
+    panel.spines[["top", "right"]].set_visible(False)
+    return curves
+
+
+def _draw_table(panel: Axes, distances: Sequence[Distance]) -> None:
+    table = panel.table(
+        [cells(d) for d in distances],
+        rowLabels=[d.model for d in distances],
+        colLabels=HEADS,
+        colWidths=[0.25] * len(HEADS),
+        loc="center",
+        edges="horizontal",
+    )
+    table.auto_set_font_size(False)
+    table.set_fontsize(7)
+    for cell in table.get_celld().values():
+        cell.set_linewidth(0.5)
 
 
 def cells(distance: Distance) -> list[str]:
