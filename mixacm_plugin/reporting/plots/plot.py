@@ -132,8 +132,8 @@ def dotted(reference: str | None) -> str:
 
 def title_of(summary: Summary, title: str | None, reference: Row | None = None) -> str:
     """Return a figure's title, with what its figures hold for."""
-    dotted = f"; dotted: {reference.name}" if reference else ""
-    return f"{title or summary.title}\n{summary.short_caption()}{dotted}"
+    compared = f"; dotted: {reference.name}" if reference else ""
+    return f"{title or summary.title}\n{summary.short_caption()}{compared}"
 
 
 def reference_row(summary: Summary, name: str | None) -> Row | None:
