@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..common.distributed import choose_device
 from ..common.errors import UserError
-from ..common.values import parse_number
+from ..evaluation.attacks.base import positive_number
 from ..parts.adversarial.threat_model import NORMS
 from ..preflight.inspection import Inspection, inspect_recipe
 from ..projects.data import Data, find_data
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--norm", choices=list(NORMS), default="Linf", help="default: Linf")
     parser.add_argument(
         "--eps",
-        type=argument_type(_eps),
+        type=argument_type(positive_number),
         help="ε in pixels of [0, 1] (default: 8/255, of L2 0.5)",
     )
     parser.add_argument(
@@ -106,12 +106,6 @@ def run(args: argparse.Namespace) -> None:
     print(*_accuracies(project), *left_out, *_written(project, folder), sep="\n")
     found = _weighed(project, folder, args.device)
     print("", f"{folder / 'mixacm.yaml'}:", *report(found), "", _next(project, folder), sep="\n")
-
-
-def _eps(text: str) -> str:
-    if not parse_number(text) > 0:
-        raise ValueError(f"expected a number above 0; found {text!r}")
-    return text
 
 
 def _asked(name: str) -> str:

@@ -29,7 +29,7 @@ def number(text: str) -> str:
     return text
 
 
-def positive(text: str) -> str:
+def positive_number(text: str) -> str:
     """Check a flag's number above 0, and keep it as it was written."""
     if parse_number(text) == 0:
         raise ValueError(f"expected {POSITIVE.words}; found {text!r}")
