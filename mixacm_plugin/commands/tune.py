@@ -16,6 +16,7 @@ from ..common.files import replacing, write_json
 from ..reading import sections
 from ..reading.nodes import plain
 from ..reading.read import read_recipe
+from ..studies.changes import recipe_arguments
 from ..studies.runs import resolve
 from ..studies.study import Study
 from ..studies.tuning import (
@@ -143,7 +144,7 @@ def run(args: argparse.Namespace) -> int:
     print("\n".join(["", *_table(judge, list(over), rungs, order)]))
     if order[0].error is not None:
         return 1
-    _write_choice(args, judge, rungs, order, out / "tuned.yaml")
+    _write_choice(args, judge, rungs, order[0], out / "tuned.yaml")
     return 0
 
 
@@ -204,17 +205,16 @@ def _write_choice(
     args: argparse.Namespace,
     judge: str,
     rungs: Sequence[int],
-    order: Sequence[Candidate],
+    chosen: Candidate,
     file: Path,
 ) -> None:
-    first = order[0]
-    told = f"{first.row.name}: {judge} {_percent(first.accuracies[-1])} %"
-    told += f" after {rungs[len(first.accuracies) - 1]} epochs"
+    told = f"{chosen.row.name}: {judge} {_percent(chosen.accuracies[-1])} %"
+    told += f" after {rungs[len(chosen.accuracies) - 1]} epochs"
     seeds = ", ".join(map(str, args.seeds))
     with replacing(file) as temporary:
-        values = yaml.safe_dump(first.values, sort_keys=False)
+        values = yaml.safe_dump(chosen.values, sort_keys=False)
         head = f"# Chosen by mixacm tune {args.recipe}, training seeds {seeds}: {told}\n"
         temporary.write_text(head + values, encoding="utf-8")
-    flags = [part for text in [*args.overrides, str(file)] for part in ("--set", text)]
     print(f"\nchosen: {told}\nwritten to {file}; to train with it:")
-    print(shlex.join(["torchdistill", "--config", args.recipe, *flags]))
+    arguments = recipe_arguments(args.recipe, [*args.overrides, str(file)])
+    print(shlex.join(["torchdistill", *arguments]))
