@@ -94,12 +94,10 @@ def report(found: Inspection) -> list[str]:
     """Lay an inspection out in lines."""
     lines = []
     for role, (name, parameters) in found.models.items():
-        ratio = ""
-        if role == "student":
-            ratio = " trained" + (
-                "" if found.size_ratio is None else f" ({found.size_ratio:.4g} %)"
-            )
-        lines.append(f"{role}: {name}, {parameters:,} parameters{ratio}")
+        trained = " trained" if role == "student" else ""
+        if trained and found.size_ratio is not None:
+            trained += f" ({found.size_ratio:.4g} %)"
+        lines.append(f"{role}: {name}, {parameters:,} parameters{trained}")
     if found.teacher:
         lines.append(found.teacher)
     for stage in found.stages:
