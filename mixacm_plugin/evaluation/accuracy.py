@@ -75,14 +75,13 @@ class Accuracy:
 
     def to_json(self) -> dict[str, Any]:
         """Return the figure and its setting as plain values."""
-        low, high = self.interval()
         return {
             **asdict(self),
             "attack": self.attack.settings(),
             "warnings": list(self.warnings),
             "accuracy": self.value,
             "clean_accuracy": self.clean,
-            "interval_95": [low, high],
+            "interval_95": list(self.interval()),
         }
 
 
