@@ -4,7 +4,7 @@ import inspect
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,11 @@ class Part:
     key: str
     root: Path
     folder: str = ""
-    kwargs: tuple[tuple[str, Any], ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self, transform: Any = None) -> Dataset[Any]:
         """Build it, which may download it."""
-        kwargs = {"root": self.root / self.folder, **dict(self.kwargs), "transform": transform}
+        kwargs = {"root": self.root / self.folder, **self.kwargs, "transform": transform}
         dataset: Dataset[Any] = getattr(datasets, self.key)(**kwargs)
         return name_files(dataset)
 
@@ -223,14 +223,14 @@ def _splits(name: str, kind: Any, root: Path) -> tuple[Part, Part]:
     takes = inspect.signature(kind).parameters
     more = {"download": True} if "download" in takes else {}
     if "train" in takes:
-        pair = [Part(name, root, "", (("train", v), *more.items())) for v in (True, False)]
-        return pair[0], pair[1]
+        train, test = (Part(name, root, kwargs={"train": v, **more}) for v in (True, False))
+        return train, test
     if "split" not in takes:
         raise UserError(f"--data: torchvision.datasets.{name} has neither train nor split")
     found = []
     for names in (TRAIN, TEST):
         for split in names:
-            part = Part(name, root, "", (("split", split), *more.items()))
+            part = Part(name, root, kwargs={"split": split, **more})
             try:
                 part.build()
             except ValueError:  # it has no such split
