@@ -19,12 +19,13 @@ from ..common.state import eval_mode, preserved_modules, preserved_rng
 from ..common.state_dicts import load_weights
 from ..loading.models import model_of_flag
 from ..loading.own_models import check_registered, module_and_key
+from ..parts.models.teachers import IMAGENET_MEAN, IMAGENET_STD
 from ..parts.models.timm_models import PREFIX
 from .data import Data
 from .images import sample
 from .modules import import_or_stub
 
-IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+IMAGENET = IMAGENET_MEAN, IMAGENET_STD
 AS_THEY_ARE = [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]
 
 
