@@ -40,8 +40,7 @@ def rendered(template: str, *, pairs: Sequence[Any] = (), **values: Any) -> str:
 
 def in_a_line(value: Any) -> str:
     """Write a plain value as YAML, in a line."""
-    plain = list(value) if isinstance(value, tuple) else value
-    text = yaml.safe_dump(plain, default_flow_style=True, width=10**6, sort_keys=False)
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
     return text.split("\n...")[0].strip()
 
 
