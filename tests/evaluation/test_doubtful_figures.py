@@ -13,34 +13,15 @@ from torchvision.datasets import ImageFolder
 from torchvision.models.googlenet import GoogLeNetOutputs
 from torchvision.transforms import ToTensor
 
+from classifiers import Scaled, trained_network
 from mixacm_plugin import PGD, AutoAttack, Clean, dm_wide_resnet, evaluate, normalize_inside
 from mixacm_plugin.evaluation.logits import UnsuitedModelError, clean_accuracies
 from recipes import CPU, Few, digits, loader_accuracy, run, write
 
 
-class Scaled(nn.Module):
-    """Logits times a number: the same classes, the same decision boundary."""
-
-    def __init__(self, model, factor):
-        super().__init__()
-        self.model, self.factor = model, factor
-
-    def forward(self, images):
-        return self.factor * self.model(images)
-
-
 @pytest.fixture(scope="module")
 def model():
-    """A network with a hidden layer, trained to tell the digits apart."""
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 64), nn.ReLU(), nn.Linear(64, 10))
-    optimizer = torch.optim.Adam(network.parameters(), 0.01)
-    for _ in range(30):
-        for images, labels in DataLoader(digits("train"), 100, shuffle=True):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(network(images), labels).backward()
-            optimizer.step()
-    return network
+    return trained_network()
 
 
 def test_an_attack_that_cannot_work_says_so(model):

@@ -4,10 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
-from torch import nn
-from torch.utils.data import DataLoader
 
+from classifiers import Scaled, trained_network
 from mixacm_plugin import PGD, AutoAttack, Clean, Square, evaluate
 from mixacm_plugin.evaluation.sanity import sanity
 from mixacm_plugin.reporting.study_page import study_page
@@ -26,26 +24,7 @@ NAMES = [
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 64), nn.ReLU(), nn.Linear(64, 10))
-    optimizer = torch.optim.Adam(network.parameters(), 0.01)
-    for _ in range(30):
-        for images, labels in DataLoader(digits("train"), 100, shuffle=True):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(network(images), labels).backward()
-            optimizer.step()
-    return network
-
-
-class Sharp(nn.Module):
-    """The same classes by logits so large that float32's softmax has no gradient."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, images):
-        return 1e4 * self.model(images)
+    return trained_network()
 
 
 @pytest.mark.parametrize(
@@ -60,7 +39,7 @@ def test_all_sanity_lines_hold_of_a_plain_network(model, attack):
 
 
 def test_sanity_lines_do_not_hold_of_masked_gradients(model):
-    lines = sanity(Sharp(model), digits("test"), PGD(eps=0.1, steps=10), n=40)
+    lines = sanity(Scaled(model, 1e4), digits("test"), PGD(eps=0.1, steps=10), n=40)
     holds = {line.name: line.holds for line in lines}
     assert not holds["an attack without bounds leaves nothing"]
     assert not holds["gradients do no worse than none"]
@@ -74,7 +53,7 @@ def test_clean_accuracy_has_no_sanity(model):
 
 def test_square_is_an_attack_of_its_own(model):
     plain = evaluate(model, Few("test", 30), Square(eps=0.1, queries=200))
-    masked = evaluate(Sharp(model), Few("test", 30), Square(eps=0.1, queries=200))
+    masked = evaluate(Scaled(model, 1e4), Few("test", 30), Square(eps=0.1, queries=200))
     assert plain.attack.title == "Square (200 queries)"
     assert plain.correct == masked.correct < plain.clean_correct  # it needs no gradient
     with pytest.raises(ValueError, match="queries must be a whole number of at least 1; found 0"):
