@@ -229,14 +229,3 @@ def test_parts_of_another_installed_plugin_can_be_named_without_dependencies(tmp
     write(scratch("others_forward").replace("dependencies:\n  - name: mixacm_plugin\n", ""))
     assert run(*TRAIN) == 0
     assert "other_plugin" in sys.modules
-
-
-def test_figures_are_not_written_over_what_is_no_file_of_figures(capsys):
-    write()
-    argv = ["--config", "recipe.yaml", "--model", "teacher", "--attack", "clean"]
-    before = Path("teacher.pt").read_bytes()
-    assert run("main", "evaluate", *argv, "--json", "teacher.pt") == 2
-    assert (
-        "--json: teacher.pt is what models.teacher_model.src_ckpt names" in capsys.readouterr().err
-    )
-    assert Path("teacher.pt").read_bytes() == before
