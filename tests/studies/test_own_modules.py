@@ -36,6 +36,12 @@ def project(name):
     Path(f"project/{name}.py").write_text(MODULE.format(name=name))
 
 
+def key():
+    """What the study's run is known by."""
+    (found,) = resolve(read_study("study.yaml"), Path("cache"))
+    return found.key
+
+
 def test_a_module_beside_the_recipe_is_found_behind_what_is_installed():
     project("beside_the_recipe")
     assert run("main", "check", "--config", "project/recipe.yaml", "--device", "cpu") == 0
@@ -49,11 +55,10 @@ def test_a_studys_processes_find_it_and_its_change_is_another_run():
     Path("study.yaml").write_text(STUDY)
     command = [sys.executable, "-m", "mixacm_plugin", "study", "study.yaml", "--device", "cpu"]
     assert subprocess.run(command, check=False).returncode == 0
-    (before,) = resolve(read_study("study.yaml"), Path("cache"))
+    before = key()
     module = Path("project/in_a_study.py")
     module.write_text(module.read_text() + "\n")
-    (after,) = resolve(read_study("study.yaml"), Path("cache"))
-    assert before.key != after.key
+    assert key() != before
 
 
 @pytest.mark.parametrize(
@@ -68,11 +73,10 @@ def test_its_change_is_another_run_in_all_ways_of_naming_it(name, dependencies):
     assert listed in text
     recipe.write_text(text.replace(f"\n  {listed}", f" {dependencies}\n"))
     Path("study.yaml").write_text(STUDY)
-    (before,) = resolve(read_study("study.yaml"), Path("cache"))
+    before = key()
     module = Path(f"project/{name}.py")
     module.write_text(module.read_text() + "\n")
-    (after,) = resolve(read_study("study.yaml"), Path("cache"))
-    assert before.key != after.key
+    assert key() != before
 
 
 @pytest.mark.parametrize(
@@ -97,10 +101,10 @@ def test_a_change_of_what_it_imports_is_another_run(dependency, changed):
     Path("project", dependency).write_text(relative + text)
     Path("project", changed).write_text("")
     Path("study.yaml").write_text(STUDY)
-    keys = [resolve(read_study("study.yaml"), Path("cache"))[0].key for _ in range(2)]
+    before = key()
+    assert key() == before
     Path("project", changed).write_text("x = 1\n")
-    (after,) = resolve(read_study("study.yaml"), Path("cache"))
-    assert keys[0] == keys[1] != after.key
+    assert key() != before
 
 
 @pytest.mark.parametrize(
@@ -116,9 +120,9 @@ def test_a_change_in_a_datasets_folder_is_another_run_unless_it_is_downloaded(mo
     keys = []
     for write_more in (b"one", b"another", b"another"):
         Path("images/cat/1.png").write_bytes(write_more)
-        keys.append(resolve(read_study("study.yaml"), Path("cache"))[0].key)
+        keys.append(key())
     Path("images/cat/2.png").write_bytes(b"")
-    keys.append(resolve(read_study("study.yaml"), Path("cache"))[0].key)
+    keys.append(key())
     assert len(set(keys)) == (3 if noticed else 1)
 
 
@@ -129,10 +133,9 @@ def test_a_change_of_a_module_that_only_a_tag_names_is_another_run():
     assert "recipes.Few" in text
     write(text.replace("recipes.Few", "named_by_a_tag.Few"))
     Path("study.yaml").write_text(STUDY.replace("project/", ""))
-    (before,) = resolve(read_study("study.yaml"), Path("cache"))
+    before = key()
     module.write_text("from recipes import Few\nx = 1\n")
-    (after,) = resolve(read_study("study.yaml"), Path("cache"))
-    assert before.key != after.key
+    assert key() != before
 
 
 @pytest.mark.parametrize("name", ["!pathjoin [files, init.pt]", "!join [files/in, it.pt]"])
@@ -143,5 +146,5 @@ def test_a_change_of_a_file_that_a_tag_names_is_another_run(name):
     keys = []
     for content in (b"one", b"two"):
         Path("files/init.pt").write_bytes(content)
-        keys.append(resolve(read_study("study.yaml"), Path("cache"))[0].key)
+        keys.append(key())
     assert keys[0] != keys[1]
