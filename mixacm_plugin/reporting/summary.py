@@ -172,7 +172,7 @@ class Summary:
         ]
 
     def short_caption(self) -> str:
-        """The same in few words, for a figure's title."""
+        """What the figures hold for, in few words, for a figure's title."""
         images = dict.fromkeys(c.n for c in self.columns)
         if len(images) == 1:
             n = f"n = {next(iter(images))}"
