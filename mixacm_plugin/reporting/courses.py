@@ -8,7 +8,7 @@ from typing import Any
 
 from ..common.errors import RecipeError, UserError
 from ..common.files import read_json_lines
-from ..studies.results import RowResult, RunResult, read_results
+from ..studies.results import RowResult, RunResult, read_results, run_label
 
 Metrics = list[dict[str, Any]]  # of each epoch, as in metrics.jsonl
 FILE = "metrics.jsonl"
@@ -33,7 +33,7 @@ class Course:
     @property
     def label(self) -> str:
         """The name, with the seed where there is one."""
-        return self.name if self.seed is None else f"{self.name}, seed {self.seed}"
+        return run_label(self.name, self.seed)
 
 
 def read_metrics(run: str | os.PathLike[str]) -> Metrics:

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from ..common.errors import RecipeError
-from ..studies.results import Results, RowResult
+from ..studies.results import Results, RowResult, run_label
 from .courses import Course, courses_of
 from .highlights import highlights, names
 from .html import inline, render
@@ -86,7 +86,7 @@ def _failures(results: Results) -> Iterator[tuple[str, str]]:
     for row in results.rows:
         for run in row.runs:
             if run.status == "failed":
-                yield f"{row.name}, seed {run.seed}", run.error or "no message"
+                yield run_label(row.name, run.seed), run.error or "no message"
 
 
 def _runs(row: RowResult, columns: Sequence[Column]) -> Iterator[tuple[str, ...]]:

@@ -126,6 +126,11 @@ class Results(Spec):
     rows: list[RowResult]
 
 
+def run_label(row: str, seed: int | None) -> str:
+    """Name a run by its row and its seed; a teacher that is only measured has none."""
+    return row if seed is None else f"{row}, seed {seed}"
+
+
 def read_results(folder: str | os.PathLike[str]) -> Results:
     """Read ``results.json`` from a study's folder.
 

@@ -19,6 +19,7 @@ from ..reading.read import read_recipe
 from ..reading.recipe import Recipe
 from .changes import Change, change_of, sets
 from .inputs import digest_of, folders_of, named_files, own_modules
+from .results import run_label
 from .study import Row, Study
 
 logger = logging.getLogger("mixacm")
@@ -49,7 +50,7 @@ class Run:
     @property
     def label(self) -> str:
         """The row's name, with the seed where there is one."""
-        return self.row.name if self.seed is None else f"{self.row.name}, seed {self.seed}"
+        return run_label(self.row.name, self.seed)
 
     @property
     def epochs(self) -> list[dict[str, Any]]:

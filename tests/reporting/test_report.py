@@ -201,6 +201,11 @@ def test_failed_runs_are_shown_with_their_errors():
     assert "no KD, seed 2: recipe.yaml: train: the loss became nan" in text
 
 
+def test_a_teacher_that_could_not_be_measured_is_named_without_a_seed():
+    _, page = report(results([row("teacher", [{**failed(0, "no weights"), "seed": None}])]))
+    assert "teacher: no weights" in " ".join(page.text)
+
+
 def test_what_speaks_against_a_figure_is_on_the_page():
     doubtful = done(0, 490, 335)
     doubtful["accuracies"][1]["warnings"] = ["zero gradient (7 of 490 images)"]
