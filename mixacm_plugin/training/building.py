@@ -2,8 +2,7 @@
 
 import copy
 import traceback
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -100,12 +99,11 @@ def build_box(
     Raises:
         RecipeError: if the host can't.
     """
-    _part_optimisers(config["train"])
     use_compute(config, models)
     for model in models.values():
         model.to(device)
     ids = device_ids(device)
-    common = (config["datasets"], _unwrapped(config), device, ids, distributed, lr_factor)
+    common = (config["datasets"], _for_host(config), device, ids, distributed, lr_factor)
     try:
         if "teacher" in models:
             box = get_distillation_box(models["teacher"], models["student"], *common)
@@ -118,36 +116,29 @@ def build_box(
         ) from error
     if hasattr(box, "save_stage_ckpt"):
         box.save_stage_ckpt = save_stage
-    box.forward_process = partial(_forward, box, box.forward_process)
+    # Here, so that whoever makes a step has it.
+    box.forward_process = activations_in_float32(box)(box.forward_process)
     if distributed:
         distribute(box, config, seed)
     return box
 
 
-def _forward(box: Box, process: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    with activations_in_float32(box):  # whoever makes a step
-        return process(*args, **kwargs)
+def _for_host(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the training for the host, in whose stages models have no wrapper for processes.
 
-
-def _unwrapped(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the training for the host, which would wrap models on GPUs alone, also of one process.
-
-    ``distribute`` does, on every device, and leaves what has a wrapper of its own.
+    The host would wrap them on GPUs alone, also of one process. ``distribute`` does, on every
+    device, and leaves what has a wrapper of its own.
     """
     train = dict(config["train"])
     names = sections.stage_names(train)
     train.update({name: dict(train[name]) for name in names})
     for stage in [train[name] for name in names] or [train]:
+        if stage.get("optimizer"):
+            # The host multiplies the rate in place; where stages are aliases, it would do so twice.
+            stage["optimizer"] = copy.deepcopy(stage["optimizer"])
         for section in sections.stage_sections(config).values():
             stage[section] = {k: v for k, v in stage[section].items() if k != "wrapper"}
     return train
-
-
-def _part_optimisers(train: dict[str, Any]) -> None:
-    # The host multiplies the rate in place; where stages are aliases, it would do so twice.
-    for name in sections.stage_names(train):
-        if train[name].get("optimizer"):
-            train[name] = {**train[name], "optimizer": copy.deepcopy(train[name]["optimizer"])}
 
 
 def _place(path: str, stage: Mapping[str, Any], error: Exception) -> str:
