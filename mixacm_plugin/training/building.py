@@ -18,9 +18,8 @@ from ..loading.models import errors_at, load_into
 from ..reading import sections
 from ..reading.recipe import Recipe
 from .boxes import Box, device_ids, distribute, save_stage, skip_stage
-from .compute import use_compute
+from .compute import activations_in_float32, use_compute
 from .hooked import check_hooked
-from .metrics import activations_in_float32
 from .optimiser import check_optimiser, freed
 from .schedule import check_schedule
 from .trial_step import try_loaders, try_step

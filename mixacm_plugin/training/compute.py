@@ -1,8 +1,8 @@
-"""A recipe's ``compute`` block: precision, memory format and compilation of a training's passes."""
+"""How a training's passes are computed: a recipe's block ``compute``, and losses in float32."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,11 +12,14 @@ from torchdistill.core.interfaces.registry import (
     get_forward_proc_func,
     register_forward_proc_func,
 )
+from torchdistill.models.wrapper import AuxiliaryModelWrapper
 
+from ..common.outputs import in_float32
+from ..parts.acm.loss import ACMLoss
 from ..parts.computed import Computed
 from ..reading import sections
 from ..reading.recipe import Recipe
-from .boxes import Box, forward_process_names
+from .boxes import Box, forward_process_names, models_of, terms_of
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,30 @@ def computed(box: Box, models: Mapping[str, nn.Module], compute: Compute) -> Ite
         for name, process in kept.items():
             setattr(box, name, process)
         put_channels_last(models, were_last)
+
+
+@contextmanager
+def activations_in_float32(box: Box) -> Iterator[None]:
+    """Give loss terms, and what wrappers train beside the models, float32 at least, in the block.
+
+    Under a forward process of less precision hooked activations are of less: a mean of bfloat16
+    squares is good to two digits, and a wrapper's own layers, such as SRD's, take none. ``ACMLoss``
+    sees to it by itself, also under the host's own script, and without a copy of whole activations.
+    """
+    with ExitStack() as stack:
+        for term, _ in terms_of(box.criterion).values():
+            if not isinstance(term, ACMLoss):
+                hook = term.register_forward_pre_hook(lambda _, args: in_float32(args))
+                stack.callback(hook.remove)
+        for model in models_of(box).values():
+            if isinstance(model, AuxiliaryModelWrapper):
+                model.secondary_forward = _given_float32(model.secondary_forward)
+                stack.callback(delattr, model, "secondary_forward")
+        yield
+
+
+def _given_float32(function: Callable[[Any], None]) -> Callable[[Any], None]:
+    return lambda io_dict: function(in_float32(io_dict))
 
 
 def check_compiler(recipe: Recipe, config: Mapping[str, Any], device: torch.device) -> None:

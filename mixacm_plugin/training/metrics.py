@@ -1,6 +1,6 @@
 """What is measured while training: loss terms, validation accuracy, one record an epoch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,12 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchdistill.models.wrapper import AuxiliaryModelWrapper
 
 from ..common.files import read_json_lines
-from ..common.outputs import in_float32
-from ..parts.acm.loss import ACMLoss
-from .boxes import Box, models_of, terms_of
+from .boxes import terms_of
 
 
 @dataclass
@@ -77,30 +74,6 @@ def lines_before(file: Path, epoch: int) -> list[dict[str, Any]]:
         OSError, ValueError, LookupError, TypeError: if it can't be read or isn't such a file.
     """
     return [line for line in read_json_lines(file) if line["epoch"] < epoch] if epoch else []
-
-
-@contextmanager
-def activations_in_float32(box: Box) -> Iterator[None]:
-    """Give loss terms, and what wrappers train beside the models, float32 at least, in the block.
-
-    Under a forward process of less precision hooked activations are of less: a mean of bfloat16
-    squares is good to two digits, and a wrapper's own layers, such as SRD's, take none. ``ACMLoss``
-    sees to it by itself, also under the host's own script, and without a copy of whole activations.
-    """
-    with ExitStack() as stack:
-        for term, _ in terms_of(box.criterion).values():
-            if not isinstance(term, ACMLoss):
-                hook = term.register_forward_pre_hook(lambda _, args: in_float32(args))
-                stack.callback(hook.remove)
-        for model in models_of(box).values():
-            if isinstance(model, AuxiliaryModelWrapper):
-                model.secondary_forward = _given_float32(model.secondary_forward)
-                stack.callback(delattr, model, "secondary_forward")
-        yield
-
-
-def _given_float32(function: Callable[[Any], None]) -> Callable[[Any], None]:
-    return lambda io_dict: function(in_float32(io_dict))
 
 
 @contextmanager

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 
 from mixacm_plugin import CleanAndAdversarial, Training
 from mixacm_plugin.common.images import unpack
+from mixacm_plugin.training.compute import activations_in_float32
 from mixacm_plugin.training.epoch import EpochSums
-from mixacm_plugin.training.metrics import activations_in_float32, record_terms
+from mixacm_plugin.training.metrics import record_terms
 from recipes import CPU, mixacm, recipe
 
 L2 = (
