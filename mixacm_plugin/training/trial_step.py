@@ -256,13 +256,12 @@ def _hooked(io_dicts: Any) -> str:
 
 def _hint_at_parts(io_dicts: Any) -> str:
     for side, io_dict in zip(("student", "teacher"), io_dicts, strict=False):
-        parts = getattr(io_dict.get(SELF_MODULE_PATH, {}).get("output"), "_fields", ())
-        if parts:
+        output = io_dict.get(SELF_MODULE_PATH, {}).get("output")
+        if parts := getattr(output, "_fields", ()):
             return (
                 f"; the {side}'s output has parts ({', '.join(parts)}): name one by "
                 f"criterion_wrapper: {{key: OutputPart, kwargs: {{{side}: {parts[0]}}}}}"
             )
-        output = io_dict.get(SELF_MODULE_PATH, {}).get("output")
         if output is not None and not isinstance(output, Tensor):
             return (
                 f"; the {side} returns no tensor: hook the layer whose output its logits are, and "
