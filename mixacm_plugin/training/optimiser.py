@@ -1,6 +1,6 @@
 """What the host's optimiser trains."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from torch import nn
 
@@ -81,11 +81,12 @@ def _check_teacher(recipe: Recipe, path: str, teacher: nn.Module, trained: set[i
 
 
 def _check_transforms(recipe: Recipe, path: str, box: Box, trained: set[int]) -> None:
-    for where, name, loss in _acm_terms(box, path):
-        for pair, module in loss.learnable_transforms():
+    for name, (term, _) in terms_of(box.criterion).items():
+        for pair, module in term.learnable_transforms() if isinstance(term, ACMLoss) else ():
             if any(id(p) not in trained for p in module.parameters()):
+                where = f"{path}.criterion.kwargs.sub_terms.{name}.criterion.kwargs.pairs.{pair}"
                 raise recipe.error(
-                    f"{where}.kwargs.pairs.{pair}.transform.module",
+                    f"{where}.transform.module",
                     f"the learnable transform of term {name!r} isn't in the optimiser; list it "
                     f"under {path}.teacher.auxiliary_model_wrapper.kwargs.modules of a "
                     "FrozenTeacher, without requires_grad: False",
@@ -102,9 +103,3 @@ def _check_beside_models(recipe: Recipe, path: str, box: Box, known: set[int]) -
                     f"{name!r}, which stands beside the {role}, isn't in it and would stay random; "
                     "write an optimizer for this stage, or the module into module_wise_configs",
                 )
-
-
-def _acm_terms(box: Box, path: str) -> Iterator[tuple[str, str, ACMLoss]]:
-    for name, (term, _) in terms_of(box.criterion).items():
-        if isinstance(term, ACMLoss):
-            yield f"{path}.criterion.kwargs.sub_terms.{name}.criterion", name, term

@@ -1,6 +1,6 @@
 """Losses of people's own: what they return, and what of them nobody trains."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -29,8 +29,7 @@ def untrained_parts(path: str, box: Box, trained: set[int]) -> Iterator[str]:
         box: at the beginning of the stage.
         trained: ids of what the optimiser trains: the host gives it models alone.
     """
-    terms: Mapping[str, tuple[nn.Module, float]] = terms_of(box.criterion)
-    for name, (term, _) in terms.items():
+    for name, (term, _) in terms_of(box.criterion).items():
         if isinstance(term, ACMLoss):  # whose transforms have to be trained
             continue
         own = [n for n, p in term.named_parameters() if p.requires_grad and id(p) not in trained]
