@@ -61,7 +61,7 @@ def check_classes(recipe: Recipe, config: Mapping[str, Any]) -> None:
         for name in ("train_data_loader", "val_data_loader")
     ]
     first: tuple[str, list[str], bool] | None = None
-    for path in dict.fromkeys([*paths, "test.test_data_loader"]):
+    for path in dict.fromkeys([*paths, TEST]):
         dataset_id = sections.get(config, f"{path}.dataset_id")
         dataset = config["datasets"].get(dataset_id)
         names = class_names(dataset)

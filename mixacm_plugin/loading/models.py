@@ -21,7 +21,7 @@ from ..reading.checks import check_part
 from ..reading.nodes import children_of
 from ..reading.read import read_recipe
 from ..reading.recipe import Recipe
-from ..reading.sections import Config, get, model_sections, stage_checkpoint
+from ..reading.sections import Config
 
 
 def brings_weights(section: Config) -> bool:
@@ -42,14 +42,14 @@ def checkpoint_of(recipe: Recipe, config: Config, role: str) -> tuple[str, str |
     Raises:
         RecipeError: if the model's weights would be random.
     """
-    path = model_sections(config)[role]
-    section = get(config, path)
+    path = sections.model_sections(config)[role]
+    section = sections.get(config, path)
     key = f"{path}.{'dst_ckpt' if role == 'student' else 'src_ckpt'}"
-    source = get(config, key)
+    source = sections.get(config, key)
     if source or (role == "teacher" and brings_weights(section)):
         return key, source
     if role == "teacher" and "train" in children_of(recipe.root):
-        found = stage_checkpoint({"train": recipe.build("train")})
+        found = sections.stage_checkpoint({"train": recipe.build("train")})
         if found is not None:
             return found
     raise recipe.error(key, f"no checkpoint for the {role}, whose weights would be random")
@@ -166,7 +166,7 @@ def load_model(
     if role not in roles:
         raise recipe.error("models", f"no {role} in this recipe")
     path = roles[role]
-    section = get(config, path)
+    section = sections.get(config, path)
     if checkpoint and section.get("key") == "robust_teacher":  # which reads its authors' layout
         section["kwargs"] = {**section["kwargs"], "checkpoint": checkpoint, "sha256": None}
         return build_model(recipe, config, path).eval()

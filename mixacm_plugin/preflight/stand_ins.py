@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import yaml
 
-from ..reading.nodes import MERGE_TAG, walk
+from ..reading.nodes import MAP_TAG, MERGE_TAG, STRING_TAG, walk
 from ..reading.overrides import OPTIONAL
 from ..reading.recipe import Recipe
 
-INT_TAG, BOOL_TAG, NULL_TAG, SEQUENCE_TAG, MAP_TAG = (
-    f"tag:yaml.org,2002:{kind}" for kind in ("int", "bool", "null", "seq", "map")
+INT_TAG, BOOL_TAG, NULL_TAG, SEQUENCE_TAG = (
+    f"tag:yaml.org,2002:{kind}" for kind in ("int", "bool", "null", "seq")
 )
 SECTIONS = ("dependencies", "datasets", "models", "train", "test", *OPTIONAL)
 LOADER_KWARGS = re.compile(
@@ -136,7 +136,7 @@ def _random_images(
     kwargs = _mapping(
         n=_number(IMAGES), shape=sizes, num_classes=_number(num_classes), transform=transform
     )
-    key = yaml.ScalarNode("tag:yaml.org,2002:str", "mixacm_plugin.RandomImages")
+    key = yaml.ScalarNode(STRING_TAG, "mixacm_plugin.RandomImages")
     return yaml.MappingNode("!import_call", _mapping(key=key, init=_mapping(kwargs=kwargs)).value)
 
 
@@ -149,4 +149,4 @@ def _mapping(**children: yaml.Node) -> yaml.MappingNode:
 
 
 def _item(name: str, node: yaml.Node) -> tuple[yaml.ScalarNode, yaml.Node]:
-    return yaml.ScalarNode("tag:yaml.org,2002:str", name), node
+    return yaml.ScalarNode(STRING_TAG, name), node

@@ -9,7 +9,7 @@ from torchdistill.datasets.registry import get_collate_func
 
 from ..common.checkpoints import load_checkpoint
 from ..common.state_dicts import is_plain
-from ..loading.models import brings_weights, stage_checkpoint
+from ..loading.models import brings_weights
 from ..loading.shared_images import shared_by_loaders
 from ..parts.mixup import MixupCollate
 from ..reading import sections
@@ -58,7 +58,7 @@ def _random_teacher(config: Mapping[str, Any]) -> Iterator[str]:
     section = sections.get(config, path) if path else None
     if section is None or section.get("src_ckpt") or brings_weights(section):
         return
-    if stage_checkpoint(config) is None:
+    if sections.stage_checkpoint(config) is None:
         yield f"{path}: no src_ckpt, so the teacher's weights are random"
 
 
