@@ -136,12 +136,11 @@ def _stage(stage: Stage) -> Iterable[str]:
     terms = [(t.name, f"{t.value:.4g}", f"{t.gradient_norm:.4g}") for t in stage.terms]
     yield from table(("loss term", "value", "gradient norm"), terms)
     yield ""
-    speed, seconds = stage.images_per_second, stage.seconds_per_epoch
+    speed, seconds = stage.times.images_per_second, stage.seconds_per_epoch
     digits = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
     yield f"{digits} images/s at batch size {stage.batch_size}"
-    if stage.times:
-        shares = [f"{name} {100 * share:.0f}" for name, share in stage.times.shares().items()]
-        yield f"of a step's time, in %: {', '.join(shares)}"
+    shares = [f"{name} {100 * share:.0f}" for name, share in stage.times.shares().items()]
+    yield f"of a step's time, in %: {', '.join(shares)}"
     if stage.operations is not None:
         yield f"{stage.operations / 1e9:,.3g} GFLOP an image in a step, forward and backward"
     yield from stage.hints

@@ -20,7 +20,7 @@ DROWNS = 10_000.0  # the paper's own α_acm gives up to thousands at the start
 
 
 @dataclass(frozen=True)
-class PairEnd:
+class MeasuredEnd:
     """One side of a pair: what is hooked, and what becomes of it.
 
     Args:
@@ -111,7 +111,7 @@ def watched_hooks(
 
 
 @contextmanager
-def recorded_pairs(criterion: nn.Module, pairs: list[PairEnd]) -> Iterator[None]:
+def recorded_pairs(criterion: nn.Module, pairs: list[MeasuredEnd]) -> Iterator[None]:
     """Append both sides of each pair of an ``ACMLoss``, while the block runs."""
     with ExitStack() as stack:
         for name, (term, _) in terms_of(criterion).items():
@@ -124,7 +124,7 @@ def recorded_pairs(criterion: nn.Module, pairs: list[PairEnd]) -> Iterator[None]
         yield
 
 
-def _pairs(term: str, loss: ACMLoss, args: Sequence[Any]) -> Iterator[PairEnd]:
+def _pairs(term: str, loss: ACMLoss, args: Sequence[Any]) -> Iterator[MeasuredEnd]:
     hooked = {"student": args[0], "teacher": args[1]}
     for name, pair in loss.pairs.items():
         ends = loss.ends[name]
@@ -141,7 +141,7 @@ def _pairs(term: str, loss: ACMLoss, args: Sequence[Any]) -> Iterator[PairEnd]:
             shape = tuple(activations[side].shape[1:])
             own = kind if transform is not None and transform["side"] == side else ""
             lowest = float(activations[side].detach().min())
-            yield PairEnd(
+            yield MeasuredEnd(
                 term, name, side, end.path, end.io, end.layout, shape, counts[side], own, lowest
             )
 
@@ -163,7 +163,7 @@ def measured_terms(box: Box, terms: Mapping[str, Tensor]) -> list[Term]:
     return measured
 
 
-def activation_warnings(path: str, pairs: Sequence[PairEnd]) -> Iterator[str]:
+def activation_warnings(path: str, pairs: Sequence[MeasuredEnd]) -> Iterator[str]:
     """Yield a warning for each pair whose activations are taken before an activation function."""
     for end in pairs:
         if end.lowest < LOWEST:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from ..training.metrics import record_terms
 from ..training.prepare import Prepared
 from .faster import faster_loading
 from .measured_step import (
-    PairEnd,
+    MeasuredEnd,
     Term,
     activation_warnings,
     gradient_warnings,
@@ -37,11 +37,11 @@ class Stage:
         batch_size: images in the first step.
         images_per_epoch: training images; ``None`` where random ones took their place.
         steps_per_epoch: batches of them, likewise.
+        pairs: both sides of each pair of ``ACMLoss``.
+        terms: of the loss, and ``total``.
         times: of training steps with their data, after the first.
         operations: floating-point operations of a step, an image; ``None`` of compiled models.
         hints: settings that may be faster on this machine.
-        pairs: both sides of each pair of ``ACMLoss``.
-        terms: of the loss, and ``total``.
     """
 
     path: str
@@ -49,23 +49,18 @@ class Stage:
     batch_size: int
     images_per_epoch: int | None
     steps_per_epoch: int | None
-    times: StepTimes | None = None
-    operations: float | None = None
-    hints: list[str] = field(default_factory=list)
-    pairs: list[PairEnd] = field(default_factory=list)
-    terms: list[Term] = field(default_factory=list)
+    pairs: list[MeasuredEnd]
+    terms: list[Term]
+    times: StepTimes
+    operations: float | None
+    hints: list[str]
 
     @property
     def seconds_per_epoch(self) -> float | None:
         """Expected time of an epoch without validation, in seconds."""
         if self.images_per_epoch is None:
             return None
-        return self.images_per_epoch / self.images_per_second
-
-    @property
-    def images_per_second(self) -> float:
-        """Speed of the steps."""
-        return self.times.images_per_second if self.times else 0.0
+        return self.images_per_epoch / self.times.images_per_second
 
 
 def inspect_stage(
@@ -91,41 +86,48 @@ def inspect_stage(
     Raises:
         RecipeError: if a step fails, or the loss isn't finite at the start.
     """
-    box = prepared.box
+    box, loader = prepared.box, prepared.box.train_data_loader
     box.pre_epoch_process(epoch=0)
     if "teacher" in prepared.models:
         _put_teacher_in_eval(prepared.models["teacher"], path, stage, warnings)
-    images, targets, extra = unpack(next(iter(box.train_data_loader)), device)
-    sampler = getattr(box.train_data_loader, "sampler", ())
-    steps = len(box.train_data_loader)
-    result = Stage(path, stage["num_epochs"], len(images), len(sampler), steps)
+    images, targets, extra = unpack(next(iter(loader)), device)
     try:
         check_images(images)
     except ValueError as error:
         warnings.append(f"{path}.train_data_loader: {error}")
+    pairs: list[MeasuredEnd] = []
     try:
         with (
             watched_hooks(models_of(box), stage, path, warnings),
-            recorded_pairs(box.criterion, result.pairs),
+            recorded_pairs(box.criterion, pairs),
             record_terms(box.criterion) as terms,
         ):
             loss = box.forward_process(images, targets, extra)
-        result.terms = measured_terms(box, {**terms, "total": loss})
-        warnings += activation_warnings(path, result.pairs)
+        measured = measured_terms(box, {**terms, "total": loss})
+        warnings += activation_warnings(path, pairs)
         weights = {name: weight for name, (_, weight) in terms_of(box.criterion).items()}
-        warnings += gradient_warnings(path, result.terms, weights, real=prepared.real)
+        warnings += gradient_warnings(path, measured, weights, real=prepared.real)
         if not math.isfinite(loss.item()):
             raise recipe.error(f"{path}.criterion", f"the loss is {loss.item()} at the start")
         box.post_forward_process(loss=loss)
-        result.times = timed_steps(box, device, seconds)
-        if not sections.get(prepared.config, "compute.compile"):
-            result.operations = operations(box, (images, targets, extra))
-        workers = getattr(box.train_data_loader, "num_workers", 0)
-        result.hints += faster_loading(result.times.shares()["loader"], workers)
+        times = timed_steps(box, device, seconds)
+        compiled = sections.get(prepared.config, "compute.compile")
+        counted = None if compiled else operations(box, (images, targets, extra))
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
         where = f"{type(error).__name__}: {error}"
         raise recipe.error(f"{path}: the first training step", where) from error
-    return result
+    return Stage(
+        path,
+        epochs=stage["num_epochs"],
+        batch_size=len(images),
+        images_per_epoch=len(loader.sampler),
+        steps_per_epoch=len(loader),
+        pairs=pairs,
+        terms=measured,
+        times=times,
+        operations=counted,
+        hints=list(faster_loading(times.shares()["loader"], loader.num_workers)),
+    )
 
 
 def _put_teacher_in_eval(

@@ -90,7 +90,7 @@ def test_terms_and_gradients_are_those_of_the_loss():
 def test_time_is_told_for_an_epoch_and_for_all():
     stage = inspect(None).stages[0]
     assert (stage.epochs, stage.images_per_epoch, stage.batch_size) == (2, 32, 16)
-    assert stage.seconds_per_epoch == pytest.approx(32 / stage.images_per_second)
+    assert stage.seconds_per_epoch == pytest.approx(32 / stage.times.images_per_second)
 
 
 def test_a_learnable_transform_is_named():
