@@ -1,6 +1,7 @@
 """What a stage hooks, looked at in a pass of the plain models: calls, and where channels are."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from ..parts.models.hooks.ends import Hooked, Passes, passes_over
 from ..reading import sections
 from ..reading.recipe import Recipe
 
+Pair = tuple[str, Mapping[str, Any], Any]  # key path, arguments and grid
 SHAPES = {**{name: layout.shape for name, layout in LAYOUTS.items()}, "ncl": "(N, C, L)"}
 
 
@@ -46,18 +48,20 @@ def check_hooked(
         for role, name in names.items()
         if not sections.is_redesigned(stage.get(name, {}))
     }
+    pairs = list(_pairs(stage, path))
     warnings: list[str] = []
     paired = set()
-    for key, role, pair in _pairs(stage, path):
-        end = end_of(pair, role)
+    for (where, pair, _), role in product(pairs, SIDES):
+        key, end = f"{where}.{role}", end_of(pair, role)
         hooked = passes[role].plain.get((end.path, end.io)) if role in passes else None
         if hooked is not None:
             paired.add((role, end.path, end.io))
             _check_calls(recipe, key, end, pair, hooked)
             warnings += _layout(recipe, key, end, hooked, passes[role])
-    _check_windows(recipe, stage, path, passes)
+    with_cells = [pair for pair in pairs if pair[-1] != 1]
+    _check_windows(recipe, with_cells, passes)
     if images.ndim == 4 and images.shape[2] != images.shape[3]:
-        _check_rectangles(recipe, stage, path, passes)
+        _check_rectangles(recipe, with_cells, passes)
     for role, seen in passes.items():
         for (module_path, io), hooked in seen.plain.items():
             if hooked.calls > 1 and (role, module_path, io) not in paired:
@@ -68,30 +72,16 @@ def check_hooked(
     return warnings
 
 
-def _pairs(stage: Mapping[str, Any], path: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Yield key path, role and pair for each side of each pair of ``ACMLoss``."""
+def _pairs(stage: Mapping[str, Any], path: str) -> Iterator[Pair]:
+    """Yield each pair of ``ACMLoss``."""
     for where, kwargs in sections.acm_losses(stage, path):
         for name, pair in kwargs["pairs"].items():
-            for role in SIDES:
-                yield f"{where}.pairs.{name}.{role}", role, pair
+            yield f"{where}.pairs.{name}", pair, pair.get("grid", kwargs.get("grid", 1))
 
 
-def _pairs_with_cells(
-    stage: Mapping[str, Any], path: str
-) -> Iterator[tuple[str, Mapping[str, Any], Any]]:
-    """Yield key path, pair and grid of each pair whose grid isn't 1."""
-    for where, kwargs in sections.acm_losses(stage, path):
-        for name, pair in kwargs["pairs"].items():
-            grid = pair.get("grid", kwargs.get("grid", 1))
-            if grid != 1:
-                yield f"{where}.pairs.{name}", pair, grid
-
-
-def _check_rectangles(
-    recipe: Recipe, stage: Mapping[str, Any], path: str, passes: Mapping[str, Passes]
-) -> None:
+def _check_rectangles(recipe: Recipe, pairs: Iterable[Pair], passes: Mapping[str, Passes]) -> None:
     """Refuse cells of tokens that would be taken for a square, of images that are none."""
-    for key, pair, grid in _pairs_with_cells(stage, path):
+    for key, pair, grid in pairs:
         tokens, sizes = [], []
         for role in SIDES:
             end = end_of(pair, role)
@@ -111,11 +101,9 @@ def _check_rectangles(
             )
 
 
-def _check_windows(
-    recipe: Recipe, stage: Mapping[str, Any], path: str, passes: Mapping[str, Passes]
-) -> None:
+def _check_windows(recipe: Recipe, pairs: Iterable[Pair], passes: Mapping[str, Passes]) -> None:
     """Refuse cells of an activation that is cut into windows beside one that isn't cut so."""
-    for key, pair, grid in _pairs_with_cells(stage, path):
+    for key, pair, grid in pairs:
         roles = [role for role in SIDES if role in passes]
         windows = {role: _windows(end_of(pair, role), passes[role]) for role in roles}
         if len({size and size[0] / size[1] for size in windows.values()}) > 1:
