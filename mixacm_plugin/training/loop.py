@@ -10,7 +10,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torchdistill.common import main_util
-from torchdistill.core.distillation import DistillationBox
 
 from ..common.checkpoints import CheckpointError
 from ..common.distributed import decided_by_first, gather
@@ -72,8 +71,6 @@ class Training:
         self.seed = None if seed is None else whole_seed(seed)
         self.resumed: str | None = None  # checkpoint that the run goes on from
         self.begun: Position | None = None  # where in its first epoch the run goes on
-        self.save_every: int | None = None
-        self.asked_to_stop: Callable[[], int] = lambda: 0
         self.distributed = main_util.is_dist_avail_and_initialized()
         lr_factor = main_util.get_world_size() if adjust_lr else 1
         prepared = prepare(
@@ -236,17 +233,17 @@ class Training:
 
     def _begin_epoch(self, epoch: int) -> None:
         box = self.box
-        if isinstance(box.teacher_model if self.distilled else None, FrozenTeacher):
+        if self.distilled and isinstance(box.teacher_model, FrozenTeacher):
             box.teacher_model.transforms_ckpt = None  # they go into the student's checkpoint
         box.pre_epoch_process(epoch=epoch)
-        stage, _ = sections.current_stage(self.config, box)
-        if self.distilled and not sections.get(self.config, f"{stage}.teacher.keep_train_mode"):
+        _, stage = sections.current_stage(self.config, box)
+        if self.distilled and not sections.get(stage, "teacher.keep_train_mode"):
             self.models["teacher"].eval()  # the host's default leaves it as it is
 
     @property
     def distilled(self) -> bool:
         """Whether there is a teacher."""
-        return isinstance(self.box, DistillationBox)
+        return "teacher" in self.models
 
     def _ended(self, epoch: int, error: NotFiniteError | FailedStepError) -> Exception:
         stage, _ = sections.current_stage(self.config, self.box)
@@ -272,8 +269,8 @@ class Training:
 
     @property
     def _log_freq(self) -> int:
-        stage, _ = sections.current_stage(self.config, self.box)
-        return int(sections.get(self.config, f"{stage}.log_freq") or 100)
+        _, stage = sections.current_stage(self.config, self.box)
+        return int(stage.get("log_freq") or 100)
 
     def _stop(self, number: int, where: str) -> None:
         if number:
