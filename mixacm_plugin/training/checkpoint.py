@@ -34,14 +34,13 @@ def run_state(
         average: of the student, where there is one.
         position: in an epoch; nothing between two.
     """
-    of_processes = [p.state_dict() for p in processes_of(box) if hasattr(p, "state_dict")]
-    within = None if position is None else gather(position.state())
+    within = {} if position is None else {"within_epoch": gather(position.state())}
     return {
         **box_state(box, models),
         "rng": gather(rng_of(box)),
-        "processes": gather(of_processes),
+        "processes": gather([process.state_dict() for process in _stateful(box)]),
         **({} if average is None else {"ema": average.state()}),
-        **({} if within is None else {"within_epoch": within}),
+        **within,
     }
 
 
@@ -114,13 +113,17 @@ def restore(
         )
     own = get_rank() % len(states)
     if "processes" in checkpoint:
-        stateful = [p for p in processes_of(box) if hasattr(p, "state_dict")]
-        for process, state in zip(stateful, checkpoint["processes"][own], strict=True):
+        for process, state in zip(_stateful(box), checkpoint["processes"][own], strict=True):
             process.load_state_dict(state)
     set_rng_of(box, states[own])
     if "within_epoch" not in checkpoint:
         return None
     return Position.from_state(checkpoint["within_epoch"][own], states[own])
+
+
+def _stateful(box: Box) -> list[Any]:
+    """Return the recipe's processes that keep a state, as free adversarial training does."""
+    return [process for process in processes_of(box) if hasattr(process, "state_dict")]
 
 
 def _first_rates(box: Box) -> list[float]:
