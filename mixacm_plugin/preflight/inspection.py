@@ -90,11 +90,11 @@ def inspect_recipe(
         found.teacher = prepared.teacher
         found.warnings[:0] = prepared.warnings
         found.models = {role: _describe(role, model) for role, model in prepared.models.items()}
-        for number, (path, stage) in enumerate(sections.stages(prepared.config)):
+        for number, _ in enumerate(sections.stages(prepared.config)):
             if number:
                 skip_stage(prepared.box)  # it was tried when the box was set up
-            measured = inspect_stage(recipe, prepared, device, path, stage, found.warnings, seconds)
-            found.stages.append(measured)
+            stage = inspect_stage(recipe, prepared, device, found.warnings, seconds)
+            found.stages.append(stage)
         found.peak_memory = _peak_memory(device)  # other settings may take more
         if seconds:
             found.faster += faster_computing(prepared, device, seconds)

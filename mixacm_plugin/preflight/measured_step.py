@@ -11,9 +11,9 @@ from torch.utils.hooks import RemovableHandle
 
 from ..common.modules import find_module
 from ..parts.acm.loss import ACMLoss
-from ..parts.acm.pairs import IO, SIDES
+from ..parts.acm.pairs import IO
 from ..reading import sections
-from ..training.boxes import Box, optimised, student_of, terms_of
+from ..training.boxes import Box, models_of, optimised, student_of, terms_of
 
 LOWEST = -0.4  # usual activation functions give nothing lower: hardswish gives -0.375
 DROWNS = 10_000.0  # the paper's own α_acm gives up to thousands at the start
@@ -66,17 +66,15 @@ class Term:
 
 
 @contextmanager
-def watched_hooks(
-    models: Mapping[str, nn.Module], stage: Mapping[str, Any], path: str, warnings: list[str]
-) -> Iterator[None]:
+def watched_hooks(config: Mapping[str, Any], box: Box, warnings: list[str]) -> Iterator[None]:
     """Warn of hooked tensors that are changed in place while the block runs.
 
     Args:
-        models: the model of each role, as the host hooks it.
-        stage: part of the recipe with ``forward_hook``.
-        path: of that part.
+        config: the built recipe.
+        box: in some stage.
         warnings: gets a line for each such tensor.
     """
+    path, stage = sections.current_stage(config, box)
     seen: dict[str, tuple[Tensor, int]] = {}
 
     def note(where: str, value: Any) -> None:
@@ -84,13 +82,11 @@ def watched_hooks(
         if isinstance(value, Tensor):
             seen[where] = (value, value._version)
 
-    roles = SIDES if "teacher" in models else ("student",)
     with ExitStack() as stack:
-        for role in roles:
-            section = role if "teacher" in models else "model"
+        for role, section in sections.stage_sections(config).items():
             hooks = sections.get(stage, f"{section}.forward_hook") or {}
             for io, module_path in [(end, name) for end in IO for name in hooks.get(end) or []]:
-                module = find_module(models[role], module_path)
+                module = find_module(models_of(box)[role], module_path)
                 if not isinstance(module, nn.Module):  # of a model that the host has redesigned
                     continue
                 where = f"{path}.{section}.forward_hook.{io}: {module_path}"

@@ -11,7 +11,7 @@ from torch import nn
 from ..common.images import check_images, unpack
 from ..reading import sections
 from ..reading.recipe import Recipe
-from ..training.boxes import models_of, terms_of
+from ..training.boxes import terms_of
 from ..training.metrics import record_terms
 from ..training.prepare import Prepared
 from .faster import faster_loading
@@ -67,8 +67,6 @@ def inspect_stage(
     recipe: Recipe,
     prepared: Prepared,
     device: torch.device,
-    path: str,
-    stage: Mapping[str, Any],
     warnings: list[str],
     seconds: float,
 ) -> Stage:
@@ -78,8 +76,6 @@ def inspect_stage(
         recipe: names the file in errors.
         prepared: with the box.
         device: of the images.
-        path: of the stage.
-        stage: its part of the recipe.
         warnings: gets a line for each thing that looks wrong.
         seconds: how long to time further steps, at least one.
 
@@ -87,6 +83,7 @@ def inspect_stage(
         RecipeError: if a step fails, or the loss isn't finite at the start.
     """
     box, loader = prepared.box, prepared.box.train_data_loader
+    path, stage = sections.current_stage(prepared.config, box)
     box.pre_epoch_process(epoch=0)
     if "teacher" in prepared.models:
         _put_teacher_in_eval(prepared.models["teacher"], path, stage, warnings)
@@ -98,7 +95,7 @@ def inspect_stage(
     pairs: list[MeasuredEnd] = []
     try:
         with (
-            watched_hooks(models_of(box), stage, path, warnings),
+            watched_hooks(prepared.config, box, warnings),
             recorded_pairs(box.criterion, pairs),
             record_terms(box.criterion) as terms,
         ):
