@@ -213,9 +213,10 @@ def check_stage(
     _check_sampler(recipe, path, stage)
     warnings = check_optimiser(recipe, path, box, models)
     check_schedule(recipe, config, path, box)
-    images = try_loaders(recipe, box, models, path, attacked=bool(config.get("validate")))
+    attacked = bool(config.get("validate"))
+    images, validated = try_loaders(recipe, box, models, path, attacked=attacked)
     warnings += check_hooked(recipe, config, path, models, images)
-    try_step(recipe, box, models, path)
+    try_step(recipe, box, models, path, validated)
     return warnings
 
 

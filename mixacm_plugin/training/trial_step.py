@@ -46,8 +46,8 @@ def try_loaders(
     models: Mapping[str, nn.Module],
     path: str,
     *,
-    attacked: bool = False,
-) -> Tensor:
+    attacked: bool,
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """Load a batch of a stage's training data, and a few images of its validation data.
 
     Args:
@@ -58,7 +58,7 @@ def try_loaders(
         attacked: whether validation images will be.
 
     Returns:
-        A few of the training images.
+        A few of the training images; as many of the validation images, and their labels.
 
     Raises:
         RecipeError: if a loader can't be used, and on images outside of [0, 1] where an ε or a
@@ -76,13 +76,19 @@ def try_loaders(
             check_images(trained)
     where = f"{path}.val_data_loader"
     with _said_at(recipe, where), preserved_rng():
-        validated, _ = few_measured(recipe, where, box.val_data_loader, box.device, attacked)
+        validated = few_measured(recipe, where, box.val_data_loader, box.device, attacked)
         if pixels or attacked:
-            check_images(validated)
-    return trained[:FEW]
+            check_images(validated[0])
+    return trained[:FEW], validated
 
 
-def try_step(recipe: Recipe, box: Box, models: Mapping[str, nn.Module], path: str) -> None:
+def try_step(
+    recipe: Recipe,
+    box: Box,
+    models: Mapping[str, nn.Module],
+    path: str,
+    validated: tuple[Tensor, Tensor],
+) -> None:
     """Train a step on a full batch, and on one of the last batch's size, without the optimiser's.
 
     Nothing is left of it: weights, buffers, gradients, modes, random generators, the memories of
@@ -93,6 +99,7 @@ def try_step(recipe: Recipe, box: Box, models: Mapping[str, nn.Module], path: st
         box: at the beginning of a stage, its loaders tried.
         models: the plain model of each role.
         path: of the stage.
+        validated: some of its validation images, and their labels.
 
     Raises:
         RecipeError: on what would stop the training.
@@ -114,10 +121,8 @@ def try_step(recipe: Recipe, box: Box, models: Mapping[str, nn.Module], path: st
                 message = f"in the last batch, of {size} of the images: {error.message}"
                 hint = "; kwargs.drop_last: True leaves it out"
                 raise recipe.error(loaded, message + hint) from error
-        where = f"{path}.val_data_loader"
-        with _said_at(recipe, where):
-            few = few_measured(recipe, where, box.val_data_loader, box.device)
-            _measure(models["student"], *few)
+        with _said_at(recipe, f"{path}.val_data_loader"):
+            _measure(models["student"], *validated)
 
 
 def try_test(
