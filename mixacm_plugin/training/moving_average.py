@@ -22,9 +22,6 @@ class MovingAverage:
         student: plain, and not hooked yet.
         decay: weight of what was averaged before, above 0 and below 1; per optimiser step.
         start_epoch: the first epoch whose steps count, from 0.
-
-    Attributes:
-        model: the copy, with the student's own keys.
     """
 
     def __init__(self, student: nn.Module, decay: float, start_epoch: int = 0) -> None:
@@ -35,7 +32,7 @@ class MovingAverage:
 
     @property
     def model(self) -> nn.Module:
-        """The copy."""
+        """The copy, with the student's own keys."""
         model: nn.Module = self._averaged.module
         return model
 

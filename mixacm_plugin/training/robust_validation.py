@@ -64,9 +64,8 @@ def robust_validation(recipe: Recipe, config: Mapping[str, Any]) -> RobustValida
     if block is None:
         return None
     attack = _attack(recipe, block)
-    stages = list(sections.stages(config))
     own = {name: block[name] for name in OWN[1:] if block.get(name) is not None}
-    if "patience" in own and len(stages) > 1:
+    if "patience" in own and len(list(sections.stages(config))) > 1:
         raise recipe.error("validate.patience", "expected a recipe of one stage")
     return RobustValidation(attack, **own)
 

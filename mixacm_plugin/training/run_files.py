@@ -128,17 +128,17 @@ def _outputs(config: Config) -> Iterator[tuple[str, Path]]:
 def _inputs(recipe: Recipe, config: Config) -> Iterator[tuple[str, Path]]:
     yield "the recipe", Path(recipe.path)
     # Built by tags, such as that of a shipped file.
-    sources = [f"{path}.src_ckpt" for path in sections.model_sections(config).values()]
-    for where in sources:
-        if sections.get(config, where):
-            yield where, Path(sections.get(config, where)).expanduser()
+    for path in sections.model_sections(config).values():
+        where = f"{path}.src_ckpt"
+        if source := sections.get(config, where):
+            yield where, Path(source).expanduser()
     later = tuple(f"{path}." for path, _ in list(sections.stages(config))[1:])
     nodes = [(w, n) for w, n in walk(recipe.root) if isinstance(n, yaml.ScalarNode)]
     written = {id(node) for where, node in nodes if where.endswith(WRITTEN)}
     for where, node in nodes:
-        source = where.endswith(".src_ckpt")
         # What is written may have its anchor under any name; later stages may read it.
-        if source and where.startswith(later) if source else id(node) in written:
+        is_read = where.endswith(".src_ckpt")
+        if where.startswith(later) if is_read else id(node) in written:
             continue
         file = os.path.expanduser(node.value)
         if os.path.isfile(file):
