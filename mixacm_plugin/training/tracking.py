@@ -96,12 +96,15 @@ def tracked(
     Raises:
         UserError: if there is no such tracker, or it can't be written.
     """
-    if name is not None:
-        check_tracker(name)
+    if name is None:
+        yield lambda _: None
+        return
+    check_tracker(name)
+    kind = TRACKERS[name]
     tracker: Tracker | None = None
 
     def begin() -> Tracker:
-        begun = TRACKERS[str(name)](files.last.parent, start_epoch + 1 if start_epoch else 0)
+        begun = kind(files.last.parent, start_epoch + 1 if start_epoch else 0)
         if begun.is_new or not start_epoch:
             begun.text("recipe", recipe.text())
         for record in lines_before(files.metrics, start_epoch) if begun.is_new else ():
@@ -110,7 +113,7 @@ def tracked(
 
     def tell(record: Record) -> None:
         nonlocal tracker
-        if name is None or not is_main_process():
+        if not is_main_process():
             return
         try:
             tracker = tracker or begin()
