@@ -84,8 +84,8 @@ def checkpoint_to_resume(
     files: RunFiles,
     resume: str | None,
     *,
-    seed: int | None = None,
-    overwrite: bool = False,
+    seed: int | None,
+    overwrite: bool,
 ) -> str | None:
     """Return the checkpoint that a run goes on from; nothing where it begins anew.
 

@@ -26,7 +26,7 @@ def measure_teacher(
     config: Mapping[str, Any],
     box: Box,
     models: Mapping[str, nn.Module],
-    validation: RobustValidation | None = None,
+    validation: RobustValidation | None,
 ) -> tuple[str | None, list[str]]:
     """Measure the teacher's accuracy on validation images, drawn at random, in all processes.
 

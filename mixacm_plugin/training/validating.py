@@ -26,9 +26,7 @@ class Validator:
         improved: whether the epoch that was validated last is the best.
     """
 
-    def __init__(
-        self, settings: RobustValidation | None, average: MovingAverage | None = None
-    ) -> None:
+    def __init__(self, settings: RobustValidation | None, average: MovingAverage | None) -> None:
         self.settings, self.average = settings, average
         self.best, self.improved = Best(), False
 

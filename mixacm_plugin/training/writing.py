@@ -64,7 +64,7 @@ class Writer:
         epoch: int,
         metrics: EpochMetrics | None,
         *,
-        improved: bool = False,
+        improved: bool,
     ) -> None:
         """Write an epoch, or without its metrics a part of it.
 
