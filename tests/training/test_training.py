@@ -213,7 +213,7 @@ def test_stages_are_tried_on_datasets_that_stay_as_they_are():
 
 
 @pytest.mark.parametrize("kind", [None, "affine"])
-def test_the_dry_run_leaves_no_trace(kind):
+def test_the_trial_step_leaves_no_trace(kind):
     read = recipe(mixacm(kind=kind))
     config = read.build()
     models = build_models(read, config)
@@ -221,6 +221,7 @@ def test_the_dry_run_leaves_no_trace(kind):
     before = {role: state(model) for role, model in models.items()}
     torch_rng = rng_state()["torch"]
     box = build_box(read, config, models, CPU)
+    check_stage(read, config, box, models)
     assert torch.equal(rng_state()["torch"], torch_rng)
     for role, model in models.items():
         assert not differing(before[role], state(model))
