@@ -15,12 +15,11 @@ import torch
 
 import mixacm_plugin.commands.train  # noqa: F401  before forking
 from recipes import mixacm, run, write
-from runs import metrics, saved
+from runs import figures, saved
 from weights import differing
 
 RECIPE = mixacm().replace("{batch_size: 16}", "{batch_size: 4}").replace("epochs: 2", "epochs: 9")
 ARGV = ("--config", "recipe.yaml", "--device", "cpu", "--seed", "0", "--save_every", "2")
-FIGURES = ("epoch", "loss", "terms", "lr", "val_accuracy", "best_val_accuracy")
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
 
 
@@ -50,10 +49,6 @@ def train(kill: int | None = None, after: float = 0.0) -> tuple[int, float]:
         os.kill(process, kill)  # no other process has the number until it is waited for
     _, status = os.waitpid(process, 0)
     return os.waitstatus_to_exitcode(status), time.monotonic() - begun
-
-
-def figures() -> list[dict[str, object]]:
-    return [{name: line[name] for name in FIGURES} for line in metrics()]
 
 
 def main(number: int, seed: str) -> None:

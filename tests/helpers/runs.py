@@ -8,6 +8,8 @@ import torch
 from mixacm_plugin import Training
 from recipes import CPU, recipe
 
+FIGURES = ("epoch", "loss", "terms", "lr", "val_accuracy", "best_val_accuracy")
+
 
 def trained(text=None, *overrides, seed=0):
     training = Training(recipe(text, *overrides), CPU, seed)
@@ -21,3 +23,8 @@ def saved(path="out/student.pt"):
 
 def metrics():
     return [json.loads(line) for line in Path("out/metrics.jsonl").read_text().splitlines()]
+
+
+def figures():
+    """What of each epoch doesn't depend on how long it took."""
+    return [{name: line[name] for name in FIGURES} for line in metrics()]

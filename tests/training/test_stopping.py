@@ -18,13 +18,12 @@ from mixacm_plugin.common.images import every_batch
 from mixacm_plugin.common.signals import Stopped
 from processes import PROCESSES, run_processes, wait_until
 from recipes import CPU, Few, mixacm, recipe, scratch, two_stages, write
-from runs import metrics, saved, trained
+from runs import figures, metrics, saved, trained
 from weights import differing
 
 BATCHES = ("{batch_size: 16}", "{batch_size: 4}")  # eight steps an epoch
 SMALL = mixacm().replace(*BATCHES)
 FREE = "&free !import_call {key: mixacm_plugin.free_adversarial_forward, init: {kwargs: {replays: 2, eps: 0.1}}}"  # noqa: E501
-FIGURES = ("epoch", "loss", "terms", "lr", "val_accuracy", "best_val_accuracy")
 
 
 def with_workers(persistent):
@@ -52,10 +51,6 @@ def stop_after(steps, number=signal.SIGTERM):
     """What asks to stop after so many calls, which are one a step and one an epoch."""
     calls = iter(range(10**6))
     return lambda: number if next(calls) + 1 >= steps else 0
-
-
-def figures():
-    return [{name: line[name] for name in FIGURES} for line in metrics()]
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step")
