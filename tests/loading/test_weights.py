@@ -53,7 +53,7 @@ def test_a_teacher_with_a_stages_checkpoint_is_trained_with_and_evaluated():
     assert differing(found, torch.load("teacher.pt")) == []
 
 
-def test_a_teacher_with_random_weights_is_warned_of_and_not_evaluated(capsys):
+def test_a_teacher_with_random_weights_is_warned_of_and_not_evaluated():
     text = mixacm().replace("    src_ckpt: teacher.pt\n", "", 1)
     built = recipe(text)
     assert any(RANDOM in warning for warning in warnings_of(built))

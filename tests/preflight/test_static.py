@@ -153,7 +153,7 @@ def test_what_could_do_harm_is_warned_of_and_not_run(case, capsys):
 
 @pytest.mark.parametrize("where", ["recipe.yaml", "elsewhere/recipe.yaml"])
 @pytest.mark.parametrize("file", ["mine.py", "mine/__init__.py"])
-def test_a_module_beside_the_recipe_is_named_and_not_run(where, file, monkeypatch):
+def test_a_module_beside_the_recipe_is_named_and_not_run(where, file):
     for path in (Path(where), Path(where).parent / file):
         path.parent.mkdir(parents=True, exist_ok=True)
     (Path(where).parent / file).write_text("raise SystemExit('was run')")

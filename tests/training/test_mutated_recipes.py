@@ -118,7 +118,7 @@ def test_keys_and_values_that_differ_end_in_no_traceback(for_examples):
 
 
 def test_training_that_begins_ends_unless_a_loss_does_not_stay_finite(
-    for_examples, monkeypatch, capsys, tmp_path
+    for_examples, monkeypatch, capsys
 ):
     begun, train = [], Training.run
 

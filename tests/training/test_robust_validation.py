@@ -86,7 +86,7 @@ def test_the_best_checkpoint_follows_robust_accuracy(figures, best, monkeypatch)
     assert saved("out/best_student.pt")["epoch"] == best
 
 
-def test_an_epoch_without_robust_validation_is_the_best_only_until_another_has_it(monkeypatch):
+def test_an_epoch_without_robust_validation_is_the_best_only_until_another_has_it():
     best = Best()
     assert best.update(0.9, None, judged=False)
     assert not best.update(0.95, None, judged=False)
@@ -128,7 +128,7 @@ def test_patience_that_is_lengthened_goes_on(monkeypatch):
 
 
 @pytest.mark.parametrize("every", [1, 2])
-def test_a_resumed_run_has_the_same_best_and_patience(every, monkeypatch):
+def test_a_resumed_run_has_the_same_best_and_patience(every):
     text = longer(4, validated(f"n: 20, every: {every}, patience: 3"))
     trained(text)
     whole, whole_metrics = saved(), metrics()
