@@ -32,6 +32,13 @@ def stage_names(train: Any) -> list[str]:
     return list(takewhile(names.__contains__, (f"stage{number}" for number in count(1))))
 
 
+def part_stages(train: dict[str, Any]) -> list[dict[str, Any]]:
+    """Give each stage under ``train`` a mapping of its own, since aliases share one; return all."""
+    names = stage_names(train)
+    train.update({name: dict(train[name]) for name in names})
+    return [train[name] for name in names] or [train]
+
+
 def stages(config: Config) -> Iterator[tuple[str, Config]]:
     """Yield the key path and the part of each training stage."""
     train = config["train"]

@@ -129,9 +129,7 @@ def _for_host(config: Mapping[str, Any]) -> dict[str, Any]:
     device, and leaves what has a wrapper of its own.
     """
     train = dict(config["train"])
-    names = sections.stage_names(train)
-    train.update({name: dict(train[name]) for name in names})
-    for stage in [train[name] for name in names] or [train]:
+    for stage in sections.part_stages(train):
         if stage.get("optimizer"):
             # The host multiplies the rate in place; where stages are aliases, it would do so twice.
             stage["optimizer"] = copy.deepcopy(stage["optimizer"])

@@ -88,11 +88,7 @@ def use_compute(config: Mapping[str, Any], models: Mapping[str, nn.Module]) -> N
         # limit torch runs them uncompiled without a word.
         limit = torch._dynamo.config.recompile_limit
         torch._dynamo.config.recompile_limit = max(64, limit)
-    train = config["train"]
-    for name in sections.stage_names(train):
-        train[name] = dict(train[name])  # stages may be aliases of each other
-    parts: list[dict[str, Any]] = [train[name] for name in sections.stage_names(train)] or [train]
-    for stage in parts:
+    for stage in sections.part_stages(config["train"]):
         for section in sections.stage_sections(config).values():
             name = stage[section]["forward_proc"]
             key = f"{name}, {asdict(compute)}"
