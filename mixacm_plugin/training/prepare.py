@@ -102,8 +102,8 @@ def prepare(
     check_classes(recipe, config)
     if validation is not None:
         warnings += [f"validate: {line}" for line in validation.attack.warnings()]
-    if validation is not None and real:
-        warnings += check_validation_images(recipe, config, validation)
+        if real:
+            warnings += check_validation_images(recipe, config, validation)
     models = build_models(recipe, config)
     average = moving_average(recipe, config, models["student"], device)
     check_stage_checkpoints(recipe, config, models)

@@ -73,12 +73,11 @@ def measure_teacher(
     # Of few images even all right may be chance; that isn't held against a teacher.
     chance = min(guessing + 3 * _error(guessing, n), (1 + guessing) / 2)
     if accuracy <= chance:
-        if expected == 0:
-            return f"teacher: {figure}", []
-        return f"teacher: {figure}", [
+        doubt = (
             f"{path}: the teacher has {figure}, about as many as guessing has; compare its classes "
             "and its normalisation with the data's (expected_accuracy: 0 says that it is meant so)"
-        ]
+        )
+        return f"teacher: {figure}", [] if expected == 0 else [doubt]
     if validation is None:
         return f"teacher: {figure}", []
     robust, attacked = _robustness(models["teacher"], box, validation)
