@@ -228,10 +228,10 @@ def mixacm(
     return f"{DATA}{models}\ntrain:\n{LOADERS}{train}\n{TEST}"
 
 
-def scratch(forward_proc: str = "forward_batch_only") -> str:
-    """Training without a teacher."""
+def scratch(forward_proc: str = "forward_batch_only", more: str = "") -> str:
+    """Training without a teacher, and with more lines of its stage."""
     models = "models:\n" + _model("model", 1, "dst_ckpt: out/student.pt")
-    forward = f"  model:\n    forward_proc: {forward_proc}\n"
+    forward = f"  model:\n    forward_proc: {forward_proc}\n{more}"
     return f"{DATA}{models}\ntrain:\n{LOADERS}{forward}{CROSS_ENTROPY}\n{TEST}"
 
 

@@ -34,9 +34,7 @@ RECIPES = {
     "pooled": mixacm(2, 1, "adaptive_max_pool"),
     "two stages": two_stages(mixacm()),
     "adversarial training": scratch(called("adversarial_forward", BALL)),
-    "free adversarial training": scratch(FREE).replace(
-        "  criterion:\n", "  post_forward_process: *free\n  criterion:\n", 1
-    ),
+    "free adversarial training": scratch(FREE, "  post_forward_process: *free\n"),
 }
 
 

@@ -15,9 +15,7 @@ FREE = (
     "&free !import_call {key: mixacm_plugin.free_adversarial_forward, "
     "init: {kwargs: {replays: 4, eps: 0.1}}}"
 )
-FREE_AT = scratch(FREE).replace(
-    "  criterion:\n", "  post_forward_process: *free\n  criterion:\n", 1
-)
+FREE_AT = scratch(FREE, "  post_forward_process: *free\n")
 EPOCHS, BATCHES = 2, 2
 
 

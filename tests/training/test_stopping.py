@@ -41,9 +41,7 @@ RECIPES = {
     "two stages": two_stages(SMALL),
     "workers": with_workers(""),
     "persistent workers": with_workers(", persistent_workers: True"),
-    "free adversarial training": scratch(FREE)
-    .replace(*BATCHES)
-    .replace("  criterion:\n", "  post_forward_process: *free\n  criterion:\n", 1),
+    "free adversarial training": scratch(FREE, "  post_forward_process: *free\n").replace(*BATCHES),
 }
 
 

@@ -263,8 +263,6 @@ def test_an_invalid_argument_is_refused_by_name(wrong, said):
 
 def test_a_ball_that_holds_more_than_all_images_is_refused():
     attack = FREE % "replays: 2, eps: 128, norm: L2"
-    text = scratch(f"&free {attack}").replace(
-        "  criterion:\n", "  post_forward_process: *free\n  criterion:\n", 1
-    )
+    text = scratch(f"&free {attack}", "  post_forward_process: *free\n")
     with pytest.raises(RecipeError, match=r"eps is in pixels .* found 128, is it 128/255"):
         Training(recipe(text), CPU)
