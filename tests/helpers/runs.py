@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 
 from mixacm_plugin import Training
@@ -15,6 +16,20 @@ def trained(text=None, *overrides, seed=0):
     training = Training(recipe(text, *overrides), CPU, seed)
     training.run()
     return training
+
+
+def kill_in_epoch(training, epoch):
+    """Let a run die in the middle of an epoch, counted from 0."""
+    forward, steps = training.box.forward_process, iter(range(100))
+
+    def dying(*args, **kwargs):
+        if next(steps) == 2 * epoch + 1:  # of two steps an epoch, the second
+            raise KeyboardInterrupt
+        return forward(*args, **kwargs)
+
+    training.box.forward_process = dying
+    with pytest.raises(KeyboardInterrupt):
+        training.run()
 
 
 def saved(path="out/student.pt"):

@@ -8,23 +8,8 @@ import torch
 from mixacm_plugin import RecipeError, Training, dm_wide_resnet
 from mixacm_plugin.training import checkpoint
 from recipes import CPU, mixacm, recipe, two_stages
-from runs import figures, metrics, saved, trained
+from runs import figures, kill_in_epoch, metrics, saved, trained
 from weights import differing
-
-
-def kill_in_epoch(training, epoch):
-    """Let a run die in the middle of an epoch, counted from 0."""
-    forward, steps = training.box.forward_process, iter(range(100))
-
-    def dying(*args, **kwargs):
-        if next(steps) == 2 * epoch + 1:  # of two steps an epoch, the second
-            raise KeyboardInterrupt
-        return forward(*args, **kwargs)
-
-    training.box.forward_process = dying
-    with pytest.raises(KeyboardInterrupt):
-        training.run()
-
 
 RESUMED = {  # the recipe, and the epoch in which it is killed
     "plain": (mixacm(), 1),
