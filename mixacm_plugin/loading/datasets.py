@@ -147,7 +147,7 @@ def few_measured(
         path: of the loader.
         loader: in whose order nothing is drawn.
         device: where they are put.
-        attacked: whether all images of its dataset are, so that its sampler may pick none.
+        attacked: whether all images of its dataset are, so that its sampler may leave none out.
 
     Raises:
         RecipeError: if it leaves images out, or its labels aren't a class each.

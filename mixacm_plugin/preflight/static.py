@@ -32,6 +32,8 @@ from ..training.run_files import files_of
 from .judging import Judged, judge
 
 OF_OBJECTS = ("!call_method", "!getattr", "!setattr")
+# Keys whose values are looked up in a registry.
+PART_KEYS = frozenset(name for name, _ in registries(recipe_keys(()))) | {"key"}
 FILES = ("root", "file", "folder", "data_dir", "img_folder", "ann_file", "split_file", "checkpoint")
 
 
@@ -233,7 +235,3 @@ def _shown(value: Any) -> str:
         made_of = value.content if isinstance(value.content, Mapping) else {}
         return f"what {made_of.get('key', value.tag)} gives"
     return str(value)
-
-
-# of keys whose values are looked up in a registry
-PART_KEYS = frozenset(name for name, _ in registries(recipe_keys(()))) | {"key"}

@@ -12,7 +12,7 @@ BY_CLASS = (KDLoss, LogitStdKDLoss, DISTLoss)
 
 
 def check_answers(recipe: Recipe, path: str, name: str, term: Any, io_dicts: Any) -> None:
-    """Refuse answers about other classes, of which one logit would fit any, and probabilities.
+    """Refuse answers about other classes, of which one would be broadcast, and probabilities.
 
     Args:
         recipe: names the file in errors.
