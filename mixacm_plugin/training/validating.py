@@ -18,7 +18,7 @@ class Validator:
     """Validates the students of a run.
 
     Args:
-        settings: of robust validation, where there is one.
+        validation: the robust one, where there is one.
         average: of the student, where there is one, which is measured beside it.
 
     Attributes:
@@ -26,8 +26,8 @@ class Validator:
         improved: whether the epoch that was validated last is the best.
     """
 
-    def __init__(self, settings: RobustValidation | None, average: MovingAverage | None) -> None:
-        self.settings, self.average = settings, average
+    def __init__(self, validation: RobustValidation | None, average: MovingAverage | None) -> None:
+        self.validation, self.average = validation, average
         self.best, self.improved = Best(), False
 
     def load(self, checkpoint: Mapping[str, Any]) -> None:
@@ -36,12 +36,12 @@ class Validator:
         Raises:
             KeyError, TypeError: if it isn't one.
         """
-        self.best = Best.from_checkpoint(checkpoint, robust=self.settings is not None)
+        self.best = Best.from_checkpoint(checkpoint, robust=self.validation is not None)
 
     @property
     def out_of_patience(self) -> bool:
         """Whether there was no improvement for as long as the recipe waits for one."""
-        patience = None if self.settings is None else self.settings.patience
+        patience = None if self.validation is None else self.validation.patience
         return patience is not None and self.best.waited >= patience
 
     def validate(
@@ -68,11 +68,11 @@ class Validator:
         Raises:
             ValueError, TypeError: see ``accuracies``.
         """
-        due = self.settings is not None and self.settings.is_due(epoch, epochs)
-        attacked = self.settings if due else None
+        due = self.validation is not None and self.validation.is_due(epoch, epochs)
+        validation = self.validation if due else None
         share_buffers(student)
-        clean, robust = accuracies(student, loader, device, attacked)
-        judged = due or self.settings is None
+        clean, robust = accuracies(student, loader, device, validation)
+        judged = due or self.validation is None
         self.improved = self.best.update(clean, robust, judged=judged)
         figures = {
             "val_accuracy": clean,
@@ -84,5 +84,5 @@ class Validator:
             return figures
         share_buffers(self.average.model)
         with preserved_rng():  # of which a pass over a loader takes some
-            clean, robust = accuracies(self.average.model, loader, device, attacked)
+            clean, robust = accuracies(self.average.model, loader, device, validation)
         return {**figures, "ema_val_accuracy": clean, "ema_robust_val_accuracy": robust}
