@@ -121,6 +121,8 @@ def _answers(
             logits = logits_of(teacher(images))
             if targets.ndim != 1 or targets.max() >= logits.shape[1]:
                 return None
+            if targets.min() < 0:
+                raise ValueError(f"found label {int(targets.min())}; classes begin at 0")
             right.append((logits.argmax(1) == targets).cpu())
             labels.append(targets.cpu())
     return torch.cat(right), torch.cat(labels)

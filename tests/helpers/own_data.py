@@ -14,6 +14,7 @@ SAMPLES = {
     "mapping": lambda image, label, index: {"image": image, "label": label},
     "with index": lambda image, label, index: (image, label, index),
     "label in words": lambda image, label, index: (image, str(label)),
+    "no label later": lambda image, label, index: (image, label if index < 20 else -1),
 }
 TARGETS = {
     "names": lambda labels: list(map(str, labels)),

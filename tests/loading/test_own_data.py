@@ -58,6 +58,7 @@ def test_targets_of_another_meaning_are_no_labels(kind):
         ("mapping", ["train"], "train.train_data_loader: … found a dict of 2 from Own"),
         ("with index", ["train"], "train.train_data_loader: … found a tuple of 3 from Own"),
         ("label in words", ["val"], "train.val_data_loader: … found list(Tensor, tuple)"),
+        ("no label later", ["val"], "train.val_data_loader: found label -1 … is measured"),
     ],
 )
 def test_samples_of_another_kind_are_told_as_what_they_are(capsys, kind, parts, words):
