@@ -59,8 +59,8 @@ class LogitsOnly(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(N, K)`` of images."""
-        return logits_of(self.model(images))
+        """Logits ``(N, K)`` of images, which stay as they are whatever the model does to its own."""
+        return logits_of(self.model(images.clone()))
 
 
 class _InFloat32(Mapping[str, Any]):

@@ -59,6 +59,23 @@ def test_answers_that_are_no_logits_are_doubted(last, doubted, model):
         assert found == (doubted and attack.name == "pgd")
 
 
+class Normalises(nn.Module):
+    """Shifts its images in place, or a copy of them."""
+
+    def __init__(self, model, in_place):
+        super().__init__()
+        self.model, self.in_place = model, in_place
+
+    def forward(self, images):
+        return self.model(images.sub_(0.1) if self.in_place else images - 0.1)
+
+
+@pytest.mark.parametrize("attack", [Clean(), PGD(eps=0.15, steps=5), AutoAttack(eps=0.15)])
+def test_a_model_that_changes_its_images_is_measured_on_those_that_it_is_given(attack, model):
+    found = [evaluate(Normalises(model, in_place), Few("test", 9), attack) for in_place in (0, 1)]
+    assert found[0] == found[1]
+
+
 def test_weights_that_are_not_finite_are_refused_when_they_are_loaded(capsys):
     write()
     weights = torch.load("teacher.pt")
