@@ -21,6 +21,7 @@ from .boxes import Box, device_ids, distribute, save_stage, skip_stage
 from .compute import activations_in_float32, use_compute
 from .hooked import check_hooked
 from .optimiser import check_optimiser, freed
+from .own_models import check_images_kept
 from .schedule import check_schedule
 from .trial_step import try_loaders, try_step
 
@@ -204,8 +205,9 @@ def check_stage(
         A warning for each thing that may be wrong.
 
     Raises:
-        RecipeError: if the optimiser trains what it shouldn't, its schedule fails, a pair has
-            another layout than its modules, the step fails, or several processes can't do it.
+        RecipeError: if the optimiser trains what it shouldn't, its schedule fails, the teacher
+            changes its images, a pair has another layout than its modules, the step fails, or
+            several processes can't do it.
     """
     path, stage = sections.current_stage(config, box)
     _check_sampler(recipe, path, stage)
@@ -213,6 +215,7 @@ def check_stage(
     check_schedule(recipe, config, path, box)
     attacked = bool(config.get("validate"))
     images, validated = try_loaders(recipe, box, models, path, attacked=attacked)
+    check_images_kept(recipe, config, models, images)
     warnings += check_hooked(recipe, config, path, models, images)
     try_step(recipe, box, models, path, validated)
     return warnings

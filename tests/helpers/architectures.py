@@ -134,6 +134,15 @@ class FixedPatches(Patches):
 
 
 @register_model
+class ChangesImages(Patches):
+    """The same, which shifts its images in place."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits."""
+        return super().forward(images.sub_(0.5))
+
+
+@register_model
 class FixedSize(nn.Module):
     """A network that takes images of 4×4 only and reshapes, so that nothing tells its layout."""
 

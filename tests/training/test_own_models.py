@@ -1,0 +1,16 @@
+"""Models of one's own: what they do to the images that they share, and when they call modules."""
+
+import pytest
+
+from architectures import between, end, pairs_of
+from mixacm_plugin import RecipeError, Training
+from recipes import CPU, recipe
+
+GRID = pairs_of(end("grid"), end("grid"))
+
+
+def test_a_teacher_that_changes_the_images_that_the_student_gets_is_refused():
+    with pytest.raises(RecipeError, match=r"changes its images in place, .* x - mean") as error:
+        Training(recipe(between("ChangesImages", "Patches", GRID)), CPU)
+    assert error.value.where == "models.teacher_model"
+    Training(recipe(between("Patches", "ChangesImages", GRID)), CPU)  # who is the last to see them
