@@ -59,7 +59,7 @@ class LogitsOnly(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(N, K)`` of images, which stay as they are whatever the model does to its own."""
+        """Logits ``(N, K)`` of images, which stay as they are whatever the model does."""
         return logits_of(self.model(images.clone()))
 
 

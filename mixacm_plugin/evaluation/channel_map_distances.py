@@ -160,13 +160,14 @@ def mean_channel_maps(
                 raise ValueError(
                     f"{type(model).__name__} never calls {path!r} (block {block.name})"
                 )
-            own = of_batch[block.name].sum(0).double().cpu()
+            maps = of_batch[block.name]  # an image may have several rows
+            own = maps.sum(0).double().cpu() / (len(maps) / len(images))
             sums[block.name] = sums.get(block.name, 0) + own
     return {block.name: sums[block.name] / n for block in blocks}
 
 
 def _check_layouts(model: nn.Module, blocks: Sequence[Block], role: str, image: Tensor) -> None:
-    """Raise ``ValueError`` where channels lie elsewhere than a hook point's layout says.
+    """Raise ``ValueError`` where images or channels lie elsewhere than a hook point's layout says.
 
     Training refuses that too, but hook points of ``--blocks`` weren't trained with.
     """
@@ -174,6 +175,11 @@ def _check_layouts(model: nn.Module, blocks: Sequence[Block], role: str, image: 
     for block in blocks:
         path, io, layout, _ = block.ends[role]
         hooked = seen.plain.get((path, io))
+        if hooked and hooked.shape and seen.rows((path, io)) is None:
+            raise ValueError(
+                f"the {io} of {path!r} doesn't begin with the images (block {block.name}); name "
+                "another module"
+            )
         told = seen.layout((path, io))[0] if hooked else None
         if hooked and told not in (None, layout):
             fits = f"write layout: {told}, of --blocks {path}:{io}:{told}"

@@ -34,12 +34,14 @@ def check_hooked(
 
     Returns:
         A warning for each module that is called more than once, for each layout that can't be
-        told, and for tokens that don't seem to be positions, or seem to be.
+        told, for several rows of an image, and for tokens that don't seem to be positions, or seem
+        to be.
 
     Raises:
-        RecipeError: if a pair of ``ACMLoss`` has another layout than its module, a module that is
-            called more than once and doesn't say ``call: last``, or cells of tokens of which
-            nothing tells in which rectangle they lie, or of windows beside something else.
+        RecipeError: if a pair of ``ACMLoss`` has another layout than its module, an activation
+            that doesn't begin with the images, a module that is called more than once and doesn't
+            say ``call: last``, or cells of tokens of which nothing tells in which rectangle they
+            lie, or of windows beside something else.
     """
     stage = sections.get(config, path)
     names = sections.stage_sections(config)
@@ -146,7 +148,21 @@ def _check_calls(
 
 
 def _layout(recipe: Recipe, key: str, end: PairEnd, hooked: Hooked, seen: Passes) -> Iterator[str]:
-    if len(hooked.shape) in (0, 2):  # no tensor, which the loss refuses; or a channel map already
+    if not hooked.shape:  # no tensor, which the loss refuses
+        return
+    rows = seen.rows((end.path, end.io))
+    if rows is None:
+        raise recipe.error(
+            key,
+            f"the {end.io} of {end.path!r} doesn't begin with the images: of one and of two it is "
+            f"{hooked.shape[0]} long there. Set batch_first=True, or hook another module",
+        )
+    if rows > 1:
+        yield (
+            f"{key}: the {end.io} of {end.path!r} has {rows} rows of each image, which are matched "
+            "one by one; hook another module to match images"
+        )
+    if len(hooked.shape) == 2:  # a channel map already
         return
     told, prefix = seen.layout((end.path, end.io))
     shape = "×".join(map(str, hooked.shape[1:]))

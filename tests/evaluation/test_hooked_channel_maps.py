@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from architectures import SWIN, VIT, activation, tiny_swin, tiny_vit
+from architectures import SWIN, VIT, Patches, activation, tiny_swin, tiny_vit
 from mixacm_plugin import channel_map
 from mixacm_plugin.evaluation.channel_map_distances import Block, mean_channel_maps
 from mixacm_plugin.parts.acm.pairs import PairEnd
@@ -82,3 +82,12 @@ def test_a_layout_that_only_the_operations_tell_is_known_as_in_training():
     with pytest.raises(ValueError, match=r"aren't where the layout nchw .* write layout: nhwc"):
         maps_of(ChannelsLast(), "hooked")
     assert maps_of(ChannelsLast(), "hooked", layout="nhwc").shape == (16,)
+
+
+def test_rows_count_by_the_images_that_they_are_of():
+    model = Patches().eval()
+    rows = activation(model, "rows", IMAGES)
+    expected = (rows / rows.norm(dim=1, keepdim=True)).nan_to_num().mean(0)
+    torch.testing.assert_close(maps_of(model, "rows"), expected.double())
+    with pytest.raises(ValueError, match="'positions_first' doesn't begin with the images"):
+        maps_of(model, "positions_first", layout="tokens")

@@ -103,13 +103,17 @@ def cut(x: Tensor) -> Tensor:
 
 @register_model
 class Patches(nn.Module):
-    """A network of patches: a map, tokens, these with a class token before them, and windows."""
+    """A network of patches: a map, windows, and tokens.
+
+    Tokens with a class token before them, with the positions before the images as torch's own
+    transformers have them, and all of them in rows.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.stem, self.fc = nn.Conv2d(3, 8, 2, 2), nn.Linear(8, 10)
         self.grid, self.tokens, self.with_class = nn.Identity(), nn.Identity(), nn.Identity()
-        self.windows = nn.Identity()
+        self.windows, self.positions_first, self.rows = (nn.Identity() for _ in range(3))
         self.pool, self.class_token = nn.AdaptiveAvgPool2d(2), nn.Parameter(torch.ones(1, 1, 8))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -117,6 +121,8 @@ class Patches(nn.Module):
         x = self.grid(self.stem(images).relu())
         x = x + self.windows(cut(x)).mean((1, 2))[:, :, None, None]
         tokens = self.tokens(x.flatten(2).transpose(1, 2))
+        tokens = self.positions_first(tokens.transpose(0, 1)).transpose(0, 1)
+        tokens = self.rows(tokens.flatten(0, 1)).view_as(tokens)
         tokens = torch.cat([self.class_token.expand(len(images), -1, -1), tokens], 1)
         x = self.with_class(tokens).mean(1) + self.pool(x).mean((2, 3))
         return self.fc(x)

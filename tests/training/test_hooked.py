@@ -111,6 +111,22 @@ def test_class_tokens_that_the_pair_does_not_name_are_warned_of(module, given, f
     assert told == [f"{PAIR}.{side}: {words}" for side in sides]
 
 
+def test_positions_before_the_images_are_refused():
+    ends = end("positions_first", layout="tokens")
+    words = rf"{PAIR}.teacher: the output of 'positions_first' doesn't begin with the images: of "
+    words += r"one and of two it is 64 long there\. Set batch_first=True, or hook another module"
+    with pytest.raises(RecipeError, match=words):
+        Training(recipe(between("Patches", "Patches", pairs_of(ends, ends))), CPU)
+
+
+def test_several_rows_of_an_image_are_warned_of():
+    told = warnings(between("Patches", "Patches", pairs_of(end("rows"), end("rows"))))
+    words = "the output of 'rows' has 64 rows of each image, which are matched one by one"
+    assert [line.split("; ")[0] for line in told] == [
+        f"{PAIR}.{side}: {words}" for side in ("teacher", "student")
+    ]
+
+
 TOKENS = end("tokens", layout="tokens")
 
 

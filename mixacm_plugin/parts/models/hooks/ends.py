@@ -68,19 +68,21 @@ def hooked_ends(model: nn.Module, ends: Iterable[End], images: Tensor) -> dict[E
 
 @dataclass
 class Passes:
-    """What is hooked in a pass over an image, and in one over the same at twice its size.
+    """What is hooked in a pass over an image, in one at twice its size, and in one over it twice.
 
     Args:
         model: that was passed.
         image: ``(1, C, H, W)``.
         plain: from ``hooked_ends``.
         doubled: likewise; empty if the model doesn't take that size.
+        two: likewise; empty if all that is hooked begins with the image, or it takes one alone.
     """
 
     model: nn.Module
     image: Tensor
     plain: dict[End, Hooked] = field(default_factory=dict)
     doubled: dict[End, Hooked] = field(default_factory=dict)
+    two: dict[End, Hooked] = field(default_factory=dict)
 
     @cached_property
     def _traced(self) -> dict[End, Node]:
@@ -99,6 +101,11 @@ class Passes:
             return told or node.layout, node.prefix
         return told, None
 
+    def rows(self, end: End) -> int | None:
+        """Tell how many rows an image has; ``None`` if another dimension than the first grows."""
+        rows, two = self.plain[end].shape[0], self.two.get(end)
+        return None if two and two.shape[:1] == (rows,) else rows
+
 
 def passes_over(model: nn.Module, ends: Collection[End], image: Tensor) -> Passes:
     """Pass an image, and the same at twice its size.
@@ -116,4 +123,7 @@ def passes_over(model: nn.Module, ends: Collection[End], image: Tensor) -> Passe
         seen.plain = hooked_ends(model, ends, image.clone())  # a model may change its images
         with suppress(ValueError):  # it may take images of one size
             seen.doubled = hooked_ends(model, ends, F.interpolate(image, scale_factor=2.0))
+        if any(hooked.shape[:1] > (1,) for hooked in seen.plain.values()):
+            with suppress(ValueError):
+                seen.two = hooked_ends(model, ends, image.repeat(2, 1, 1, 1))
     return seen
