@@ -1,6 +1,7 @@
 """What a stage hooks, looked at in a pass of the plain models: calls, and where channels are."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import product
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from ..parts.acm.pairs import IO, LAST, SIDES, PairEnd, end_of
 from ..parts.acm.positions import FULL, LAYOUTS, Size, size_of
-from ..parts.models.hooks.ends import Hooked, Passes, passes_over
+from ..parts.models.hooks.ends import Hooked, Passes, hooked_ends, passes_over
 from ..reading import sections
 from ..reading.recipe import Recipe
 
@@ -46,7 +47,7 @@ def check_hooked(
     stage = sections.get(config, path)
     names = sections.stage_sections(config)
     passes = {
-        role: _look(models[role], sections.get(stage, f"{name}.forward_hook") or {}, images[:1])
+        role: _look(role, models[role], sections.get(stage, f"{name}.forward_hook") or {}, images)
         for role, name in names.items()
         if not sections.is_redesigned(stage.get(name, {}))
     }
@@ -185,9 +186,17 @@ def _layout(recipe: Recipe, key: str, end: PairEnd, hooked: Hooked, seen: Passes
         )
 
 
-def _look(model: nn.Module, hooks: Mapping[str, Sequence[str]], image: Tensor) -> Passes:
+def _look(
+    role: str, model: nn.Module, hooks: Mapping[str, Sequence[str]], images: Tensor
+) -> Passes:
     ends = [(module_path, io) for io in IO for module_path in hooks.get(io) or ()]
     try:
-        return passes_over(model, ends, image)
+        seen = passes_over(model, ends, images[:1])
     except ValueError:  # the trial step says what is wrong
-        return Passes(model, image)
+        return Passes(model, images[:1])
+    if role == "student" and seen.plain:  # which may call a module more often in train mode
+        with suppress(ValueError):
+            trained = hooked_ends(model, ends, images.clone(), training=True)
+            for end, hooked in seen.plain.items():
+                hooked.calls = max(hooked.calls, trained[end].calls)
+    return seen

@@ -73,6 +73,16 @@ class CallsTwice(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
+@register_model
+class CallsTwiceInTraining(CallsTwice):
+    """A network that calls its first layers in train mode once more, on other images."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits."""
+        logits = self.fc(self.relu(self.first(images)).mean((2, 3)))
+        return logits + self.relu(self.first(-images)).mean() if self.training else logits
+
+
 class WithAttention(nn.Module):
     """Returns its activation and another thing."""
 

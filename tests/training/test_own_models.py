@@ -6,7 +6,17 @@ from architectures import between, end, pairs_of
 from mixacm_plugin import RecipeError, Training
 from recipes import CPU, recipe
 
+RELU = pairs_of(
+    end("relu"), end("relu"), transform={"side": "student", "kind": "adaptive_max_pool"}
+)
 GRID = pairs_of(end("grid"), end("grid"))
+
+
+def test_a_module_that_the_student_calls_twice_in_training_alone_is_refused():
+    pairs = pairs_of(end("relu"), end("relu"))
+    Training(recipe(between("CallsTwiceInTraining", "tiny_resnet", RELU)), CPU)  # in eval mode
+    with pytest.raises(RecipeError, match=r"only.student: 'relu' is called 2 times in a pass"):
+        Training(recipe(between("CallsTwiceInTraining", "CallsTwiceInTraining", pairs)), CPU)
 
 
 def test_a_teacher_that_changes_the_images_that_the_student_gets_is_refused():

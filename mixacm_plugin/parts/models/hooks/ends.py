@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ....common.modules import alone, find_module
-from ....common.state import eval_mode, preserved_rng
+from ....common.state import eval_mode, preserved_modules, preserved_rng
 from ..layouts import told_layout
 from .trace import Node, ends_seen, run
 
@@ -34,13 +34,16 @@ class Hooked:
 
 
 @torch.no_grad()
-def hooked_ends(model: nn.Module, ends: Iterable[End], images: Tensor) -> dict[End, Hooked]:
+def hooked_ends(
+    model: nn.Module, ends: Iterable[End], images: Tensor, *, training: bool = False
+) -> dict[End, Hooked]:
     """Return what is hooked in a pass over images, of the ends that are a module's.
 
     Args:
         model: left as it was.
         ends: path and ``input`` or ``output`` of modules.
         images: ``(N, C, H, W)``.
+        training: whether the pass is in train mode.
 
     Raises:
         ValueError: if the model doesn't take the images.
@@ -48,7 +51,8 @@ def hooked_ends(model: nn.Module, ends: Iterable[End], images: Tensor) -> dict[E
     found: dict[End, Hooked] = {}
     with ExitStack() as stack:
         stack.enter_context(preserved_rng())
-        stack.enter_context(eval_mode(model))
+        stack.enter_context(preserved_modules(model) if training else eval_mode(model))
+        model.train(training)
         for path, io in ends:
             module = find_module(model, path)
             if not isinstance(module, nn.Module):
