@@ -62,8 +62,8 @@ def learnable_transforms(box: Box) -> nn.ModuleList | None:
 
 def _auxiliary_state(box: Box, models: Mapping[str, nn.Module]) -> State:
     # What the host trains beside the student, which belongs to neither plain model: modules of its
-    # wrappers by role, memories of its losses as loss.NAME. A FrozenTeacher's are the transforms.
-    # Names are without what wraps modules for several processes.
+    # wrappers by role, memories of its losses as loss.NAME, of their sum as loss. A FrozenTeacher's
+    # are the transforms. Names are without what wraps modules for several processes.
     plain = {id(t) for m in models.values() for t in (*m.parameters(), *m.buffers())}
     state: State = {}
     for name, module in _parts(box).items():
@@ -90,4 +90,4 @@ def _shapes(state: State) -> dict[str, dict[str, tuple[int, ...]]]:
 def _parts(box: Box) -> dict[str, nn.Module]:
     wrapped = {r: m for r, m in models_of(box).items() if not isinstance(m, FrozenTeacher)}
     terms = {f"loss.{name}": term for name, (term, _) in terms_of(box.criterion).items()}
-    return {**wrapped, **terms}
+    return {**wrapped, **terms, "loss": box.criterion}

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torchdistill.losses.high_level import WeightedSumLoss
+from torchdistill.losses.registry import register_high_level_loss
 
 from mixacm_plugin import RecipeError, Training, dm_wide_resnet
 from mixacm_plugin.training import checkpoint
@@ -11,11 +13,26 @@ from recipes import CPU, mixacm, recipe, two_stages
 from runs import figures, kill_in_epoch, metrics, saved, trained
 from weights import differing
 
+
+@register_high_level_loss
+class Ramped(WeightedSumLoss):
+    """A sum of one's own, which grows over the first four steps and counts them."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.register_buffer("steps", torch.tensor(0))
+
+    def forward(self, *args, **kwargs):
+        self.steps += 1
+        return super().forward(*args, **kwargs) * self.steps.clamp(max=4) / 4
+
+
 RESUMED = {  # the recipe, and the epoch in which it is killed
     "plain": (mixacm(), 1),
     "affine": (mixacm(kind="affine"), 1),
     "gradients summed": (mixacm().replace("key: SGD", "key: SGD\n    grad_accum_step: 4"), 1),
     "scheduler by steps": (mixacm().replace("key: Cos", "scheduling_step: 3\n    key: Cos"), 1),
+    "own sum": (mixacm().replace("WeightedSumLoss", "Ramped"), 1),
     "stage 1": (two_stages(mixacm()), 1),
     "start of stage 2": (two_stages(mixacm()), 2),
     "stage 2": (two_stages(mixacm()), 3),
