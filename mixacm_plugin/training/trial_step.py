@@ -279,10 +279,13 @@ def _hint_at_parts(io_dicts: Any) -> str:
 def _checked_targets(
     recipe: Recipe, student: nn.Module, targets: Tensor, where: str
 ) -> Iterator[None]:
-    def check(module: nn.Module, args: Any, logits: Any) -> None:
-        if not isinstance(logits, Tensor) or logits.ndim != 2:
+    def check(module: nn.Module, args: Any, output: Any) -> None:
+        if isinstance(module, AuxiliaryModelWrapper) and not isinstance(output, Tensor):
             return
-        classes = logits.shape[1]
+        try:
+            classes = logits_of(output).shape[1]  # as validation takes them
+        except TypeError:
+            return
         if targets.ndim == 2 and targets.shape[1] != classes:
             raise recipe.error(
                 where, f"labels have {targets.shape[1]} classes, the student has {classes}"

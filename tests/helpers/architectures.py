@@ -74,6 +74,16 @@ class CallsTwice(nn.Module):
 
 
 @register_model
+class FeaturesFirst(CallsTwice):
+    """A network that returns 16 features, and logits after them."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and logits."""
+        features = self.relu(self.first(images)).mean((2, 3))
+        return features.repeat(1, 2), self.fc(features)
+
+
+@register_model
 class CallsTwiceInTraining(CallsTwice):
     """A network that calls its first layers in train mode once more, on other images."""
 

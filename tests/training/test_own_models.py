@@ -19,6 +19,13 @@ def test_a_module_that_the_student_calls_twice_in_training_alone_is_refused():
         Training(recipe(between("CallsTwiceInTraining", "CallsTwiceInTraining", pairs)), CPU)
 
 
+def test_features_that_validation_would_take_for_logits_are_refused():
+    text = between("FeaturesFirst", "FeaturesFirst", RELU).replace("path: '.'", "path: fc")
+    text = text.replace("output: [relu]", "output: [relu, fc]")
+    with pytest.raises(RecipeError, match="labels have 10 classes, the student has 16"):
+        Training(recipe(text), CPU)
+
+
 def test_a_teacher_that_changes_the_images_that_the_student_gets_is_refused():
     with pytest.raises(RecipeError, match=r"changes its images in place, .* x - mean") as error:
         Training(recipe(between("ChangesImages", "Patches", GRID)), CPU)
