@@ -21,9 +21,8 @@ from .boxes import Box, device_ids, distribute, save_stage, skip_stage
 from .compute import activations_in_float32, use_compute
 from .hooked import check_hooked
 from .optimiser import check_optimiser, freed
-from .own_models import check_images_kept
 from .schedule import check_schedule
-from .trial_step import try_loaders, try_step
+from .trial_step import check_images_kept, try_loaders, try_step
 
 BUILDERS = {  # functions of the host, and what they build of a stage
     "get_high_level_loss": "criterion.kwargs",

@@ -1,25 +1,23 @@
 """A step before training, on a stage's own batches, so that what would fail fails before hours."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torchdistill.common.constant import SELF_MODULE_PATH
 from torchdistill.common.main_util import is_dist_avail_and_initialized
 from torchdistill.models.wrapper import AuxiliaryModelWrapper
 
-from ..common.errors import RecipeError, place_of
+from ..common.errors import RecipeError
 from ..common.images import check_images, count, unpack
 from ..common.modules import covering
 from ..common.outputs import are_probabilities, logits_of
 from ..common.state import eval_mode, preserved_modules, preserved_rng
-from ..evaluation.logits import UnsuitedModelError, check_logits
+from ..evaluation.logits import check_logits
 from ..loading.datasets import FEW, TEST, batches_of, few_measured, first_batch, normalises
-from ..parts.acm.pairs import PairError
 from ..reading import sections
 from ..reading.nodes import plain
 from ..reading.recipe import Recipe
@@ -34,6 +32,7 @@ from .boxes import (
     without_ddp,
 )
 from .own_losses import check_loss
+from .places import said_at
 from .soft_labels import BY_CLASS, check_answers
 from .unset_gradients import refused_unset_gradients
 
@@ -67,7 +66,7 @@ def try_loaders(
     pixels = any(map(normalises, models.values())) or any(
         getattr(owner, "takes_pixels", False) for owner in processes_of(box)
     )
-    with _said_at(recipe, f"{path}.train_data_loader"), preserved_rng():
+    with said_at(recipe, f"{path}.train_data_loader"), preserved_rng():
         loader = box.train_data_loader
         if len(loader) == 0:
             raise ValueError(NO_BATCH)
@@ -75,11 +74,36 @@ def try_loaders(
         if pixels:
             check_images(trained)
     where = f"{path}.val_data_loader"
-    with _said_at(recipe, where), preserved_rng():
+    with said_at(recipe, where), preserved_rng():
         validated = few_measured(recipe, where, box.val_data_loader, box.device, attacked)
         if pixels or attacked:
             check_images(validated[0])
     return trained[:FEW], validated
+
+
+@torch.no_grad()
+def check_images_kept(
+    recipe: Recipe, config: Mapping[str, Any], models: Mapping[str, nn.Module], images: Tensor
+) -> None:
+    """Refuse a teacher that changes the images which the student gets after it.
+
+    Args:
+        recipe: names the file in errors.
+        config: the built recipe.
+        models: the plain model of each role.
+        images: of the training data, left as they are.
+    """
+    if "teacher" not in models:
+        return
+    given = images[:1].clone()
+    with preserved_rng(), eval_mode(models["teacher"]), suppress(Exception):
+        models["teacher"](given)  # what it refuses, the trial step tells
+    if not torch.equal(given.nan_to_num(), images[:1].nan_to_num()):
+        raise recipe.error(
+            sections.model_sections(config)["teacher"],
+            "it changes its images in place, and the student gets the same ones after it; let it "
+            "work on a copy, such as x - mean in place of x.sub_(mean)",
+        )
 
 
 def try_step(
@@ -112,7 +136,7 @@ def try_step(
         sizes = _batch_sizes(box.train_data_loader)
         for size in sizes:
             try:
-                with _said_at(recipe, loaded):
+                with said_at(recipe, loaded):
                     batch = unpack(first_batch(box.train_data_loader, size), box.device)
                 _step(recipe, box, models, batch, path)
             except RecipeError as error:
@@ -121,7 +145,7 @@ def try_step(
                 message = f"in the last batch, of {size} of the images: {error.message}"
                 hint = "; kwargs.drop_last: True leaves it out"
                 raise recipe.error(loaded, message + hint) from error
-        with _said_at(recipe, f"{path}.val_data_loader"):
+        with said_at(recipe, f"{path}.val_data_loader"):
             _measure(models["student"], *validated)
 
 
@@ -136,7 +160,7 @@ def try_test(
     Raises:
         RecipeError: if it can't take them, or their labels are of other classes.
     """
-    with preserved_rng(), _said_at(recipe, TEST):
+    with preserved_rng(), said_at(recipe, TEST):
         answers = _measure(student, *few_measured(recipe, TEST, loader, device))
     if not are_probabilities(answers):
         return []
@@ -187,7 +211,7 @@ def _step(
                 term.register_forward_pre_hook(partial(check_answers, recipe, path, name))
         where = f"{path}.train_data_loader.collate_fn"
         with (
-            _said_at(recipe, f"{path}.criterion", running),
+            said_at(recipe, f"{path}.criterion", running),
             _checked_targets(recipe, without_ddp(student_of(box)), targets, where),
             refused_unset_gradients(models["student"]),
         ):
@@ -214,65 +238,6 @@ def _check_gradients(recipe: Recipe, student: nn.Module, section: str) -> None:
             f"{len(without)} parameters of the student get no gradient, of which several processes "
             f"have to know; freeze them: {hint}",
         )
-
-
-@contextmanager
-def _said_at(
-    recipe: Recipe, where: str, running: list[tuple[str, Any]] | None = None
-) -> Iterator[None]:
-    """Say what fails in the block at a key path, or at that of the term which was running."""
-    try:
-        yield
-    except PairError as error:
-        key = f"{where}.kwargs.sub_terms.{running[-1][0]}.criterion.kwargs" if running else where
-        raise recipe.error(f"{key}.{error.where}", error.message) from error
-    except RecipeError:
-        raise
-    except Exception as error:  # of any kind, by which a collate function or a loss refuses
-        message = f"{type(error).__name__}: {error}{place_of(error)}"
-        if isinstance(error, UnsuitedModelError):
-            message = str(error)
-        if running:
-            name, io_dicts = running[-1]
-            where = f"{where}.kwargs.sub_terms.{name}"
-            if isinstance(error, KeyError):
-                where += _where_named(sections.get(plain(recipe.root), where), error.args[0])
-                message = f"{error} isn't hooked; list it under forward_hook{_hooked(io_dicts)}"
-            elif isinstance(error, TypeError | AttributeError):
-                message += _hint_at_parts(io_dicts)
-        raise recipe.error(where, message) from error
-
-
-def _where_named(config: Any, name: str) -> str:
-    """Key path, from a part of a recipe on, of the first value that is a name; empty without."""
-    for key, value in config.items() if isinstance(config, Mapping) else ():
-        below = _where_named(value, name)
-        if below or value == name:
-            return f".{key}{below}"
-    return ""
-
-
-def _hooked(io_dicts: Any) -> str:
-    sides = zip(("student", "teacher"), io_dicts, strict=False)
-    return "".join(
-        f"; the {side} has {', '.join(map(repr, sorted(io_dict)))}" for side, io_dict in sides
-    )
-
-
-def _hint_at_parts(io_dicts: Any) -> str:
-    for side, io_dict in zip(("student", "teacher"), io_dicts, strict=False):
-        output = io_dict.get(SELF_MODULE_PATH, {}).get("output")
-        if parts := getattr(output, "_fields", ()):
-            return (
-                f"; the {side}'s output has parts ({', '.join(parts)}): name one by "
-                f"criterion_wrapper: {{key: OutputPart, kwargs: {{{side}: {parts[0]}}}}}"
-            )
-        if output is not None and not isinstance(output, Tensor):
-            return (
-                f"; the {side} returns no tensor: hook the layer whose output its logits are, and "
-                "name that in place of '.'"
-            )
-    return ""
 
 
 @contextmanager
