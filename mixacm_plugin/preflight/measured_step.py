@@ -14,6 +14,7 @@ from ..parts.acm.loss import ACMLoss
 from ..parts.acm.pairs import IO
 from ..reading import sections
 from ..training.boxes import Box, models_of, optimised, student_of, terms_of
+from ..training.metrics import untrained
 
 LOWEST = -0.4  # usual activation functions give nothing lower: hardswish gives -0.375
 DROWNS = 10_000.0  # the paper's own α_acm gives up to thousands at the start
@@ -186,7 +187,7 @@ def gradient_warnings(
         where = f"{path}.criterion.kwargs.sub_terms.{term.name}"
         rest = sum(other.whole_norm for other in own if other is not term)
         if term.whole_norm == 0:
-            yield f"{where}: its gradient is zero at the start, so it trains nothing"
+            yield untrained(path, term.name)
         elif real and rest and term.whole_norm > DROWNS * rest:
             yield (
                 f"{where}: its gradient is {term.whole_norm / rest:,.0f} times as large as that of "

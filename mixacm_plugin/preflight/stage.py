@@ -100,10 +100,13 @@ def inspect_stage(
             record_terms(box.criterion) as terms,
         ):
             loss = box.forward_process(images, targets, extra)
-        measured = measured_terms(box, {**terms, "total": loss})
+        graphs = {**terms, "total": loss}
+        measured = measured_terms(box, graphs)
         warnings += activation_warnings(path, pairs)
         weights = {name: weight for name, (_, weight) in terms_of(box.criterion).items()}
-        warnings += gradient_warnings(path, measured, weights, real=prepared.real)
+        # Without a graph, the trial step has warned of it.
+        trained = [term for term in measured if graphs[term.name].requires_grad]
+        warnings += gradient_warnings(path, trained, weights, real=prepared.real)
         if not math.isfinite(loss.item()):
             raise recipe.error(f"{path}.criterion", f"the loss is {loss.item()} at the start")
         box.post_forward_process(loss=loss)

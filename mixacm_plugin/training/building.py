@@ -216,8 +216,7 @@ def check_stage(
     images, validated = try_loaders(recipe, box, models, path, attacked=attacked)
     check_images_kept(recipe, config, models, images)
     warnings += check_hooked(recipe, config, path, models, images)
-    try_step(recipe, box, models, path, validated)
-    return warnings
+    return warnings + try_step(recipe, box, models, path, validated)
 
 
 def _check_sampler(recipe: Recipe, path: str, stage: Mapping[str, Any]) -> None:

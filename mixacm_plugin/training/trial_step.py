@@ -31,6 +31,7 @@ from .boxes import (
     terms_of,
     without_ddp,
 )
+from .metrics import record_terms, untrained
 from .own_losses import check_loss
 from .places import said_at
 from .soft_labels import BY_CLASS, check_answers
@@ -112,7 +113,7 @@ def try_step(
     models: Mapping[str, nn.Module],
     path: str,
     validated: tuple[Tensor, Tensor],
-) -> None:
+) -> list[str]:
     """Train a step on a full batch, and on one of the last batch's size, without the optimiser's.
 
     Nothing is left of it: weights, buffers, gradients, modes, random generators, the memories of
@@ -125,9 +126,13 @@ def try_step(
         path: of the stage.
         validated: some of its validation images, and their labels.
 
+    Returns:
+        A warning for each weighted term that has no gradient.
+
     Raises:
         RecipeError: on what would stop the training.
     """
+    warnings: dict[str, None] = {}
     for owner in processes_of(box):
         if hasattr(owner, "check_box"):
             owner.check_box(box)
@@ -138,7 +143,7 @@ def try_step(
             try:
                 with said_at(recipe, loaded):
                     batch = unpack(first_batch(box.train_data_loader, size), box.device)
-                _step(recipe, box, models, batch, path)
+                warnings |= dict.fromkeys(_step(recipe, box, models, batch, path))
             except RecipeError as error:
                 if size == sizes[0]:
                     raise
@@ -147,6 +152,7 @@ def try_step(
                 raise recipe.error(loaded, message + hint) from error
         with said_at(recipe, f"{path}.val_data_loader"):
             _measure(models["student"], *validated)
+    return list(warnings)
 
 
 def try_test(
@@ -196,7 +202,7 @@ def _step(
     models: Mapping[str, nn.Module],
     batch: tuple[Tensor, Tensor, Any],
     path: str,
-) -> None:
+) -> list[str]:
     images, targets, extra = batch
     with preserved_rng(), preserved_modules(*models_of(box).values()), stand_ins(box):
         for model in models_of(box).values():
@@ -214,6 +220,7 @@ def _step(
             said_at(recipe, f"{path}.criterion", running),
             _checked_targets(recipe, without_ddp(student_of(box)), targets, where),
             refused_unset_gradients(models["student"]),
+            record_terms(box.criterion) as terms,
         ):
             loss = box.forward_process(images, targets, extra)
             if loss.requires_grad:
@@ -221,6 +228,9 @@ def _step(
         if is_dist_avail_and_initialized():
             name = sections.stage_sections(plain(recipe.root))["student"]
             _check_gradients(recipe, student_of(box), f"{path}.{name}")
+        weights = {name: weight for name, (_, weight) in terms_of(box.criterion).items()}
+    without = [name for name, term in terms.items() if weights[name] and not term.requires_grad]
+    return [untrained(path, name) for name in without]
 
 
 def _check_gradients(recipe: Recipe, student: nn.Module, section: str) -> None:

@@ -5,6 +5,7 @@ import pytest
 from architectures import CONVNEXT, RESNET, SWIN, VIT, between, end, pairs_of
 from mixacm_plugin import RecipeError, Training
 from mixacm_plugin.preflight.inspection import inspect_recipe
+from mixacm_plugin.training.prepare import prepare
 from recipes import CPU, mixacm, recipe, run, write
 from weights import differing, state
 
@@ -191,6 +192,8 @@ def test_a_term_that_trains_nothing_is_warned_of():
     text = mixacm().replace("      sub_terms:\n", "      sub_terms:\n" + term)
     (warning,) = inspect_recipe(recipe(text), CPU, seconds=0).warnings
     assert warning.endswith("sub_terms.l2: its gradient is zero at the start, so it trains nothing")
+    assert prepare(recipe(text), CPU).warnings == [warning]  # which training shows, too
+    assert not prepare(recipe(text.replace("weight: 1.0}\n", "weight: 0.0}\n", 1)), CPU).warnings
 
 
 WINDOWS = end("windows", layout="nhwc")

@@ -116,7 +116,7 @@ def trained(method):
 def test_training_is_the_same_to_the_last_bit_without_it(method, monkeypatch):
     monkeypatch.setattr(stand_ins, "IMAGES", 24)
     with_it, steps = trained(method), []
-    monkeypatch.setattr(building, "try_step", lambda *args: steps.append(args))
+    monkeypatch.setattr(building, "try_step", lambda *args: steps.append(args) or [])
     assert not differing(with_it, trained(method))
     assert steps
 
