@@ -100,7 +100,8 @@ STUDENT, TEACHER = MODELS[:4], MODELS[4:]
             fine,
             [],
             (*STUDENT, "--teacher", "vit_b_16"),
-            "vit_b_16 doesn't take images of … and all images get three channels here",
+            "vit_b_16 doesn't take images of … "
+            "say another size, and all images get three channels here",
         ),
         (fine, [], (*STUDENT, "--teacher", "resnet18:no.pt"), "--teacher: checkpoint not found:"),
         (fine, [], (*STUDENT, "--teacher", "resnet18:other.pt"), "is of another architecture"),
