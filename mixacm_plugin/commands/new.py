@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..common.distributed import choose_device
 from ..common.errors import UserError
-from ..evaluation.attacks.base import positive_number
+from ..common.values import written_positive
 from ..parts.adversarial.threat_model import NORMS
 from ..preflight.inspection import Inspection, inspect_recipe
 from ..projects.data import Data, find_data
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--norm", choices=list(NORMS), default="Linf", help="default: Linf")
     parser.add_argument(
         "--eps",
-        type=argument_type(positive_number),
+        type=argument_type(written_positive),
         help="ε in pixels of [0, 1] (default: 8/255, of L2 0.5)",
     )
     parser.add_argument(

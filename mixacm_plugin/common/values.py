@@ -98,3 +98,16 @@ def parse_number(text: str | float) -> float:
     if not math.isfinite(value) or value < 0:
         raise ValueError(f"expected a finite number of at least 0; found {text!r}")
     return value
+
+
+def written_number(text: str) -> str:
+    """Check a flag's number, such as 8/255, and keep it as it was written."""
+    parse_number(text)
+    return text
+
+
+def written_positive(text: str) -> str:
+    """Check a flag's number above 0, and keep it as it was written."""
+    if parse_number(text) == 0:
+        raise ValueError(f"expected {POSITIVE.words}; found {text!r}")
+    return text

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from ...common.values import POSITIVE, of_python, parse_number
+from ...common.values import of_python, written_number
 from ...parts.adversarial.threat_model import NORMS, check_norm, check_radius, parse_eps
 
 
@@ -21,19 +21,6 @@ def setting(default: Any, about: str, read: Callable[[str], Any] = str) -> Any:
         read: makes a value of the flag's text, or raises ``ValueError``.
     """
     return field(default=default, metadata={"help": about, "read": read})
-
-
-def number(text: str) -> str:
-    """Check a flag's number, such as 8/255, and keep it as it was written."""
-    parse_number(text)
-    return text
-
-
-def positive_number(text: str) -> str:
-    """Check a flag's number above 0, and keep it as it was written."""
-    if parse_number(text) == 0:
-        raise ValueError(f"expected {POSITIVE.words}; found {text!r}")
-    return text
 
 
 @dataclass(frozen=True)
@@ -154,7 +141,7 @@ class BallAttack(Attack):
 
     norm: str = setting("Linf", "Linf or L2", check_norm)
     eps: str | float = setting(
-        None, "radius in pixels of [0, 1], by default 8/255, of L2 0.5", number
+        None, "radius in pixels of [0, 1], by default 8/255, of L2 0.5", written_number
     )
 
     def __post_init__(self) -> None:

@@ -7,10 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...common.values import COUNT, POSITIVE, check_kind, of_python, parse_count, parse_number
+from ...common.values import (
+    COUNT,
+    POSITIVE,
+    check_kind,
+    of_python,
+    parse_count,
+    parse_number,
+    written_positive,
+)
 from ...parts.adversarial.pgd import pgd
 from ...parts.adversarial.threat_model import reaches_edge
-from .base import Attacked, BallAttack, positive_number, setting, still_right
+from .base import Attacked, BallAttack, setting, still_right
 
 # Of images that withstood; PGD stands still where the gradient is exactly zero.
 AT_START = "zero gradient at the start of PGD, which can't move there; try AutoAttack"
@@ -37,7 +45,7 @@ class PGD(BallAttack):
     name = "pgd"
     steps: int = setting(20, "number of steps", parse_count)
     step_size: str | float | None = setting(
-        None, "length of a step, by default a quarter of ε", positive_number
+        None, "length of a step, by default a quarter of ε", written_positive
     )
     restarts: int = setting(1, "number of random starts", parse_count)
 
