@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..common.images import check_images, unpack
 from ..reading import sections
@@ -92,24 +92,8 @@ def inspect_stage(
         check_images(images)
     except ValueError as error:
         warnings.append(f"{path}.train_data_loader: {error}")
-    pairs: list[MeasuredEnd] = []
     try:
-        with (
-            watched_hooks(prepared.config, box, warnings),
-            recorded_pairs(box.criterion, pairs),
-            record_terms(box.criterion) as terms,
-        ):
-            loss = box.forward_process(images, targets, extra)
-        graphs = {**terms, "total": loss}
-        measured = measured_terms(box, graphs)
-        warnings += activation_warnings(path, pairs)
-        weights = {name: weight for name, (_, weight) in terms_of(box.criterion).items()}
-        # Without a graph, the trial step has warned of it.
-        trained = [term for term in measured if graphs[term.name].requires_grad]
-        warnings += gradient_warnings(path, trained, weights, real=prepared.real)
-        if not math.isfinite(loss.item()):
-            raise recipe.error(f"{path}.criterion", f"the loss is {loss.item()} at the start")
-        box.post_forward_process(loss=loss)
+        pairs, terms = _first_step(recipe, prepared, (images, targets, extra), warnings)
         times = timed_steps(box, device, seconds)
         compiled = sections.get(prepared.config, "compute.compile")
         counted = None if compiled else operations(box, (images, targets, extra))
@@ -123,11 +107,37 @@ def inspect_stage(
         images_per_epoch=len(loader.sampler),
         steps_per_epoch=len(loader),
         pairs=pairs,
-        terms=measured,
+        terms=terms,
         times=times,
         operations=counted,
         hints=list(faster_loading(times.shares()["loader"], loader.num_workers)),
     )
+
+
+def _first_step(
+    recipe: Recipe, prepared: Prepared, batch: tuple[Tensor, Tensor, Any], warnings: list[str]
+) -> tuple[list[MeasuredEnd], list[Term]]:
+    """Make a training step; return both sides of each pair, and the terms of the loss."""
+    box = prepared.box
+    path, _ = sections.current_stage(prepared.config, box)
+    pairs: list[MeasuredEnd] = []
+    with (
+        watched_hooks(prepared.config, box, warnings),
+        recorded_pairs(box.criterion, pairs),
+        record_terms(box.criterion) as terms,
+    ):
+        loss = box.forward_process(*batch)
+    graphs = {**terms, "total": loss}
+    measured = measured_terms(box, graphs)
+    warnings += activation_warnings(path, pairs)
+    weights = {name: weight for name, (_, weight) in terms_of(box.criterion).items()}
+    # Without a graph, the trial step has warned of it.
+    trained = [term for term in measured if graphs[term.name].requires_grad]
+    warnings += gradient_warnings(path, trained, weights, real=prepared.real)
+    if not math.isfinite(loss.item()):
+        raise recipe.error(f"{path}.criterion", f"the loss is {loss.item()} at the start")
+    box.post_forward_process(loss=loss)
+    return pairs, measured
 
 
 def _put_teacher_in_eval(
