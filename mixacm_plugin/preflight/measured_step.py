@@ -14,7 +14,7 @@ from ..parts.acm.loss import ACMLoss
 from ..parts.acm.pairs import IO
 from ..reading import sections
 from ..training.boxes import Box, models_of, optimised, student_of, terms_of
-from ..training.metrics import untrained
+from ..training.own_losses import untrained
 
 LOWEST = -0.4  # usual activation functions give nothing lower: hardswish gives -0.375
 DROWNS = 10_000.0  # the paper's own α_acm gives up to thousands at the start
@@ -165,7 +165,7 @@ def activation_warnings(path: str, pairs: Sequence[MeasuredEnd]) -> Iterator[str
     for end in pairs:
         if end.lowest < LOWEST:
             yield (
-                f"{path}.criterion.kwargs.sub_terms.{end.term}.criterion.kwargs.pairs.{end.pair}."
+                f"{sections.term_path(path, end.term)}.criterion.kwargs.pairs.{end.pair}."
                 f"{end.side}: the {end.io} of {end.path} falls to {end.lowest:.3g}, so it isn't "
                 "activated; the paper's channel maps are taken after the activation"
             )
@@ -184,7 +184,7 @@ def gradient_warnings(
     """
     own = [term for term in terms if weights.get(term.name)]
     for term in own:
-        where = f"{path}.criterion.kwargs.sub_terms.{term.name}"
+        where = sections.term_path(path, term.name)
         rest = sum(other.whole_norm for other in own if other is not term)
         if term.whole_norm == 0:
             yield untrained(path, term.name)

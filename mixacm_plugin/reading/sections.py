@@ -92,10 +92,15 @@ def is_redesigned(part: Config) -> bool:
     return bool(part.get("sequential")) or is_wrapped(part)
 
 
+def term_path(path: str, name: str) -> str:
+    """Return the key path of a term of the loss of the stage at a key path."""
+    return f"{path}.criterion.kwargs.sub_terms.{name}"
+
+
 def terms(stage: Config, path: str) -> Iterator[tuple[str, Config]]:
     """Yield the key path and the part of each term of a stage's loss."""
     for name, term in (told(stage, "criterion.kwargs.sub_terms") or {}).items():
-        yield f"{path}.criterion.kwargs.sub_terms.{name}", term
+        yield term_path(path, name), term
 
 
 def acm_losses(stage: Config, path: str) -> Iterator[tuple[str, Config]]:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from ..common.distributed import sum_over_processes
 from ..common.errors import UserError, place_of, reason_of
 from ..common.images import every_batch, unpack
+from ..reading.sections import term_path
 from .boxes import Box, set_rng_of
 from .metrics import record_terms
 
@@ -37,7 +38,7 @@ class NotFiniteError(Exception):
 
     def key_path(self, stage: str) -> str:
         """Return where the recipe, whose stage lies at a key path, has what went wrong."""
-        return f"{stage}.criterion" + (f".kwargs.sub_terms.{self.term}" if self.term else "")
+        return term_path(stage, self.term) if self.term else f"{stage}.criterion"
 
     def told(self, epoch: int) -> str:
         """Return what happened in an epoch, counted from 0."""

@@ -76,12 +76,6 @@ def lines_before(file: Path, epoch: int) -> list[dict[str, Any]]:
     return [line for line in read_json_lines(file) if line["epoch"] < epoch] if epoch else []
 
 
-def untrained(path: str, name: str) -> str:
-    """Warn of a term of a stage's loss."""
-    where = f"{path}.criterion.kwargs.sub_terms.{name}"
-    return f"{where}: its gradient is zero at the start, so it trains nothing"
-
-
 @contextmanager
 def record_terms(criterion: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Record each weighted term of the host's loss, by name and with its graph, in the block."""

@@ -6,6 +6,7 @@ from torch import nn
 
 from ..parts.acm.loss import ACMLoss
 from ..reading.recipe import Recipe
+from ..reading.sections import term_path
 from .boxes import Box, models_of, optimised, terms_of
 from .own_losses import untrained_parts
 
@@ -84,7 +85,7 @@ def _check_transforms(recipe: Recipe, path: str, box: Box, trained: set[int]) ->
     for name, (term, _) in terms_of(box.criterion).items():
         for pair, module in term.learnable_transforms() if isinstance(term, ACMLoss) else ():
             if any(id(p) not in trained for p in module.parameters()):
-                where = f"{path}.criterion.kwargs.sub_terms.{name}.criterion.kwargs.pairs.{pair}"
+                where = f"{term_path(path, name)}.criterion.kwargs.pairs.{pair}"
                 raise recipe.error(
                     f"{where}.transform.module",
                     f"the learnable transform of term {name!r} isn't in the optimiser; list it "

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..parts.acm.loss import ACMLoss
+from ..reading.sections import term_path
 from .boxes import Box, terms_of
 
 
@@ -19,6 +20,11 @@ def check_loss(_: nn.Module, args: Any, loss: Any) -> None:
     elif isinstance(loss, float | int):
         found += ", which has no gradient"
     raise ValueError(f"expected a loss, a tensor of one number; found {found}")
+
+
+def untrained(path: str, name: str) -> str:
+    """Warn of a term of the loss of the stage at a key path."""
+    return f"{term_path(path, name)}: its gradient is zero at the start, so it trains nothing"
 
 
 def untrained_parts(path: str, box: Box, trained: set[int]) -> Iterator[str]:
@@ -35,7 +41,7 @@ def untrained_parts(path: str, box: Box, trained: set[int]) -> Iterator[str]:
         own = [n for n, p in term.named_parameters() if p.requires_grad and id(p) not in trained]
         if own:
             yield (
-                f"{path}.criterion.kwargs.sub_terms.{name}: {len(own)} tensors of the loss, e.g. "
-                f"{own[0]!r}, aren't in the optimiser and stay random; put the module into an "
+                f"{term_path(path, name)}: {len(own)} tensors of the loss, e.g. {own[0]!r}, aren't "
+                "in the optimiser and stay random; put the module into an "
                 "auxiliary_model_wrapper, as FrozenTeacher's modules, or freeze it"
             )

@@ -7,6 +7,7 @@ from torchdistill.losses.mid_level import DISTLoss, KDLoss, LogitStdKDLoss
 
 from ..common.outputs import are_probabilities
 from ..reading.recipe import Recipe
+from ..reading.sections import term_path
 
 BY_CLASS = (KDLoss, LogitStdKDLoss, DISTLoss)
 
@@ -24,7 +25,7 @@ def check_answers(recipe: Recipe, path: str, name: str, term: Any, io_dicts: Any
     Raises:
         RecipeError: on such answers.
     """
-    where = f"{path}.criterion.kwargs.sub_terms.{name}"
+    where = term_path(path, name)
     answers = {}
     for side, io_dict in zip(("student", "teacher"), io_dicts, strict=False):
         module, io = (getattr(term, f"{side}_module_{part}") for part in ("path", "io"))

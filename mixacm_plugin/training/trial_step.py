@@ -31,8 +31,8 @@ from .boxes import (
     terms_of,
     without_ddp,
 )
-from .metrics import record_terms, untrained
-from .own_losses import check_loss
+from .metrics import record_terms
+from .own_losses import check_loss, untrained
 from .places import said_at
 from .soft_labels import BY_CLASS, check_answers
 from .unset_gradients import refused_unset_gradients
@@ -228,9 +228,8 @@ def _step(
         if is_dist_avail_and_initialized():
             name = sections.stage_sections(plain(recipe.root))["student"]
             _check_gradients(recipe, student_of(box), f"{path}.{name}")
-        weights = {name: weight for name, (_, weight) in terms_of(box.criterion).items()}
-    without = [name for name, term in terms.items() if weights[name] and not term.requires_grad]
-    return [untrained(path, name) for name in without]
+        weighted = {name for name, (_, weight) in terms_of(box.criterion).items() if weight}
+    return [untrained(path, n) for n, t in terms.items() if n in weighted and not t.requires_grad]
 
 
 def _check_gradients(recipe: Recipe, student: nn.Module, section: str) -> None:
